@@ -1,0 +1,2 @@
+//! The agents' internal chat of Andrea Helpdesk as one daemon.
+#![forbid(unsafe_code)]

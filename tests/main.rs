@@ -1,0 +1,1 @@
+//! One test binary, so that it links once. Each module is one subject.
