@@ -247,12 +247,7 @@ fn push_variable<'a>(
             .take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.'))
             .count();
         let behind = inside[length..].strip_prefix('}')?;
-        let held = if length > 0 {
-            lookup(&inside[..length])
-        } else {
-            None
-        };
-        Some((held?, behind))
+        Some((lookup(&inside[..length])?, behind))
     });
     if let Some((held, behind)) = known {
         value.push_str(&held);
@@ -298,6 +293,7 @@ mod tests {
             Ok(vec![(String::from("HOME"), String::from("2"))])
         );
         assert_eq!(value("A=${B}\nB=1"), "${B}");
+        assert_eq!(value("b.c=1\nA=\"${b.c}${}${b-c}\""), "1${}${b-c}");
     }
 
     #[test]

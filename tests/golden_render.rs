@@ -77,7 +77,7 @@ fn replay(
     if let Some(error) = case["error"].as_str() {
         let too_long = format!("Message cannot exceed {max_chars} characters");
         let refused = if body.is_empty() {
-            String::from("Message body is required")
+            String::from("Message cannot be empty")
         } else if body.chars().count() > max_chars {
             too_long
         } else {

@@ -125,6 +125,10 @@ mod tests {
         assert_eq!(normalise("\u{a0} a \u{a0}"), "\u{a0} a \u{a0}");
         assert_eq!(normalise(" :) "), "🙂");
         assert_eq!(
+            normalise("(:)) [:)] {:)} :), :). :)! :)? :);"),
+            "(🙂) [🙂] {🙂} 🙂, 🙂. 🙂! 🙂? 🙂;"
+        );
+        assert_eq!(
             normalise("So XD, (:-P) é <3"),
             "So 😆, (😛) é \u{2764}\u{fe0f}"
         );

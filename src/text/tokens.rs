@@ -292,6 +292,11 @@ mod tests {
             only("Ticket\r\n#a_B-9-2026-06-30-0007"),
             Token::TicketNumber { word, number }
         );
+        let word = "tIcKeT \t\n\x0b\x0c\r";
+        assert_eq!(
+            only("tIcKeT \t\n\x0b\x0c\r#7"),
+            Token::TicketId { word, id: 7 }
+        );
         assert_eq!(only("#0000000012"), Token::TicketId { word: "", id: 12 });
         assert_eq!(only("Kb:V-1"), Token::Article { slug: "V-1" });
         assert_eq!(only("@Bob_x"), Token::Mention { handle: "Bob_x" });
@@ -320,6 +325,8 @@ mod tests {
             only("#1-2026-05-12-1"),
             Token::TicketNumber { word: "", number }
         );
+        let prefix = "P".repeat(26);
+        assert_eq!(next_token(&format!("#{prefix}-2026-05-12-1"), 0), None);
         let id = next_token("#1-2026-05-12-12345678901", 0).expect("an id");
         assert_eq!((id.end, id.token), (2, Token::TicketId { word: "", id: 1 }));
     }
