@@ -37,7 +37,7 @@ impl fmt::Display for ConfigError {
 #[derive(Default)]
 pub struct Variables {
     file: HashMap<String, String>,
-    options: HashMap<&'static str, String>,
+    options: HashMap<&'static str, (&'static str, String)>,
     environment: Option<fn(&str) -> Option<String>>,
     source: String,
 }
@@ -70,10 +70,10 @@ impl Variables {
         })
     }
 
-    /// Puts the value of a command-line option above all else.
-    pub fn set_option(&mut self, name: &'static str, value: Option<String>) {
+    /// Puts the value of the command-line option `flag` above all else.
+    pub fn set_option(&mut self, name: &'static str, flag: &'static str, value: Option<String>) {
         if let Some(value) = value {
-            self.options.insert(name, value);
+            self.options.insert(name, (flag, value));
         }
     }
 
@@ -85,15 +85,15 @@ impl Variables {
     fn raw(&self, name: &str) -> Option<String> {
         self.options
             .get(name)
-            .cloned()
+            .map(|(_, value)| value.clone())
             .or_else(|| self.environment.and_then(|lookup| lookup(name)))
             .or_else(|| self.file.get(name).cloned())
     }
 
     /// Where the value of a variable came from, for messages.
     pub fn origin(&self, name: &str) -> String {
-        if self.options.contains_key(name) {
-            format!("the option for {name}")
+        if let Some((flag, _)) = self.options.get(name) {
+            format!("{flag} ({name})")
         } else if self.environment.and_then(|lookup| lookup(name)).is_some() {
             format!("the environment variable {name}")
         } else if self.file.contains_key(name) {
@@ -276,10 +276,7 @@ fn database(variables: &Variables) -> Result<DatabaseConfig, ConfigError> {
     let word = |name: &str, default: &str| {
         variables
             .get(name)
-            .filter(|word| {
-                word.bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b == b'_')
-            })
+            .filter(|word| word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'))
             .unwrap_or(default.to_owned())
     };
     let required = |name: &str| {
@@ -439,12 +436,29 @@ mod tests {
 
     #[test]
     fn a_listen_host_is_a_name_or_an_address() {
-        for good in ["127.0.0.1", "localhost", "LOCALHOST", "a-b_c.d", "[::1]", "127.1"] {
+        for good in [
+            "127.0.0.1",
+            "localhost",
+            "LOCALHOST",
+            "a-b_c.d",
+            "[::1]",
+            "127.1",
+        ] {
             assert!(is_listen_host(good), "{good}");
         }
         for bad in [
-            "", " ", "::1", "[::1", "[::1]:80", "[zz]", "[127.0.0.1]", "http://a", "a/b", "a:1",
-            "a b", "a\\b",
+            "",
+            " ",
+            "::1",
+            "[::1",
+            "[::1]:80",
+            "[zz]",
+            "[127.0.0.1]",
+            "http://a",
+            "a/b",
+            "a:1",
+            "a b",
+            "a\\b",
         ] {
             assert!(!is_listen_host(bad), "{bad}");
         }

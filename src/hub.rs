@@ -89,6 +89,7 @@ enum Command {
     Publish(Publication),
     CloseInactive {
         active: HashSet<AgentId>,
+        asked: Instant,
     },
     Stop,
 }
@@ -182,9 +183,10 @@ impl Hub {
         self.send(Command::Publish(publication));
     }
 
-    /// Closes the sockets of all agents that are not in this list.
-    pub fn close_inactive(&self, active: HashSet<AgentId>) {
-        self.send(Command::CloseInactive { active });
+    /// Closes the sockets of all agents that are not in this list, which was asked for at `asked`; whoever
+    /// came later is none of its business.
+    pub fn close_inactive(&self, active: HashSet<AgentId>, asked: Instant) {
+        self.send(Command::CloseInactive { active, asked });
     }
 
     /// Ends the thread once everything that waits is delivered.
@@ -209,6 +211,8 @@ impl Hub {
 #[derive(Default)]
 struct Sockets {
     open: Vec<SubscriberRef>,
+    /// When the last of them authenticated.
+    joined: Option<Instant>,
     /// When the agent goes offline, if no socket comes before.
     offline_at: Option<Instant>,
 }
@@ -278,11 +282,14 @@ impl State {
                 }
             }
             Command::Publish(publication) => self.publish(publication),
-            Command::CloseInactive { active } => {
+            Command::CloseInactive { active, asked } => {
+                let gone = |agent: &AgentId, sockets: &Sockets| {
+                    !active.contains(agent) && sockets.joined.is_none_or(|joined| joined < asked)
+                };
                 for (_, sockets) in self
                     .agents
                     .iter()
-                    .filter(|(agent, _)| !active.contains(agent))
+                    .filter(|(agent, sockets)| gone(agent, sockets))
                 {
                     for subscriber in &sockets.open {
                         subscriber.close(CloseCode::Deactivated);
@@ -315,6 +322,7 @@ impl State {
             self.resumed.push(subscriber);
             return;
         }
+        sockets.joined = Some(Instant::now());
         let appears = sockets.open.is_empty() && sockets.offline_at.take().is_none();
         if !renewal {
             sockets.open.push(Arc::clone(&subscriber));

@@ -120,7 +120,10 @@ mod tests {
 
     #[test]
     fn control_characters_stay_on_their_line() {
-        assert_eq!(one_line("a\n[x] b\r\u{1b}[0m é"), "a\\n[x] b\\r\\u{1b}[0m é");
+        assert_eq!(
+            one_line("a\n[x] b\r\u{1b}[0m é"),
+            "a\\n[x] b\\r\\u{1b}[0m é"
+        );
     }
 
     #[test]

@@ -249,6 +249,8 @@ impl fmt::Display for AuthFailure {
 /// WebSocket close codes that the service sends (RFC 6455 section 7.4 and protocol.md).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseCode {
+    /// 1000: the answer to a peer's close.
+    Normal,
     /// 1001: the service stops; come back.
     GoingAway,
     /// 1002: the peer broke RFC 6455.
@@ -277,6 +279,7 @@ impl CloseCode {
     /// The number on the wire.
     pub fn number(self) -> u16 {
         match self {
+            CloseCode::Normal => 1000,
             CloseCode::GoingAway => 1001,
             CloseCode::ProtocolError => 1002,
             CloseCode::Unsupported => 1003,

@@ -93,6 +93,11 @@ impl PidFile {
         })
     }
 
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Writes this process's id.
     ///
     /// # Errors

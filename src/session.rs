@@ -276,7 +276,7 @@ fn prepare(raw: &str, settings: &Settings) -> Result<Body, Refusal> {
         return Err(Refusal::MessageTooLong(settings.max_message_chars));
     }
     Ok(Body {
-        references: text::ticket_references(&text, settings.external_links),
+        references: text::ticket_references(&text),
         mentions: text::mentions(&text),
         text,
     })
@@ -446,7 +446,9 @@ mod tests {
     #[test]
     fn a_body_is_refused_only_after_membership_was_looked_at() {
         let mut client = Client::of(7);
-        match client.say(&json!({"type": "chat.channel.message.send", "channel_id": 3, "body": " "})) {
+        match client
+            .say(&json!({"type": "chat.channel.message.send", "channel_id": 3, "body": " "}))
+        {
             Turn::Ask(Ask::Post(post)) => {
                 assert_eq!(post.conversation, Conversation::Channel(ChannelId(3)));
                 assert_eq!(post.body.expect_err("empty"), Refusal::EmptyMessage);

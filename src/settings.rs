@@ -154,10 +154,7 @@ mod tests {
     #[test]
     fn a_frame_may_hold_the_longest_message_in_its_longest_form() {
         let of = |chars: &str| {
-            let rows = Rows::new([(
-                "chat_max_message_length".to_owned(),
-                Some(chars.to_owned()),
-            )]);
+            let rows = Rows::new([("chat_max_message_length".to_owned(), Some(chars.to_owned()))]);
             Settings::from_rows(&rows).max_frame_bytes()
         };
         assert_eq!(of("4000"), 65536);

@@ -84,6 +84,11 @@ impl Link {
         }
     }
 
+    /// Whether there is a connection, as far as is known.
+    pub fn is_connected(&self) -> bool {
+        self.connection.is_some()
+    }
+
     /// Gives up the connection, whatever its state.
     pub fn drop_connection(&mut self) {
         self.connection = None;

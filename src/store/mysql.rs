@@ -196,18 +196,12 @@ impl MysqlConnection {
 
     /// Ids of notifications of one conversation. The JSON is looked into here and not by the server: MySQL and
     /// MariaDB disagree on broken JSON, and a strict server refuses to compare what is no number.
-    fn notifications_of(
-        &mut self,
-        agent: AgentId,
-        conversation: Conversation,
-    ) -> Result<Vec<u64>> {
+    fn notifications_of(&mut self, agent: AgentId, conversation: Conversation) -> Result<Vec<u64>> {
         const OPERATION: &str = "read the notifications of a conversation";
         let (kinds, member, id) = match conversation {
-            Conversation::Channel(id) => (
-                "'chat_channel_message', 'chat_mention'",
-                "channel_id",
-                id.0,
-            ),
+            Conversation::Channel(id) => {
+                ("'chat_channel_message', 'chat_mention'", "channel_id", id.0)
+            }
             Conversation::Direct(id) => ("'chat_direct_message'", "thread_id", id.0),
         };
         let rows = self.rows(
@@ -331,7 +325,9 @@ impl Connection for MysqlConnection {
             .into_iter()
             .map(|row| columns(row, OPERATION))
             .collect::<Result<_>>()?;
-        let last_read = last_read.0.min(newest.first().map_or(0, |(newest,)| *newest));
+        let last_read = last_read
+            .0
+            .min(newest.first().map_or(0, |(newest,)| *newest));
         self.execute(
             OPERATION,
             "INSERT INTO chat_message_reads \
