@@ -78,6 +78,10 @@ fn stage(case: &Json) -> (String, bool) {
 }
 
 fn statuses(case: &Json) -> Vec<i64> {
+    for (word, _) in case.get("expected").map(Json::entries).unwrap_or_default() {
+        let known = ["status", "loose", "frames", "closed"].contains(&word.as_str());
+        assert!(known, "the replay does not know {word:?} in {case}");
+    }
     match case.get("expected") {
         Some(expected) => {
             let list = expected.need("status").items();
