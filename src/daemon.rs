@@ -17,6 +17,7 @@ use signal_hook::iterator::Signals;
 
 use crate::auth::TokenVerifier;
 use crate::config::{Config, Variables};
+use crate::connection::handshake::Site;
 use crate::connection::{Reactor, ReactorThreads};
 use crate::exit_code;
 use crate::frame::Frame;
@@ -61,6 +62,22 @@ enum Event {
     Broken(&'static str),
 }
 
+/// The signals of the process and what its threads report. Outlives a run of the service.
+#[derive(Clone)]
+struct Events {
+    sender: Sender<Event>,
+    receiver: Receiver<Event>,
+}
+
+/// Why a run has ended in good order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// By a signal.
+    Terminated,
+    /// By the setting `chat_websocket_stop_requested`.
+    StopRequested,
+}
+
 /// Runs the service for the install at `root` until it is told to stop.
 ///
 /// # Errors
@@ -76,14 +93,47 @@ pub fn serve(root: &Path, variables: &Variables, level: log::LevelFilter) -> Res
     let Some(pid_file) = start::claim(&places.pid_file, &config, &mut link, &rows)? else {
         return Ok(());
     };
-    let running = match start::listen(&config, &rows, &mut link) {
-        Ok(listener) => Running::begin(config, rows, store, health, listener, pid_file, link),
+    let listener = match start::listen(&config, &rows, &mut link) {
+        Ok(listener) => listener,
         Err(failure) => {
             pid_file.remove();
             return Err(failure);
         }
     };
-    running?.wait()
+    let events = Events::watch().map_err(|error| cannot_start(&error))?;
+    Running::begin(Parts {
+        config,
+        rows,
+        store,
+        health,
+        listener,
+        pid_file,
+        link,
+        events,
+        site: None,
+    })?
+    .wait()
+    .map(|_| ())
+}
+
+/// What a run of the service is made of.
+struct Parts {
+    config: Config,
+    rows: Rows,
+    store: Arc<dyn Store>,
+    health: Arc<AtomicBool>,
+    listener: start::Listener,
+    pid_file: PidFile,
+    link: Link,
+    events: Events,
+    site: Option<Box<dyn Site>>,
+}
+
+fn cannot_start(error: &io::Error) -> Failure {
+    Failure::new(
+        exit_code::SOFTWARE,
+        format!("cannot start: {error}; look at the limits of processes and open files"),
+    )
 }
 
 /// A service that is up.
@@ -97,43 +147,29 @@ struct Running {
     store_done: Receiver<()>,
     timer: JoinHandle<()>,
     timer_orders: Sender<Order>,
-    signals: signal_hook::iterator::Handle,
-    events: Receiver<Event>,
+    events: Events,
     stop_requested: Receiver<()>,
     pid_file: PidFile,
     link: Link,
 }
 
 impl Running {
-    #[allow(clippy::too_many_arguments)]
-    fn begin(
-        config: Config,
-        rows: Rows,
-        store: Arc<dyn Store>,
-        health: Arc<AtomicBool>,
-        listener: start::Listener,
-        pid_file: PidFile,
-        link: Link,
-    ) -> Result<Self, Failure> {
-        Self::try_begin(config, &rows, store, health, listener, pid_file, link).map_err(|error| {
-            Failure::new(
-                exit_code::SOFTWARE,
-                format!("cannot start: {error}; look at the limits of processes and open files"),
-            )
-        })
+    fn begin(parts: Parts) -> Result<Self, Failure> {
+        Self::try_begin(parts).map_err(|error| cannot_start(&error))
     }
 
-    fn try_begin(
-        config: Config,
-        rows: &Rows,
-        store: Arc<dyn Store>,
-        health: Arc<AtomicBool>,
-        listener: start::Listener,
-        pid_file: PidFile,
-        link: Link,
-    ) -> io::Result<Self> {
-        let (event_sender, events) = bounded(16);
-        let signals = watch_signals(event_sender.clone())?;
+    fn try_begin(parts: Parts) -> io::Result<Self> {
+        let Parts {
+            config,
+            rows,
+            store,
+            health,
+            listener,
+            pid_file,
+            link,
+            events,
+            site,
+        } = parts;
         let max_connections = start::raise_file_limit(config.limits.max_connections);
         let (hub, hub_thread) = Hub::start(HubConfig {
             max_per_agent: config.limits.max_per_agent,
@@ -144,7 +180,7 @@ impl Running {
             hub,
             config.limits.clone(),
             TokenVerifier::new(&config.jwt_secret),
-            Settings::from_rows(rows),
+            Settings::from_rows(&rows),
         ));
         let new_link = || Link::new(Arc::clone(&store), Arc::clone(&health));
         let (done, store_done) = bounded(QUERY_THREADS + 1);
@@ -153,7 +189,7 @@ impl Running {
             &service,
             new_link(),
             &done,
-            &event_sender,
+            &events.sender,
             service::run_posting,
         )?];
         for name in ["query-0", "query-1"].into_iter().take(QUERY_THREADS) {
@@ -162,7 +198,7 @@ impl Running {
                 &service,
                 new_link(),
                 &done,
-                &event_sender,
+                &events.sender,
                 service::run_queries,
             )?);
         }
@@ -177,7 +213,7 @@ impl Running {
         let reactor = Reactor::new(
             Arc::clone(&service),
             config.app_url.clone(),
-            None,
+            site,
             max_connections,
         )?;
         let workers = thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 8));
@@ -193,7 +229,6 @@ impl Running {
             store_done,
             timer,
             timer_orders,
-            signals,
             events,
             stop_requested,
             pid_file,
@@ -202,18 +237,18 @@ impl Running {
     }
 
     /// Waits until the service is to end, and ends it.
-    fn wait(self) -> Result<(), Failure> {
-        let failure = loop {
+    fn wait(self) -> Result<Ending, Failure> {
+        let ending = loop {
             crossbeam_channel::select! {
-                recv(self.events) -> event => match event {
+                recv(self.events.receiver) -> event => match event {
                     Ok(Event::Reload) => {
                         // Full only where it is about to be done already.
                         let _ = self.timer_orders.try_send(Order::Reload);
                     }
-                    Ok(Event::Terminate) | Err(_) => break None,
+                    Ok(Event::Terminate) | Err(_) => break Ok(Ending::Terminated),
                     Ok(Event::Broken(name)) => {
                         error!("the thread {name} has ended; the service cannot go on");
-                        break Some(Failure::new(
+                        break Err(Failure::new(
                             exit_code::SOFTWARE,
                             format!("the thread {name} has ended, the log says why"),
                         ));
@@ -221,12 +256,12 @@ impl Running {
                 },
                 recv(self.stop_requested) -> _ => {
                     info!("stop requested");
-                    break None;
+                    break Ok(Ending::StopRequested);
                 }
             }
         };
         stop::run(self);
-        failure.map_or(Ok(()), Err)
+        ending
     }
 }
 
@@ -276,20 +311,25 @@ fn store_thread(
     })
 }
 
-fn watch_signals(events: Sender<Event>) -> io::Result<signal_hook::iterator::Handle> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    let handle = signals.handle();
-    // Never joined: it ends with its handle, and the process does not wait for it.
-    named("signals", 64 * 1024, move || {
-        for signal in signals.forever() {
-            let event = match signal {
-                SIGHUP => Event::Reload,
-                _ => Event::Terminate,
-            };
-            if events.try_send(event).is_err() {
-                warn!("signal {signal} comes while others are being handled");
+impl Events {
+    /// Watches the signals until the process ends.
+    fn watch() -> io::Result<Self> {
+        let (sender, receiver) = bounded(16);
+        let events = Events { sender, receiver };
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+        let sender = events.sender.clone();
+        // Never joined: the process does not wait for it.
+        named("signals", 64 * 1024, move || {
+            for signal in signals.forever() {
+                let event = match signal {
+                    SIGHUP => Event::Reload,
+                    _ => Event::Terminate,
+                };
+                if sender.try_send(event).is_err() {
+                    warn!("signal {signal} comes while others are being handled");
+                }
             }
-        }
-    })?;
-    Ok(handle)
+        })?;
+        Ok(events)
+    }
 }

@@ -33,7 +33,6 @@ pub fn run(running: Running) {
         store_done,
         timer,
         timer_orders,
-        signals,
         events,
         stop_requested,
         pid_file,
@@ -96,7 +95,6 @@ pub fn run(running: Running) {
         warn!("{failed}; the settings still call the service running");
     }
     pid_file.remove();
-    signals.close();
     drop((events, stop_requested));
     info!("stopped");
     drop(finished);
