@@ -72,7 +72,7 @@ pub fn serve(root: &Path, variables: &Variables, level: log::LevelFilter) -> Res
     let store = start::open_store(&config);
     let health = Arc::new(AtomicBool::new(true));
     let mut link = Link::new(Arc::clone(&store), Arc::clone(&health));
-    let rows = start::wait_for_store(&mut link, store.as_ref())?;
+    let rows = start::wait_for_store(store.as_ref())?;
     let Some(pid_file) = start::claim(&places.pid_file, &config, &mut link, &rows)? else {
         return Ok(());
     };
@@ -96,6 +96,7 @@ struct Running {
     store_threads: Vec<JoinHandle<()>>,
     store_done: Receiver<()>,
     timer: JoinHandle<()>,
+    timer_done: Receiver<()>,
     timer_orders: Sender<Order>,
     signals: signal_hook::iterator::Handle,
     events: Receiver<Event>,
@@ -168,10 +169,12 @@ impl Running {
         }
         let (timer_orders, orders) = bounded(4);
         let (stop_sender, stop_requested) = bounded(1);
+        let (timer_done_sender, timer_done) = bounded(1);
         let timer = {
             let (service, clock, link) = (Arc::clone(&service), config.clock.clone(), new_link());
             named("timer", STORE_STACK, move || {
                 heartbeat::run(&service, link, &clock, &orders, &stop_sender);
+                let _ = timer_done_sender.send(());
             })?
         };
         let reactor = Reactor::new(
@@ -192,6 +195,7 @@ impl Running {
             store_threads,
             store_done,
             timer,
+            timer_done,
             timer_orders,
             signals,
             events,

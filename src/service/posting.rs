@@ -29,6 +29,8 @@ use crate::text::{self, Tickets};
 
 /// Messages of one transaction; more would make the first of them wait for nothing.
 const BATCH: usize = 256;
+/// Bodies of one transaction, in bytes: with its HTML a batch stays far below the smallest `max_allowed_packet`.
+const BATCH_BYTES: usize = 256 * 1024;
 /// What `body_text` and `body_rendered_html` hold, in bytes.
 const TEXT_COLUMN_BYTES: usize = 65_535;
 /// Pause before a transaction that failed is tried again.
@@ -93,14 +95,21 @@ enum Step {
 
 impl Poster<'_> {
     fn store_all(&mut self, jobs: Vec<(Instant, PostJob)>) {
-        let batch: Vec<Waiting> = jobs
-            .into_iter()
-            .map(|(deadline, PostJob { from, post })| Waiting {
+        let mut batch = Vec::with_capacity(jobs.len());
+        let mut bytes = 0;
+        for (deadline, PostJob { from, post }) in jobs {
+            let size = post.body.as_ref().map_or(0, |body| body.text.len());
+            if bytes + size > BATCH_BYTES && !batch.is_empty() {
+                self.store(std::mem::take(&mut batch));
+                bytes = 0;
+            }
+            bytes += size;
+            batch.push(Waiting {
                 from,
                 post,
                 deadline,
-            })
-            .collect();
+            });
+        }
         self.store(batch);
     }
 

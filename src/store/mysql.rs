@@ -28,6 +28,10 @@ const SOCKET_PATHS: [&str; 4] = [
     "/tmp/mysql.sock",
 ];
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a posting session waits for a lock; below [`STORE_PATIENCE`].
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+/// Rows of one insert of mentions or notifications; a statement has at most 65,535 parameters.
+const ROWS_PER_INSERT: usize = 500;
 
 /// A MySQL or MariaDB database.
 pub struct MysqlStore {
@@ -83,7 +87,7 @@ impl Store for MysqlStore {
             .map_err(|error| failed("connect to the database", connect_failure(&error), &error))?;
         Ok(Box::new(MysqlConnection {
             conn,
-            posting: false,
+            posting: None,
         }))
     }
 
@@ -97,8 +101,15 @@ impl Store for MysqlStore {
 
 struct MysqlConnection {
     conn: Conn,
-    /// Whether autocommit is off.
-    posting: bool,
+    /// Set once autocommit is off.
+    posting: Option<Posting>,
+}
+
+/// What a session that posts knows of itself.
+#[derive(Clone, Copy)]
+struct Posting {
+    /// `auto_increment_increment`: above 1 in a cluster.
+    id_step: u64,
 }
 
 impl MysqlConnection {
@@ -370,12 +381,23 @@ impl Connection for MysqlConnection {
     }
 
     fn begin(&mut self) -> Result<()> {
-        // With autocommit off every statement opens the next transaction by itself: one round trip less for
-        // every message.
-        if !self.posting {
-            self.statement("begin a transaction", "SET autocommit = 0")?;
-            self.posting = true;
+        const OPERATION: &str = "begin a transaction";
+        if self.posting.is_some() {
+            return Ok(());
         }
+        // With autocommit off every statement opens the next transaction by itself: one round trip less for
+        // every message. A lock is waited for less long than the answer, so that the answer says what it was.
+        self.statement(
+            OPERATION,
+            &format!(
+                "SET SESSION autocommit = 0, innodb_lock_wait_timeout = {}",
+                LOCK_PATIENCE.as_secs()
+            ),
+        )?;
+        let rows = self.rows(OPERATION, "SELECT @@auto_increment_increment", ())?;
+        let step = rows.into_iter().next().map(|row| columns(row, OPERATION));
+        let (id_step,): (u64,) = step.transpose()?.unwrap_or((1,));
+        self.posting = Some(Posting { id_step });
         Ok(())
     }
 
@@ -519,29 +541,12 @@ impl Connection for MysqlConnection {
             ),
             params,
         )?;
+        // Ids of one insert with a known number of rows are consecutive, in the steps of this session.
         let first = self.conn.last_insert_id();
-        if messages.len() == 1 {
-            return Ok(vec![MessageId(first)]);
-        }
-        // Ids of one insert are consecutive, in steps that a cluster may set above 1. They are read back, in this
-        // transaction, rather than computed.
-        let rows = self.rows(
-            OPERATION,
-            "SELECT id FROM chat_messages WHERE id >= ? ORDER BY id LIMIT ?",
-            (first, messages.len() as u64),
-        )?;
-        let found = rows
-            .into_iter()
-            .map(|row| columns::<(u64,)>(row, OPERATION).map(|(id,)| MessageId(id)))
-            .collect::<Result<Vec<_>>>()?;
-        if found.len() != messages.len() {
-            return Err(StoreError {
-                operation: OPERATION,
-                failure: Failure::Conflict,
-                cause: format!("expected {} new ids, found {}", messages.len(), found.len()),
-            });
-        }
-        Ok(found)
+        let step = self.posting.map_or(1, |posting| posting.id_step);
+        Ok((0..messages.len() as u64)
+            .map(|place| MessageId(first + place * step))
+            .collect())
     }
 
     fn touch_threads(&mut self, threads: &[ThreadId]) -> Result<()> {
@@ -556,43 +561,49 @@ impl Connection for MysqlConnection {
     }
 
     fn insert_mentions(&mut self, mentions: &[(MessageId, AgentId)]) -> Result<()> {
-        let tuples = vec!["(?, ?)"; mentions.len()].join(", ");
-        let params = ids(mentions
-            .iter()
-            .flat_map(|(message, agent)| [message.0, agent.0]));
-        self.execute(
-            "insert mentions",
-            &format!(
-                "INSERT INTO chat_message_mentions (message_id, mentioned_agent_id) VALUES {tuples}"
-            ),
-            params,
-        )
+        for chunk in mentions.chunks(ROWS_PER_INSERT) {
+            let tuples = vec!["(?, ?)"; chunk.len()].join(", ");
+            let params = ids(chunk
+                .iter()
+                .flat_map(|(message, agent)| [message.0, agent.0]));
+            self.execute(
+                "insert mentions",
+                &format!(
+                    "INSERT INTO chat_message_mentions (message_id, mentioned_agent_id) VALUES {tuples}"
+                ),
+                params,
+            )?;
+        }
+        Ok(())
     }
 
     fn insert_notifications(&mut self, notifications: &[NewNotification]) -> Result<()> {
-        let tuples = vec!["(?, ?, 'info', ?, ?, ?, ?, ?)"; notifications.len()].join(", ");
-        let params: Vec<Value> = notifications
-            .iter()
-            .flat_map(|notification| {
-                [
-                    Value::from(notification.agent.0),
-                    Value::from(notification.kind),
-                    Value::from(notification.title),
-                    Value::from(notification.body.as_str()),
-                    Value::from(notification.link.as_str()),
-                    Value::from(notification.data_json.as_str()),
-                    Value::from(notification.dedupe_key.as_str()),
-                ]
-            })
-            .collect();
-        self.execute(
-            "insert notifications",
-            &format!(
-                "INSERT IGNORE INTO agent_notifications \
-                 (agent_id, type, severity, title, body, link, data_json, dedupe_key) VALUES {tuples}"
-            ),
-            params,
-        )
+        for chunk in notifications.chunks(ROWS_PER_INSERT) {
+            let tuples = vec!["(?, ?, 'info', ?, ?, ?, ?, ?)"; chunk.len()].join(", ");
+            let params: Vec<Value> = chunk
+                .iter()
+                .flat_map(|notification| {
+                    [
+                        Value::from(notification.agent.0),
+                        Value::from(notification.kind),
+                        Value::from(notification.title),
+                        Value::from(notification.body.as_str()),
+                        Value::from(notification.link.as_str()),
+                        Value::from(notification.data_json.as_str()),
+                        Value::from(notification.dedupe_key.as_str()),
+                    ]
+                })
+                .collect();
+            self.execute(
+                "insert notifications",
+                &format!(
+                    "INSERT IGNORE INTO agent_notifications \
+                     (agent_id, type, severity, title, body, link, data_json, dedupe_key) VALUES {tuples}"
+                ),
+                params,
+            )?;
+        }
+        Ok(())
     }
 
     fn commit(&mut self) -> Result<()> {
@@ -619,7 +630,7 @@ impl Connection for MysqlConnection {
             .into_iter()
             .map(|row| columns::<(u64, u64, String)>(row, OPERATION))
             .collect::<Result<HashSet<_>>>()?;
-        if self.posting {
+        if self.posting.is_some() {
             self.rollback()?;
         }
         // An id that somebody else has been given since is not this message.
