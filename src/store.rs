@@ -6,6 +6,8 @@
 
 mod link;
 pub mod mysql;
+#[cfg(feature = "embedded")]
+pub mod sqlite;
 
 use std::collections::HashSet;
 use std::fmt;
