@@ -1,1 +1,2 @@
 //! One test binary, so that it links once. Each module is one subject.
+mod contrib_files;
