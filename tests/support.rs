@@ -1,0 +1,22 @@
+//! What the black-box tests share: a private MariaDB, the daemon as a child process, a raw WebSocket
+//! client, tokens, row snapshots, and the words of the recorded files. Nothing in here knows the inside
+//! of the program under test; nothing in here is a test.
+
+#![allow(
+    dead_code,
+    reason = "a toolbox: which tool a test happens to use today is no measure of what belongs in it"
+)]
+
+pub mod daemon;
+pub mod expect;
+pub mod fixtures;
+pub mod json;
+pub mod jwt;
+pub mod mariadb;
+pub mod outcome;
+pub mod replay;
+pub mod rows;
+pub mod seed;
+pub mod wait;
+pub mod workers;
+pub mod ws;

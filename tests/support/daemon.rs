@@ -1,0 +1,323 @@
+//! The program under test as a child process: an install's folder with its `.env`, `serve` on a port of the
+//! kernel's choice, its log, its signals and its end. What a failing test needs to see (log and stderr) is
+//! printed when a daemon is dropped in a panic.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::jwt;
+use super::mariadb::Database;
+use super::wait;
+use super::ws::{Client, Outcome};
+
+pub const APP_URL: &str = "https://helpdesk.example.test";
+pub const TIMEZONE: &str = "Pacific/Auckland";
+
+/// The folder of an install: `.env`, and what the service writes. Removed when the last user drops it.
+pub struct Install {
+    root: PathBuf,
+}
+
+/// What a daemon is started with besides the folder.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    dotenv: Vec<(String, String)>,
+    environment: Vec<(String, String)>,
+    arguments: Vec<String>,
+}
+
+impl Options {
+    pub fn new() -> Options {
+        Options::default()
+    }
+
+    /// A line for `.env`, instead of the usual one of that name if there is one.
+    pub fn dotenv(mut self, name: &str, value: &str) -> Options {
+        self.dotenv.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A variable in the process's environment, which is otherwise empty.
+    pub fn env(mut self, name: &str, value: &str) -> Options {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// One more argument behind `serve --root DIR --port 0`.
+    pub fn arg(mut self, argument: &str) -> Options {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+}
+
+impl Install {
+    pub fn new(database: &Database, options: &Options) -> Arc<Install> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("andrea-chat-root-{}-{count}", std::process::id());
+        let root = std::env::temp_dir().join(name);
+        // A folder of that name can only be the rest of an earlier process with our pid.
+        let _ = fs::remove_dir_all(&root);
+        fs::create_dir_all(&root).unwrap_or_else(|e| panic!("make {}: {e}", root.display()));
+        let install = Install { root };
+        install.write_dotenv(database, options);
+        Arc::new(install)
+    }
+
+    /// Writes `.env` anew.
+    pub fn write_dotenv(&self, database: &Database, options: &Options) {
+        let port = database.port.to_string();
+        let mut lines = vec![
+            ("APP_URL", APP_URL),
+            ("APP_TIMEZONE", TIMEZONE),
+            ("JWT_SECRET", jwt::SECRET),
+            ("DB_HOST", database.host),
+            ("DB_PORT", &port),
+            ("DB_DATABASE", &database.name),
+            ("DB_USERNAME", database.user),
+            ("DB_PASSWORD", database.password),
+        ];
+        lines.retain(|(name, _)| !options.dotenv.iter().any(|(n, _)| n == name));
+        let ours = options.dotenv.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+        let text: String = lines
+            .into_iter()
+            .chain(ours)
+            .map(|(name, value)| format!("{name}=\"{value}\"\n"))
+            .collect();
+        let file = self.root.join(".env");
+        fs::write(&file, text).unwrap_or_else(|e| panic!("write {}: {e}", file.display()));
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub fn log_file(&self) -> PathBuf {
+        self.root.join("storage/logs/chat-websocket.log")
+    }
+
+    pub fn pid_file(&self) -> PathBuf {
+        self.root.join("storage/runtime/chat-websocket.pid")
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    /// A command of the program with `--root` behind its name, in an empty environment.
+    pub fn command(&self, subcommand: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_andrea-chat-websocket"));
+        command
+            .arg(subcommand)
+            .arg("--root")
+            .arg(&self.root)
+            .args(arguments)
+            .env_clear()
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command that ends by itself.
+    pub fn run(&self, subcommand: &str, arguments: &[&str]) -> Output {
+        let mut command = self.command(subcommand, arguments);
+        command
+            .output()
+            .unwrap_or_else(|e| panic!("run {subcommand}: {e}"))
+    }
+}
+
+impl Drop for Install {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.root);
+    }
+}
+
+/// A running `serve`; killed when dropped.
+pub struct Daemon {
+    pub install: Arc<Install>,
+    child: Child,
+    port: u16,
+    /// Where this run's part of the log begins.
+    log_start: usize,
+    output: String,
+}
+
+impl Daemon {
+    /// Starts a daemon in a folder of its own and waits until it listens.
+    pub fn start(database: &Database, options: &Options) -> Daemon {
+        Daemon::start_in(Install::new(database, options), options)
+    }
+
+    /// Starts a daemon in this folder and waits until it listens.
+    pub fn start_in(install: Arc<Install>, options: &Options) -> Daemon {
+        let mut daemon = Daemon::spawn(install, options);
+        daemon.await_listening();
+        daemon
+    }
+
+    /// Starts a daemon and waits for nothing.
+    pub fn spawn(install: Arc<Install>, options: &Options) -> Daemon {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let output = format!("output-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let file = |kind: &str| {
+            let path = install.root.join(format!("{output}.{kind}"));
+            File::create(&path).unwrap_or_else(|e| panic!("make {}: {e}", path.display()))
+        };
+        let log_start = install.log().len();
+        let mut command = install.command("serve", &["--port", "0"]);
+        command
+            .args(&options.arguments)
+            .envs(options.environment.iter().map(|(n, v)| (n, v)))
+            .stdout(file("stdout"))
+            .stderr(file("stderr"));
+        let child = command
+            .spawn()
+            .unwrap_or_else(|e| panic!("start the daemon: {e}"));
+        Daemon {
+            install,
+            child,
+            port: 0,
+            log_start,
+            output,
+        }
+    }
+
+    /// Waits for the log line that names the address.
+    pub fn await_listening(&mut self) {
+        let port = wait::until(wait::LIMIT, || match self.listening_port() {
+            Some(port) => Some(Ok(port)),
+            None => self.exit_now().map(Err),
+        });
+        match port {
+            Some(Ok(port)) => self.port = port,
+            Some(Err(status)) => panic!("the daemon ended before it listened: {status}"),
+            None => panic!("the daemon does not say that it listens"),
+        }
+    }
+
+    fn listening_port(&self) -> Option<u16> {
+        // A line counts once its end is written.
+        let log = self.log();
+        let lines = log
+            .split_inclusive('\n')
+            .filter_map(|l| l.strip_suffix('\n'));
+        lines.rev().find_map(|line| {
+            let (stamp, text) = line.split_once("] ")?;
+            let address = text.strip_prefix("listening on ")?;
+            if !is_stamp(stamp) {
+                return None;
+            }
+            address.rsplit_once(':')?.1.parse().ok()
+        })
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What this run has logged.
+    pub fn log(&self) -> String {
+        let log = self.install.log();
+        log.get(self.log_start..).unwrap_or(&log).to_owned()
+    }
+
+    pub fn stdout(&self) -> String {
+        self.written("stdout")
+    }
+
+    pub fn stderr(&self) -> String {
+        self.written("stderr")
+    }
+
+    fn written(&self, kind: &str) -> String {
+        let path = self.install.root.join(format!("{}.{kind}", self.output));
+        fs::read_to_string(path).unwrap_or_default()
+    }
+
+    /// Waits for a line of the log that holds this text, and returns it.
+    pub fn await_log(&self, text: &str) -> String {
+        let line = wait::until(wait::LIMIT, || {
+            let log = self.log();
+            log.lines()
+                .find(|line| line.contains(text))
+                .map(str::to_owned)
+        });
+        line.unwrap_or_else(|| panic!("the daemon never logged {text:?}"))
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
+        kill_process(pid.expect("a pid"), signal)
+            .unwrap_or_else(|e| panic!("signal the daemon: {e}"));
+    }
+
+    /// The exit status, if it has ended.
+    pub fn exit_now(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("ask for the daemon's end")
+    }
+
+    /// Waits for the daemon to end by itself.
+    pub fn wait_exit(&mut self, limit: Duration) -> ExitStatus {
+        let status = wait::until(limit, || self.exit_now());
+        status.unwrap_or_else(|| panic!("the daemon runs on after {limit:?}"))
+    }
+
+    /// SIGTERM, and the exit status.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.wait_exit(wait::LIMIT)
+    }
+
+    /// A client that has upgraded.
+    pub fn connect(&self) -> Outcome<Client> {
+        Client::connect(self.port)
+    }
+
+    /// A client that has authenticated.
+    pub fn login(&self, agent_id: i64) -> Outcome<Client> {
+        Client::login(self.port, agent_id)
+    }
+
+    /// What a reader of a failure wants to see.
+    pub fn report(&self) -> String {
+        format!(
+            "--- log\n{}--- stdout\n{}--- stderr\n{}---",
+            self.log(),
+            self.stdout(),
+            self.stderr()
+        )
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the daemon with pid {}:\n{}", self.pid(), self.report());
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `[YYYY-MM-DD HH:MM:SS`, as a line of the log begins.
+pub fn is_stamp(text: &str) -> bool {
+    const SHAPE: &str = "[0000-00-00 00:00:00";
+    text.len() == SHAPE.len()
+        && text
+            .bytes()
+            .zip(SHAPE.bytes())
+            .all(|(byte, shape)| match shape {
+                b'0' => byte.is_ascii_digit(),
+                other => byte == other,
+            })
+}

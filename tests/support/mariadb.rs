@@ -1,0 +1,337 @@
+//! MariaDB for tests: one private server for the whole test process, started when first asked for, and
+//! servers of one's own for tests that stop, kill or freeze theirs. Each has its own folder, Unix socket and
+//! loopback port, and the defaults of an install: durability, SQL mode, and a clock in UTC.
+//!
+//! No server outlives the test process, however that ends. Each one runs under a small shell that waits on a
+//! pipe from us: when the pipe closes, by a drop, an exit or a SIGKILL, the shell kills the server and
+//! removes its folder. (A parent-death signal would not do: it is tied to the thread that spawned.)
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::time::Duration;
+
+use mysql::prelude::Queryable;
+use mysql::{Conn, OptsBuilder};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{seed, wait};
+
+/// A cold start on a busy machine, the creation of the system tables included, takes a few seconds.
+const START_LIMIT: Duration = Duration::from_secs(90);
+
+/// `$1` is the folder, the rest the server's command line. One word on the pipe means that the server was
+/// told to stop and the folder stays; the end of the pipe means that nobody needs either any more.
+const KEEPER: &str = r#"
+dir=$1; shift
+"$@" </dev/null >>"$dir/server.log" 2>&1 &
+pid=$!
+echo $pid
+if read -r word; then
+    wait $pid
+else
+    kill -9 $pid
+    wait $pid
+    rm -rf "$dir"
+fi 2>/dev/null
+"#;
+
+pub struct Server {
+    dir: PathBuf,
+    port: u16,
+    running: Option<Running>,
+}
+
+struct Running {
+    keeper: Child,
+    pipe: ChildStdin,
+    pid: Pid,
+}
+
+/// One database, and who may use it.
+#[derive(Clone, Debug)]
+pub struct Database {
+    pub name: String,
+    pub user: &'static str,
+    pub password: &'static str,
+    pub host: &'static str,
+    pub port: u16,
+    pub socket: PathBuf,
+}
+
+const USER: &str = "helpdesk";
+const PASSWORD: &str = "helpdesk-password";
+
+/// The server that the tests of this process share.
+pub fn shared() -> &'static Server {
+    static SHARED: OnceLock<Server> = OnceLock::new();
+    SHARED.get_or_init(Server::own)
+}
+
+impl Database {
+    /// A new database with the tables of an install and no rows but its settings.
+    pub fn fresh() -> Database {
+        shared().fresh()
+    }
+
+    /// A connection, as the service's own user.
+    pub fn conn(&self) -> Conn {
+        let options = OptsBuilder::new()
+            .socket(Some(self.socket.display().to_string()))
+            .user(Some(self.user))
+            .pass(Some(self.password))
+            .db_name(Some(&self.name));
+        Conn::new(options).unwrap_or_else(|e| panic!("connect to {}: {e}", self.name))
+    }
+}
+
+impl Server {
+    /// A server for the caller alone; gone when dropped.
+    pub fn own() -> Server {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("andrea-chat-db-{}-{count}", std::process::id());
+        let dir = std::env::temp_dir().join(name);
+        // A folder of that name can only be the rest of an earlier process with our pid.
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).unwrap_or_else(|e| panic!("make {}: {e}", dir.display()));
+        create_system_tables(&dir);
+        let mut server = Server {
+            dir,
+            port: 0,
+            running: None,
+        };
+        // Somebody else may take the port between our look and the server's start: then another one.
+        let started = (0..5).any(|_| {
+            server.port = free_port();
+            server.try_start()
+        });
+        assert!(started, "MariaDB did not start:\n{}", server.log());
+        let mut admin = server.admin();
+        for host in ["localhost", "127.0.0.1"] {
+            let who = format!("'{USER}'@'{host}'");
+            admin
+                .query_drop(format!("CREATE USER {who} IDENTIFIED BY '{PASSWORD}'"))
+                .and_then(|()| admin.query_drop(format!("GRANT ALL ON `helpdesk\\_%`.* TO {who}")))
+                .unwrap_or_else(|e| panic!("create the user {who}: {e}"));
+        }
+        server
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("sock")
+    }
+
+    /// A connection with all rights.
+    pub fn admin(&self) -> Conn {
+        self.try_admin()
+            .unwrap_or_else(|e| panic!("connect to {}: {e}", self.dir.display()))
+    }
+
+    fn try_admin(&self) -> mysql::Result<Conn> {
+        let options = OptsBuilder::new()
+            .socket(Some(self.socket().display().to_string()))
+            .user(Some("root"));
+        Conn::new(options)
+    }
+
+    pub fn fresh(&self) -> Database {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let database = Database {
+            name: format!("helpdesk_{}", COUNT.fetch_add(1, Ordering::Relaxed)),
+            user: USER,
+            password: PASSWORD,
+            host: "127.0.0.1",
+            port: self.port,
+            socket: self.socket(),
+        };
+        let mut admin = self.admin();
+        admin
+            .query_drop(format!(
+                "CREATE DATABASE {} CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci",
+                database.name
+            ))
+            .unwrap_or_else(|e| panic!("create {}: {e}", database.name));
+        seed::create_tables(&mut database.conn());
+        database
+    }
+
+    /// What the server has written about itself.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("server.log")).unwrap_or_default()
+    }
+
+    /// Starts it again, on the same data and port.
+    pub fn start(&mut self) {
+        assert!(self.running.is_none(), "the server runs already");
+        assert!(self.try_start(), "MariaDB did not start:\n{}", self.log());
+    }
+
+    /// Stops it in good order and waits for its end.
+    pub fn stop(&mut self) {
+        self.end(Signal::TERM);
+    }
+
+    /// Kills it, as a crash or the kernel would, and waits for its end.
+    pub fn kill(&mut self) {
+        self.end(Signal::KILL);
+    }
+
+    /// Freezes it: connections stay open and nothing answers.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let running = self.running.as_ref().expect("the server runs");
+        kill_process(running.pid, signal).unwrap_or_else(|e| panic!("signal the server: {e}"));
+    }
+
+    fn end(&mut self, signal: Signal) {
+        self.signal(signal);
+        let mut running = self.running.take().expect("the server runs");
+        running
+            .pipe
+            .write_all(b"keep\n")
+            .unwrap_or_else(|e| panic!("tell the server's keeper: {e}"));
+        let _ = running.keeper.wait();
+    }
+
+    fn try_start(&mut self) -> bool {
+        let mut keeper = Command::new("sh")
+            .args(["-c", KEEPER, "sh"])
+            .arg(&self.dir)
+            .arg(program("mariadbd"))
+            .args(common_arguments(&self.dir))
+            .arg(format!("--socket={}", self.socket().display()))
+            .arg(format!("--port={}", self.port))
+            .arg(format!("--pid-file={}", self.dir.join("pid").display()))
+            .args([
+                "--bind-address=127.0.0.1",
+                "--default-time-zone=+00:00",
+                "--innodb-buffer-pool-size=64M",
+                "--max-connections=500",
+                "--skip-log-bin",
+            ])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            // A terminal's Ctrl-C must reach us alone; the keeper then sees the pipe close.
+            .process_group(0)
+            .spawn()
+            .unwrap_or_else(|e| panic!("start the server's keeper: {e}"));
+        let mut pid = String::new();
+        let mut stdout = BufReader::new(keeper.stdout.take().expect("stdout is a pipe"));
+        stdout.read_line(&mut pid).expect("read the server's pid");
+        let pid = pid.trim().parse().ok().and_then(Pid::from_raw);
+        let running = Running {
+            pipe: keeper.stdin.take().expect("stdin is a pipe"),
+            pid: pid.expect("the keeper says the server's pid"),
+            keeper,
+        };
+        let pid = running.pid;
+        self.running = Some(running);
+        let up = wait::until(START_LIMIT, || {
+            if self.try_admin().is_ok() {
+                return Some(true);
+            }
+            has_ended(pid).then_some(false)
+        });
+        if up != Some(true) {
+            self.end(Signal::KILL);
+        }
+        up == Some(true)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        match self.running.take() {
+            Some(running) => {
+                let Running {
+                    mut keeper, pipe, ..
+                } = running;
+                drop(pipe);
+                let _ = keeper.wait();
+            }
+            None => {
+                let _ = fs::remove_dir_all(&self.dir);
+            }
+        }
+    }
+}
+
+/// Whether it is gone, or is a zombie until its keeper takes notice.
+fn has_ended(pid: Pid) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())) else {
+        return true;
+    };
+    // The state is the first word behind the name, which stands in brackets and may hold any character.
+    stat.rsplit(')')
+        .next()
+        .is_some_and(|rest| rest.trim_start().starts_with('Z'))
+}
+
+fn common_arguments(dir: &Path) -> Vec<String> {
+    let mut arguments = vec![
+        // First, or it is refused. The machine's own configuration must not leak in.
+        "--no-defaults".to_owned(),
+        format!("--datadir={}", dir.join("data").display()),
+        // Small, so that a new server takes half a second and 40 MB; of no consequence for durability.
+        "--innodb-log-file-size=16M".to_owned(),
+    ];
+    if rustix::process::geteuid().is_root() {
+        arguments.push("--user=root".to_owned());
+    }
+    arguments
+}
+
+fn create_system_tables(dir: &Path) {
+    let output = Command::new(program("mariadb-install-db"))
+        .args(common_arguments(dir))
+        .args(["--auth-root-authentication-method=normal", "--skip-test-db"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|e| panic!("start mariadb-install-db (is MariaDB installed?): {e}"));
+    assert!(
+        output.status.success(),
+        "mariadb-install-db failed:\n{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// The server lies in `sbin` on many systems, which an ordinary user's PATH does not have.
+fn program(name: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/usr/local/sbin", "/usr/libexec"].map(PathBuf::from))
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+        .unwrap_or_else(|| PathBuf::from(name))
+}
+
+/// A port below the range that the kernel hands out by itself, so that a stopped server finds it free again.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = std::process::id().wrapping_mul(17);
+    loop {
+        let step = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = 20_000 + u16::try_from(start.wrapping_add(step) % 10_000).expect("below 10,000");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
