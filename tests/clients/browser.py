@@ -275,6 +275,7 @@ def out_of_time(*_):
 
 
 def main():
+    sys.stderr = sys.stdout  # A traceback is to stand where the caller looks.
     signal.signal(signal.SIGALRM, out_of_time)
     signal.alarm(SCRIPT_LIMIT_SECONDS)
     return run(json.loads(sys.stdin.readline()))

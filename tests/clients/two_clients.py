@@ -341,6 +341,7 @@ async def run(task):
 
 
 def main():
+    sys.stderr = sys.stdout  # A traceback is to stand where the caller looks.
     # The last resort, where even the limits above do not end it: the caller waits without one.
     signal.alarm(SCRIPT_LIMIT_SECONDS)
     return asyncio.run(run(json.loads(sys.stdin.readline())))
