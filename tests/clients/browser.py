@@ -3,8 +3,8 @@
 Chromium is driven over the WebDriver protocol; only Python's standard library is used. Reads its task as one line of
 JSON from standard input (outer_clients.rs writes it), and the programs to use from ANDREA_TEST_CHROMIUM and
 ANDREA_TEST_CHROMEDRIVER. Writes the line RESTART when the service is to be restarted on the same port, and goes on once
-it reads the line RESTARTED. Exits 0 if all went well; otherwise 1, after a message that says what did not, and what both
-windows had received.
+it reads the line RESTARTED. Exits 0 if all went well; otherwise 1, after a message that says what did not, and what
+both windows had received.
 
 Every wait is for an event, with a limit.
 """
@@ -31,13 +31,23 @@ WEBDRIVER_LIMIT_SECONDS = 120
 SCRIPT_LIMIT_SECONDS = 300
 
 CHROMIUM_ARGUMENTS = [
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-extensions",
     # Both windows are to run at full speed, though only one can be in front.
-    "--disable-background-timer-throttling", "--disable-renderer-backgrounding",
+    "--disable-background-timer-throttling",
+    "--disable-renderer-backgrounding",
     "--disable-backgrounding-occluded-windows",
     # Nothing but this machine can be reached, whatever a message asks for.
-    "--no-proxy-server", "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+    "--no-proxy-server",
+    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
 ]
 
 HOSTILE_BODY = (
@@ -90,7 +100,11 @@ class Browser:
         # In a process group of its own, so that the driver and the browser can be ended together.
         self.driver = subprocess.Popen(
             [os.environ["ANDREA_TEST_CHROMEDRIVER"], "--port=0", f"--log-path={self.folder}/driver.log"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
             env={**os.environ, "HOME": self.folder, "TMPDIR": self.folder},
         )
         said = []
@@ -125,7 +139,9 @@ class Browser:
                 return json.load(answer)["value"]
         except urllib.error.HTTPError as refusal:
             value = json.load(refusal)["value"]
-            raise Failure(f"WebDriver {method} {path}: {value['error']}: {value['message'].splitlines()[0]}") from None
+            raise Failure(
+                f"WebDriver {method} {path}: {value['error']}: {value['message'].splitlines()[0]}"
+            ) from None
 
     def command(self, method, path, body=None):
         return self.call(method, f"/session/{self.session}{path}", body)
@@ -149,7 +165,12 @@ class Window:
 
     def __init__(self, browser, handle, page, task, agent):
         self.browser, self.handle, self.agent, self.name = browser, handle, agent, agent["name"]
-        setup = {"url": task["url"], "token": agent["token"], "agent_id": agent["id"], "channel_id": task["channel_id"]}
+        setup = {
+            "url": task["url"],
+            "token": agent["token"],
+            "agent_id": agent["id"],
+            "channel_id": task["channel_id"],
+        }
         self.command("POST", "/url", {"url": f"{page.origin}/#{urllib.parse.quote(json.dumps(setup))}"})
         found = self.command("POST", "/element", {"using": "css selector", "value": "#body"})
         (self.input,) = found.values()
@@ -167,7 +188,9 @@ class Window:
         try:
             self.command("POST", "/execute/async", {"script": script, "args": list(arguments)})
         except Failure as failure:
-            raise Failure(f"{self.name}'s window waited in vain for: {condition} {list(arguments)}: {failure}") from None
+            raise Failure(
+                f"{self.name}'s window waited in vain for: {condition} {list(arguments)}: {failure}"
+            ) from None
 
     def type(self, text):
         self.command("POST", f"/element/{self.input}/value", {"text": text})
@@ -184,7 +207,10 @@ def chat(first, second):
     for window in (first, second):
         window.until("state.auths === 1")
         check_equal("name shown", window.evaluate("element('who').textContent"), window.name)
-    first.until("state.received.some((e) => e.type === 'presence.updated' && e.agent_id === args[0] && e.online)", second.agent["id"])
+    first.until(
+        "state.received.some((e) => e.type === 'presence.updated' && e.agent_id === args[0] && e.online)",
+        second.agent["id"],
+    )
 
     for writer, reader in ((first, second), (second, first)):
         body = f"Hello, this is {writer.name}: ä 🙂"
@@ -197,7 +223,9 @@ def chat(first, second):
         for window in (writer, reader):
             window.until_shown(body)
         writer.until("element('read').textContent.startsWith(args[0] + ' read ')", reader.agent["id"])
-        marker = writer.evaluate("state.received.filter((e) => e.type === 'chat.read.updated').at(-1).last_read_message_id")
+        marker = writer.evaluate(
+            "state.received.filter((e) => e.type === 'chat.read.updated').at(-1).last_read_message_id"
+        )
         newest = writer.evaluate("state.received.filter((e) => e.message).at(-1).message.id")
         check_equal("read marker", marker, newest)
 
@@ -221,7 +249,11 @@ def injection(first, second, page):
         window.evaluate("element('control').innerHTML = '<img src=control onerror=\"state.images += 1; changed()\">'")
         window.until("state.images === 1")
         check_equal(f"what ran in {window.name}'s window", window.evaluate("window.injected || null"), None)
-        check_equal("elements made by messages", window.evaluate("document.querySelectorAll('#messages :not(li, b, span.body)').length"), 0)
+        check_equal(
+            "elements made by messages",
+            window.evaluate("document.querySelectorAll('#messages :not(li, b, span.body)').length"),
+            0,
+        )
     asked_for = set(page.paths) - {"/favicon.ico"}
     check_equal("paths that the windows asked for", asked_for, {"/", "/control"})
 
@@ -231,7 +263,10 @@ def link(first, second):
     first.type(f"see ({address}), please" + ENTER)
     for window in (first, second):
         window.until("document.querySelector('#messages a')")
-        found = window.evaluate("(({ href, target, rel, textContent }) => ({ href, target, rel, textContent }))(document.querySelector('#messages a'))")
+        window.evaluate("window.link = document.querySelector('#messages a')")
+        found = window.evaluate(
+            "{ href: link.href, target: link.target, rel: link.rel, textContent: link.textContent }"
+        )
         expected = {"href": address, "target": "_blank", "rel": "noopener noreferrer", "textContent": address}
         check_equal("link", found, expected)
 
@@ -243,7 +278,10 @@ def run(task):
     step = "start of the browser"
     try:
         browser = Browser()
-        handles = [browser.command("GET", "/window"), browser.command("POST", "/window/new", {"type": "window"})["handle"]]
+        handles = [
+            browser.command("GET", "/window"),
+            browser.command("POST", "/window/new", {"type": "window"})["handle"],
+        ]
         for handle, agent in zip(handles, task["agents"]):
             windows.append(Window(browser, handle, page, task, agent))
             windows[-1].until("state.auths === 1")
@@ -257,7 +295,7 @@ def run(task):
             print(f"browser: {step}: as expected", flush=True)
         return 0
     except (Failure, OSError, KeyError, ValueError) as failure:
-        print(f"browser: FAILED at \"{step}\": {type(failure).__name__}: {failure}")
+        print(f'browser: FAILED at "{step}": {type(failure).__name__}: {failure}')
         for window in windows:
             with contextlib.suppress(Failure, OSError):
                 seen = window.evaluate("state")

@@ -147,7 +147,9 @@ class Conversation:
     async def connecting(self):
         self.a = await Client.open("A", self.url)
         # The browser's client may add a query, and sends an Origin; the library offers compression by itself.
-        self.b = await Client.open("B", self.url + "?v=1", origin=self.url.replace("ws://", "http://").split("/ws")[0])
+        self.b = await Client.open(
+            "B", self.url + "?v=1", origin=self.url.replace("ws://", "http://").split("/ws")[0]
+        )
         for client in (self.a, self.b):
             check(client.socket.subprotocol is None, f"{client.label}: a subprotocol was agreed on")
             extensions = client.socket.response.headers.get("Sec-WebSocket-Extensions")
@@ -205,7 +207,9 @@ class Conversation:
         await self.b.send("chat.direct.message.send", thread_id=str(self.thread), body="just you")
         for client in (self.a, self.b):
             message = (await client.take("chat.direct.message.created"))["message"]
-            found = [message[key] for key in ("message_scope", "channel_id", "thread_id", "sender_agent_id", "body_text")]
+            found = [
+                message[key] for key in ("message_scope", "channel_id", "thread_id", "sender_agent_id", "body_text")
+            ]
             check_equal("direct message", found, ["direct", None, self.thread, self.bob["id"], "just you"])
 
     async def typing(self):
@@ -239,20 +243,35 @@ class Conversation:
     async def errors(self):
         channel, direct = "chat.channel.message.send", "chat.direct.message.send"
         too_long = "ä" * (self.max_length + 1)
-        no_channel, no_thread = "You do not have access to this chat channel", "You do not have access to this direct message thread"
+        no_channel, no_thread = (
+            "You do not have access to this chat channel",
+            "You do not have access to this direct message thread",
+        )
         for event, fields, text in (
             ("no.such.event", {}, "Unsupported websocket event type"),
             (channel, {"channel_id": self.foreign_channel, "body": "x"}, "You cannot post in this chat channel"),
             (channel, {"body": "x"}, "You cannot post in this chat channel"),
             (channel, {"channel_id": self.channel, "body": " \t\n"}, "Message cannot be empty"),
             (channel, {"channel_id": self.channel, "body": 7}, "Message cannot be empty"),
-            (channel, {"channel_id": self.channel, "body": too_long}, f"Message cannot exceed {self.max_length} characters"),
+            (
+                channel,
+                {"channel_id": self.channel, "body": too_long},
+                f"Message cannot exceed {self.max_length} characters",
+            ),
             (direct, {"thread_id": self.foreign_thread, "body": "x"}, no_thread),
-            (direct, {"thread_id": self.disabled_thread, "body": "x"}, "Disabled agents cannot receive new direct messages"),
+            (
+                direct,
+                {"thread_id": self.disabled_thread, "body": "x"},
+                "Disabled agents cannot receive new direct messages",
+            ),
             ("chat.typing", {"scope": "channel"}, "channel_id is required"),
             ("chat.typing", {"scope": "direct"}, "thread_id is required"),
             ("chat.typing", {"channel_id": self.foreign_channel}, no_channel),
-            ("chat.read", {"scope": "direct", "thread_id": self.foreign_thread, "last_read_message_id": 1}, no_thread),
+            (
+                "chat.read",
+                {"scope": "direct", "thread_id": self.foreign_thread, "last_read_message_id": 1},
+                no_thread,
+            ),
         ):
             await self.a.send(event, ref=41, **fields)
             await self.a.take("error", message=text, ref=41)
@@ -317,8 +336,17 @@ class Conversation:
         check_equal("close code that the service answered with", self.a.close_code, 1000)
 
     STEPS = (
-        connecting, before_authentication, authentication_and_presence, ping, channel_message, direct_message, typing,
-        read_markers, errors, both_at_once, leaving,
+        connecting,
+        before_authentication,
+        authentication_and_presence,
+        ping,
+        channel_message,
+        direct_message,
+        typing,
+        read_markers,
+        errors,
+        both_at_once,
+        leaving,
     )
 
 
@@ -330,9 +358,9 @@ async def run(task):
         try:
             await asyncio.wait_for(step(conversation), STEP_LIMIT_SECONDS)
         except (Failure, ConnectionClosed, OSError, KeyError, asyncio.TimeoutError) as failure:
-            print(f"two_clients: FAILED at \"{name}\": {type(failure).__name__}: {failure}")
+            print(f'two_clients: FAILED at "{name}": {type(failure).__name__}: {failure}')
             for client in Client.all:
-                print(f"  {client.label} (close code {client.close_code}) received {len(client.received)} frames, the last:")
+                print(f"  {client.label} (close code {client.close_code}) received {len(client.received)} frames:")
                 for frame in client.received[-12:]:
                     print(f"    {json.dumps(frame, ensure_ascii=False)[:400]}")
             return 1
