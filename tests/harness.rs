@@ -1,16 +1,19 @@
 //! The tools that the other tests lean on, tested themselves: a harness that sees nothing fails nothing.
 
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use mysql::prelude::Queryable;
+use rustix::process::{Signal, getpid, kill_process};
 
 use crate::support::expect::Known;
 use crate::support::json::Json;
 use crate::support::mariadb::{self, Database, Server};
 use crate::support::outcome::{Observed, Wanted};
 use crate::support::ws::{CLOSE, Frame, FrameSpec};
-use crate::support::{daemon, fixtures, jwt, rows, seed, wait, workers};
+use crate::support::{daemon, fixtures, jwt, reaper, rows, seed, wait, workers};
 
 fn json(text: &str) -> Json {
     Json::parse(text).unwrap_or_else(|e| panic!("{text}: {e}"))
@@ -356,33 +359,34 @@ fn a_server_of_ones_own_can_be_stopped_killed_and_frozen() {
     assert!(!socket.exists(), "the folder of a dropped server is gone");
 }
 
-/// The shared server has nobody to drop it: it must go with the process, even by SIGKILL.
+/// The shared server has nobody to drop it, and a killed process drops nothing at all.
 #[test]
-fn the_shared_server_dies_with_the_test_process() {
+fn children_and_files_go_with_the_test_process_even_by_sigkill() {
     const PLAY_DEAD: &str = "PLAY_DEAD";
     if std::env::var_os(PLAY_DEAD).is_some() {
+        println!("SCRATCH={}", reaper::scratch().display());
         println!("SOCKET={}", mariadb::shared().socket().display());
-        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)
-            .expect("kill oneself");
+        kill_process(getpid(), Signal::KILL).expect("kill oneself");
     }
-    let name = "harness::the_shared_server_dies_with_the_test_process";
+    let name = "harness::children_and_files_go_with_the_test_process_even_by_sigkill";
     let child = Command::new(std::env::current_exe().expect("a path of our own"))
         .args(["--exact", name, "--nocapture"])
         .env(PLAY_DEAD, "1")
         .output()
         .expect("run ourselves");
-    assert!(!child.status.success());
+    assert_eq!(child.status.signal(), Some(9));
     let stdout = String::from_utf8_lossy(&child.stdout);
-    let socket = stdout
-        .lines()
-        .find_map(|l| l.split_once("SOCKET="))
-        .expect("the child's socket")
-        .1;
+    let path = |name: &str| {
+        let line = stdout.lines().find_map(|line| line.split_once(name));
+        line.expect("the child names its files").1
+    };
     let gone = wait::until(wait::LIMIT, || {
-        let dir = std::path::Path::new(socket).parent().expect("a folder");
-        (!dir.exists()).then_some(())
+        let left = [path("SCRATCH="), path("SOCKET=")]
+            .iter()
+            .any(|path| Path::new(path).exists());
+        (!left).then_some(())
     });
-    assert!(gone.is_some(), "{socket} is still there");
+    assert!(gone.is_some(), "{} is still there", path("SCRATCH="));
 }
 
 #[test]

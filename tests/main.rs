@@ -10,6 +10,8 @@
 
 mod contrib_files;
 mod golden_events;
+mod golden_handshake;
+mod golden_render_live;
 mod harness;
 mod outer_clients;
 mod support;

@@ -14,6 +14,7 @@ pub mod json;
 pub mod jwt;
 pub mod mariadb;
 pub mod outcome;
+pub mod reaper;
 pub mod replay;
 pub mod rows;
 pub mod seed;

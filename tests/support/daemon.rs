@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::jwt;
 use super::mariadb::Database;
+use super::reaper;
 use super::wait;
 use super::ws::{Client, Outcome};
 
@@ -68,11 +69,8 @@ impl Install {
     pub fn new(database: &Database, options: &Options) -> Arc<Install> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("andrea-chat-root-{}-{count}", std::process::id());
-        let root = std::env::temp_dir().join(name);
-        // A folder of that name can only be the rest of an earlier process with our pid.
-        let _ = fs::remove_dir_all(&root);
-        fs::create_dir_all(&root).unwrap_or_else(|e| panic!("make {}: {e}", root.display()));
+        let root = reaper::scratch().join(format!("root-{count}"));
+        fs::create_dir(&root).unwrap_or_else(|e| panic!("make {}: {e}", root.display()));
         let install = Install { root };
         install.write_dotenv(database, options);
         Arc::new(install)
@@ -150,6 +148,7 @@ impl Drop for Install {
 pub struct Daemon {
     pub install: Arc<Install>,
     child: Child,
+    ended: Option<ExitStatus>,
     port: u16,
     /// Where this run's part of the log begins.
     log_start: usize,
@@ -187,9 +186,11 @@ impl Daemon {
         let child = command
             .spawn()
             .unwrap_or_else(|e| panic!("start the daemon: {e}"));
+        reaper::watch(&child);
         Daemon {
             install,
             child,
+            ended: None,
             port: 0,
             log_start,
             output,
@@ -271,7 +272,26 @@ impl Daemon {
 
     /// The exit status, if it has ended.
     pub fn exit_now(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().expect("ask for the daemon's end")
+        if self.ended.is_none() {
+            self.ended = self.child.try_wait().expect("ask for the daemon's end");
+            if self.ended.is_some() {
+                reaper::forget(&self.child);
+            }
+        }
+        self.ended
+    }
+
+    /// Fails if it has ended, or if a thread of it has panicked: a panic that costs one connection only is
+    /// easily overlooked by a test that sent garbage over it.
+    pub fn check_life(&mut self) -> Result<(), String> {
+        if let Some(status) = self.exit_now() {
+            return Err(format!("the daemon has ended: {status}"));
+        }
+        let panicked = |text: &str| text.contains("panicked");
+        if panicked(&self.stderr()) || panicked(&self.log()) {
+            return Err(format!("a panic in the daemon:\n{}", self.report()));
+        }
+        Ok(())
     }
 
     /// Waits for the daemon to end by itself.
@@ -312,8 +332,11 @@ impl Drop for Daemon {
         if std::thread::panicking() {
             eprintln!("the daemon with pid {}:\n{}", self.pid(), self.report());
         }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if self.exit_now().is_none() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+            reaper::forget(&self.child);
+        }
     }
 }
 

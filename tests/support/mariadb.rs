@@ -1,17 +1,12 @@
 //! MariaDB for tests: one private server for the whole test process, started when first asked for, and
 //! servers of one's own for tests that stop, kill or freeze theirs. Each has its own folder, Unix socket and
 //! loopback port, and the defaults of an install: durability, SQL mode, and a clock in UTC.
-//!
-//! No server outlives the test process, however that ends. Each one runs under a small shell that waits on a
-//! pipe from us: when the pipe closes, by a drop, an exit or a SIGKILL, the shell kills the server and
-//! removes its folder. (A parent-death signal would not do: it is tied to the thread that spawned.)
 
-use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::fs::{self, File};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::time::Duration;
@@ -20,37 +15,15 @@ use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{seed, wait};
+use super::{reaper, seed, wait};
 
-/// A cold start on a busy machine, the creation of the system tables included, takes a few seconds.
+/// A cold start on a busy machine takes a few seconds.
 const START_LIMIT: Duration = Duration::from_secs(90);
-
-/// `$1` is the folder, the rest the server's command line. One word on the pipe means that the server was
-/// told to stop and the folder stays; the end of the pipe means that nobody needs either any more.
-const KEEPER: &str = r#"
-dir=$1; shift
-"$@" </dev/null >>"$dir/server.log" 2>&1 &
-pid=$!
-echo $pid
-if read -r word; then
-    wait $pid
-else
-    kill -9 $pid
-    wait $pid
-    rm -rf "$dir"
-fi 2>/dev/null
-"#;
 
 pub struct Server {
     dir: PathBuf,
     port: u16,
-    running: Option<Running>,
-}
-
-struct Running {
-    keeper: Child,
-    pipe: ChildStdin,
-    pid: Pid,
+    running: Option<Child>,
 }
 
 /// One database, and who may use it.
@@ -95,11 +68,8 @@ impl Server {
     pub fn own() -> Server {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("andrea-chat-db-{}-{count}", std::process::id());
-        let dir = std::env::temp_dir().join(name);
-        // A folder of that name can only be the rest of an earlier process with our pid.
-        let _ = fs::remove_dir_all(&dir);
-        fs::create_dir_all(&dir).unwrap_or_else(|e| panic!("make {}: {e}", dir.display()));
+        let dir = reaper::scratch().join(format!("db-{count}"));
+        fs::create_dir(&dir).unwrap_or_else(|e| panic!("make {}: {e}", dir.display()));
         create_system_tables(&dir);
         let mut server = Server {
             dir,
@@ -196,25 +166,26 @@ impl Server {
     }
 
     fn signal(&self, signal: Signal) {
-        let running = self.running.as_ref().expect("the server runs");
-        kill_process(running.pid, signal).unwrap_or_else(|e| panic!("signal the server: {e}"));
+        let server = self.running.as_ref().expect("the server runs");
+        let pid = i32::try_from(server.id()).ok().and_then(Pid::from_raw);
+        kill_process(pid.expect("a pid"), signal).unwrap_or_else(|e| panic!("signal MariaDB: {e}"));
     }
 
     fn end(&mut self, signal: Signal) {
         self.signal(signal);
-        let mut running = self.running.take().expect("the server runs");
-        running
-            .pipe
-            .write_all(b"keep\n")
-            .unwrap_or_else(|e| panic!("tell the server's keeper: {e}"));
-        let _ = running.keeper.wait();
+        let mut server = self.running.take().expect("the server runs");
+        server.wait().expect("wait for MariaDB's end");
+        reaper::forget(&server);
     }
 
     fn try_start(&mut self) -> bool {
-        let mut keeper = Command::new("sh")
-            .args(["-c", KEEPER, "sh"])
-            .arg(&self.dir)
-            .arg(program("mariadbd"))
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir.join("server.log"))
+            .unwrap_or_else(|e| panic!("open MariaDB's log: {e}"));
+        let stderr = log.try_clone().expect("a second handle of a file");
+        let server = Command::new(program("mariadbd"))
             .args(common_arguments(&self.dir))
             .arg(format!("--socket={}", self.socket().display()))
             .arg(format!("--port={}", self.port))
@@ -226,62 +197,41 @@ impl Server {
                 "--max-connections=500",
                 "--skip-log-bin",
             ])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            // A terminal's Ctrl-C must reach us alone; the keeper then sees the pipe close.
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(stderr)
+            // A terminal's Ctrl-C is for the tests, which may want to use the server until they end.
             .process_group(0)
             .spawn()
-            .unwrap_or_else(|e| panic!("start the server's keeper: {e}"));
-        let mut pid = String::new();
-        let mut stdout = BufReader::new(keeper.stdout.take().expect("stdout is a pipe"));
-        stdout.read_line(&mut pid).expect("read the server's pid");
-        let pid = pid.trim().parse().ok().and_then(Pid::from_raw);
-        let running = Running {
-            pipe: keeper.stdin.take().expect("stdin is a pipe"),
-            pid: pid.expect("the keeper says the server's pid"),
-            keeper,
-        };
-        let pid = running.pid;
-        self.running = Some(running);
+            .unwrap_or_else(|e| panic!("start mariadbd: {e}"));
+        reaper::watch(&server);
+        self.running = Some(server);
         let up = wait::until(START_LIMIT, || {
             if self.try_admin().is_ok() {
                 return Some(true);
             }
-            has_ended(pid).then_some(false)
+            let server = self.running.as_mut().expect("the server runs");
+            let end = server.try_wait().expect("ask for MariaDB's end");
+            end.map(|_| false)
         });
-        if up != Some(true) {
-            self.end(Signal::KILL);
+        if up == Some(true) {
+            return true;
         }
-        up == Some(true)
+        let mut server = self.running.take().expect("the server runs");
+        let _ = server.kill();
+        let _ = server.wait();
+        reaper::forget(&server);
+        false
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        match self.running.take() {
-            Some(running) => {
-                let Running {
-                    mut keeper, pipe, ..
-                } = running;
-                drop(pipe);
-                let _ = keeper.wait();
-            }
-            None => {
-                let _ = fs::remove_dir_all(&self.dir);
-            }
+        if self.running.is_some() {
+            self.kill();
         }
+        let _ = fs::remove_dir_all(&self.dir);
     }
-}
-
-/// Whether it is gone, or is a zombie until its keeper takes notice.
-fn has_ended(pid: Pid) -> bool {
-    let Ok(stat) = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())) else {
-        return true;
-    };
-    // The state is the first word behind the name, which stands in brackets and may hold any character.
-    stat.rsplit(')')
-        .next()
-        .is_some_and(|rest| rest.trim_start().starts_with('Z'))
 }
 
 fn common_arguments(dir: &Path) -> Vec<String> {

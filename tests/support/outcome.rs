@@ -1,6 +1,7 @@
 //! Judges one step of a scenario: what was seen against what was recorded and what the contract asks instead.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::expect::{Known, Match, show};
 use super::json::Json;
@@ -14,6 +15,28 @@ pub struct Observed {
     /// Connections that the server ended, and the code of its close frame.
     pub closed: BTreeMap<String, Closed>,
     pub changes: Changes,
+}
+
+/// All of it, for a reader who wonders why a step failed.
+impl fmt::Display for Observed {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, frames) in &self.received {
+            for frame in frames {
+                write!(out, "\n        seen: {name} received {}", show(frame))?;
+            }
+        }
+        for (name, closed) in &self.closed {
+            write!(out, "\n        seen: {name} closed with {closed:?}")?;
+        }
+        for (table, change) in &self.changes {
+            for (kind, rows) in change.kinds() {
+                for row in rows {
+                    write!(out, "\n        seen: {table} {kind} {row}")?;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What a step asks for: the recording, or what is expected instead of it.

@@ -192,7 +192,9 @@ impl Play<'_> {
         self.known.db_now.1 = db_time(self.conn, "NOW() + INTERVAL 2 SECOND");
         self.known.unix_now.1 = jwt::unix_now() + 2;
         let name = actor.map(|place| self.peers[place].name.clone());
-        wanted.judge(name.as_deref(), &observed, &mut self.known)?;
+        wanted
+            .judge(name.as_deref(), &observed, &mut self.known)
+            .map_err(|e| format!("{e}{observed}"))?;
         if let (Some(name), true) = (name, wanted.reopens()) {
             let agent_id = self.peers[self.place(&name)?].agent_id;
             self.connect(&name, agent_id)?;
@@ -386,10 +388,7 @@ impl Play<'_> {
                 "a new client is disconnected (close code {closed:?})"
             ));
         }
-        match self.daemon.exit_now() {
-            Some(status) => Err(format!("the daemon has ended: {status}")),
-            None => Ok(()),
-        }
+        self.daemon.check_life()
     }
 }
 
