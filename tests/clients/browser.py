@@ -97,7 +97,9 @@ class Browser:
 
     def __init__(self):
         self.folder = tempfile.mkdtemp(prefix="andrea-browser-")
-        self.session = None
+        self.driver = self.session = None
+
+    def start(self):
         # In a process group of its own, so that the driver and the browser can be ended together.
         self.driver = subprocess.Popen(
             [os.environ["ANDREA_TEST_CHROMEDRIVER"], "--port=0", f"--log-path={self.folder}/driver.log"],
@@ -151,9 +153,10 @@ class Browser:
         with contextlib.suppress(Exception):
             if self.session:
                 self.call("DELETE", f"/session/{self.session}")
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.driver.pid, signal.SIGKILL)
-        self.driver.wait()
+        if self.driver:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.driver.pid, signal.SIGKILL)
+            self.driver.wait()
         # Processes of the browser that are ending may still write there for a moment.
         deadline = time.monotonic() + EVENT_LIMIT_SECONDS
         while os.path.exists(self.folder) and time.monotonic() < deadline:
@@ -274,11 +277,11 @@ def link(first, second):
 
 def run(task, caller):
     page = PageServer()
-    browser = None
+    browser = Browser()
     windows = []
     step = "start of the browser"
     try:
-        browser = Browser()
+        browser.start()
         handles = [
             browser.command("GET", "/window"),
             browser.command("POST", "/window/new", {"type": "window"})["handle"],
@@ -305,8 +308,7 @@ def run(task, caller):
                     print(f"    {json.dumps(event, ensure_ascii=False)[:400]}")
         return 1
     finally:
-        if browser:
-            browser.quit()
+        browser.quit()
 
 
 class Caller:
