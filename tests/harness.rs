@@ -359,13 +359,13 @@ fn a_server_of_ones_own_can_be_stopped_killed_and_frozen() {
     assert!(!socket.exists(), "the folder of a dropped server is gone");
 }
 
-/// The shared server has nobody to drop it, and a killed process drops nothing at all.
+/// The common server has nobody to drop it, and a killed process drops nothing at all.
 #[test]
 fn children_and_files_go_with_the_test_process_even_by_sigkill() {
     const PLAY_DEAD: &str = "PLAY_DEAD";
     if std::env::var_os(PLAY_DEAD).is_some() {
         println!("SCRATCH={}", reaper::scratch().display());
-        println!("SOCKET={}", mariadb::shared().socket().display());
+        println!("SOCKET={}", mariadb::common().socket().display());
         kill_process(getpid(), Signal::KILL).expect("kill oneself");
     }
     let name = "harness::children_and_files_go_with_the_test_process_even_by_sigkill";

@@ -161,6 +161,14 @@ impl Daemon {
         Daemon::start_in(Install::new(database, options), options)
     }
 
+    /// The same, for a caller that gathers failures.
+    pub fn try_start(database: &Database, options: &Options) -> Result<Daemon, String> {
+        let mut daemon = Daemon::spawn(Install::new(database, options), options);
+        let listening = daemon.try_await_listening();
+        listening.map_err(|e| format!("{e}\n{}", daemon.report()))?;
+        Ok(daemon)
+    }
+
     /// Starts a daemon in this folder and waits until it listens.
     pub fn start_in(install: Arc<Install>, options: &Options) -> Daemon {
         let mut daemon = Daemon::spawn(install, options);
@@ -199,14 +207,21 @@ impl Daemon {
 
     /// Waits for the log line that names the address.
     pub fn await_listening(&mut self) {
+        self.try_await_listening().unwrap_or_else(|e| panic!("{e}"));
+    }
+
+    fn try_await_listening(&mut self) -> Result<(), String> {
         let port = wait::until(wait::LIMIT, || match self.listening_port() {
             Some(port) => Some(Ok(port)),
             None => self.exit_now().map(Err),
         });
         match port {
-            Some(Ok(port)) => self.port = port,
-            Some(Err(status)) => panic!("the daemon ended before it listened: {status}"),
-            None => panic!("the daemon does not say that it listens"),
+            Some(Ok(port)) => {
+                self.port = port;
+                Ok(())
+            }
+            Some(Err(status)) => Err(format!("the daemon ended before it listened: {status}")),
+            None => Err("the daemon does not say that it listens".to_owned()),
         }
     }
 

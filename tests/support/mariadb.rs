@@ -40,16 +40,16 @@ pub struct Database {
 const USER: &str = "helpdesk";
 const PASSWORD: &str = "helpdesk-password";
 
-/// The server that the tests of this process share.
-pub fn shared() -> &'static Server {
-    static SHARED: OnceLock<Server> = OnceLock::new();
-    SHARED.get_or_init(Server::own)
+/// The server that all tests of this process use.
+pub fn common() -> &'static Server {
+    static COMMON: OnceLock<Server> = OnceLock::new();
+    COMMON.get_or_init(Server::own)
 }
 
 impl Database {
     /// A new database with the tables of an install and no rows but its settings.
     pub fn fresh() -> Database {
-        shared().fresh()
+        common().fresh()
     }
 
     /// A connection, as the service's own user.

@@ -53,7 +53,7 @@ pub fn play(stage: &mut Stage, scenario: &Json) -> Result<(), String> {
         .env("CHAT_WEBSOCKET_RATE", "0")
         // A slow machine must not make an agent go offline in the middle of a scenario.
         .env("CHAT_WEBSOCKET_PRESENCE_GRACE", "60");
-    let daemon = Daemon::start(&stage.database, &options);
+    let daemon = Daemon::try_start(&stage.database, &options)?;
     let mut play = Play {
         scenario,
         conn: &mut stage.conn,
