@@ -1,2 +1,29 @@
-//! The agents' internal chat of Andrea Helpdesk as one daemon.
-#![forbid(unsafe_code)]
+//! The agents' internal chat of Andrea Helpdesk as one daemon; ARCHITECTURE.md is the way in.
+//!
+//! ```text
+//! in:   socket -> connection -> session -> protocol, then service -> store
+//! out:  service -> hub -> outbox -> socket
+//! ```
+
+pub mod auth;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod connection;
+pub mod daemon;
+pub mod dotenv;
+pub mod exit_code;
+pub mod frame;
+pub mod heartbeat;
+pub mod hub;
+pub mod job_queue;
+pub mod limits;
+pub mod log_file;
+pub mod model;
+pub mod pid_file;
+pub mod protocol;
+pub mod service;
+pub mod session;
+pub mod settings;
+pub mod store;
+pub mod text;

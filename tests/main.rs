@@ -9,9 +9,15 @@
 )]
 
 mod contrib_files;
+mod golden_dotenv;
 mod golden_events;
 mod golden_handshake;
+mod golden_render;
 mod golden_render_live;
 mod harness;
 mod outer_clients;
+mod random;
 mod support;
+mod text_hostile;
+mod text_model;
+mod text_properties;

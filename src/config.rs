@@ -1,0 +1,467 @@
+//! What the service is told before it starts: command line over environment over `.env` over the rows of
+//! `settings`, validated whole before anything acts (contract: operations.md, "Where it runs"). Every error
+//! names the file or the variable, the reason and the remedy, and never a value that may be a secret.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::Ipv6Addr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::auth::MIN_SECRET_BYTES;
+use crate::clock::AppClock;
+use crate::dotenv;
+use crate::limits::Limits;
+use crate::settings::Rows;
+
+/// Default address where the settings name none, or one that cannot be.
+pub const DEFAULT_HOST: &str = "127.0.0.1";
+/// Default port where the settings name none, or one that cannot be.
+pub const DEFAULT_PORT: u16 = 8090;
+const MAX_HOST_CHARS: usize = 255;
+
+/// A configuration that cannot be used; ends the start with [`crate::exit_code::CONFIG`].
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConfigError(pub String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The variables that count: the environment's, then those of `.env`, then those given on the command line on
+/// top of both.
+#[derive(Default)]
+pub struct Variables {
+    file: HashMap<String, String>,
+    options: HashMap<&'static str, (&'static str, String)>,
+    environment: Option<fn(&str) -> Option<String>>,
+    source: String,
+}
+
+impl Variables {
+    /// Reads `ROOT/.env`, if there is one, under the process's environment.
+    ///
+    /// # Errors
+    /// The file cannot be read, or a line of it cannot be understood.
+    pub fn load(root: &Path) -> Result<Self, ConfigError> {
+        let path = root.join(".env");
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) => {
+                return Err(ConfigError(format!(
+                    "cannot read {}: {error}; make it readable for the user the service runs as",
+                    path.display()
+                )));
+            }
+        };
+        let rows = dotenv::parse(&text, &process_variable).map_err(|error| {
+            ConfigError(format!("{}, {error}; correct that line", path.display()))
+        })?;
+        Ok(Variables {
+            file: rows.into_iter().collect(),
+            options: HashMap::new(),
+            environment: Some(process_variable),
+            source: path.display().to_string(),
+        })
+    }
+
+    /// Puts the value of the command-line option `flag` above all else.
+    pub fn set_option(&mut self, name: &'static str, flag: &'static str, value: Option<String>) {
+        if let Some(value) = value {
+            self.options.insert(name, (flag, value));
+        }
+    }
+
+    /// The value of a variable; an empty one counts as unset.
+    pub fn get(&self, name: &str) -> Option<String> {
+        self.raw(name).filter(|value| !value.is_empty())
+    }
+
+    fn raw(&self, name: &str) -> Option<String> {
+        self.options
+            .get(name)
+            .map(|(_, value)| value.clone())
+            .or_else(|| self.environment.and_then(|lookup| lookup(name)))
+            .or_else(|| self.file.get(name).cloned())
+    }
+
+    /// Where the value of a variable came from, for messages.
+    pub fn origin(&self, name: &str) -> String {
+        if let Some((flag, _)) = self.options.get(name) {
+            format!("{flag} ({name})")
+        } else if self.environment.and_then(|lookup| lookup(name)).is_some() {
+            format!("the environment variable {name}")
+        } else if self.file.contains_key(name) {
+            format!("{name} in {}", self.source)
+        } else {
+            format!(
+                "{name} (set neither in the environment nor in {})",
+                self.source
+            )
+        }
+    }
+
+    /// A whole number of a variable within `range`.
+    ///
+    /// # Errors
+    /// The value is no such number.
+    pub fn number(
+        &self,
+        name: &str,
+        default: u64,
+        range: std::ops::RangeInclusive<u64>,
+    ) -> Result<u64, ConfigError> {
+        match self.get(name) {
+            None => Ok(default),
+            Some(text) => text
+                .parse()
+                .ok()
+                .filter(|number| range.contains(number))
+                .ok_or_else(|| {
+                    ConfigError(format!(
+                        "{} must be a whole number from {} to {}; correct it or leave it out for {default}",
+                        self.origin(name),
+                        range.start(),
+                        range.end()
+                    ))
+                }),
+        }
+    }
+}
+
+fn process_variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Where the database is and who asks it.
+#[derive(Clone)]
+pub struct DatabaseConfig {
+    /// `DB_HOST`; `localhost` means the Unix socket.
+    pub host: String,
+    /// `DB_PORT`.
+    pub port: u16,
+    /// `DB_SOCKET`, looked at first where the host is `localhost`.
+    pub socket: Option<String>,
+    /// `DB_DATABASE`.
+    pub name: String,
+    /// `DB_USERNAME`.
+    pub user: String,
+    /// `DB_PASSWORD`.
+    pub password: String,
+    /// `DB_CHARSET`, letters, digits and `_`.
+    pub charset: String,
+    /// `DB_COLLATION`, letters, digits and `_`.
+    pub collation: String,
+}
+
+impl fmt::Debug for DatabaseConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}:{}/{}", self.user, self.host, self.port, self.name)
+    }
+}
+
+/// Everything that is fixed for the life of the process.
+pub struct Config {
+    /// Signs and verifies tokens.
+    pub jwt_secret: String,
+    /// `APP_URL`, perhaps empty.
+    pub app_url: String,
+    /// Clock of `APP_TIMEZONE`.
+    pub clock: AppClock,
+    /// Parent of `runtime/` and `logs/`.
+    pub storage: PathBuf,
+    /// Host from option or environment, valid.
+    pub host: Option<String>,
+    /// Port from option or environment; 0 from the option alone: any free one.
+    pub port: Option<u16>,
+    /// The database.
+    pub database: DatabaseConfig,
+    /// Limits and intervals.
+    pub limits: Limits,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("storage", &self.storage)
+            .field("database", &self.database)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Config {
+    /// From the variables of an install at `root`.
+    ///
+    /// # Errors
+    /// A variable is missing or wrong; the first one found is named.
+    pub fn from_variables(root: &Path, variables: &Variables) -> Result<Self, ConfigError> {
+        let text = |name: &str, default: &str| variables.get(name).unwrap_or(default.to_owned());
+        let jwt_secret = variables.get("JWT_SECRET").ok_or_else(|| {
+            ConfigError(format!(
+                "JWT_SECRET is not set; put the helpdesk's secret into {} or the environment, without it no agent can be \
+                 recognised",
+                variables.source
+            ))
+        })?;
+        if jwt_secret.len() < MIN_SECRET_BYTES {
+            return Err(ConfigError(format!(
+                "{} has {} bytes, at least {MIN_SECRET_BYTES} are needed; make a longer one with: openssl rand -hex 32 \
+                 (the helpdesk must use the same)",
+                variables.origin("JWT_SECRET"),
+                jwt_secret.len()
+            )));
+        }
+        let zone = text("APP_TIMEZONE", "UTC");
+        let clock = AppClock::of_zone(&zone).ok_or_else(|| {
+            ConfigError(format!(
+                "{} is {zone:?}, which is no IANA time zone; use a name such as Europe/Rome or UTC",
+                variables.origin("APP_TIMEZONE")
+            ))
+        })?;
+        Ok(Config {
+            jwt_secret,
+            app_url: text("APP_URL", ""),
+            clock,
+            storage: root.join(text("STORAGE_PATH", "storage")),
+            host: host_variable(variables)?,
+            port: port_variable(variables)?,
+            database: database(variables)?,
+            limits: Limits::from_variables(variables)?,
+        })
+    }
+}
+
+// The recorded daemon takes an empty value and "0" as unset.
+fn host_variable(variables: &Variables) -> Result<Option<String>, ConfigError> {
+    const NAME: &str = "CHAT_WEBSOCKET_HOST";
+    match variables.get(NAME).filter(|host| host != "0") {
+        None => Ok(None),
+        Some(host) if is_listen_host(&host) => Ok(Some(host)),
+        Some(host) => Err(ConfigError(format!(
+            "{} is {host:?}, which is no listen host; give a host name, an IPv4 address or an IPv6 address in brackets, \
+             without scheme, port, path or blanks",
+            variables.origin(NAME)
+        ))),
+    }
+}
+
+fn port_variable(variables: &Variables) -> Result<Option<u16>, ConfigError> {
+    const NAME: &str = "CHAT_WEBSOCKET_PORT";
+    let from_option = variables.options.contains_key(NAME);
+    match variables
+        .get(NAME)
+        .filter(|port| from_option || port != "0")
+    {
+        None => Ok(None),
+        Some(port) => port
+            .parse()
+            .ok()
+            .filter(|port| from_option || *port > 0)
+            .map(Some)
+            .ok_or_else(|| {
+                ConfigError(format!(
+                    "{} is {port:?}, which is no port; give a number from 1 to 65535",
+                    variables.origin(NAME)
+                ))
+            }),
+    }
+}
+
+fn database(variables: &Variables) -> Result<DatabaseConfig, ConfigError> {
+    let word = |name: &str, default: &str| {
+        variables
+            .get(name)
+            .filter(|word| word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'))
+            .unwrap_or(default.to_owned())
+    };
+    let required = |name: &str| {
+        variables.get(name).ok_or_else(|| {
+            ConfigError(format!(
+                "{name} is not set; put the helpdesk's database settings (DB_HOST, DB_DATABASE, DB_USERNAME, DB_PASSWORD) \
+                 into {} or the environment, or name the install's folder with --root",
+                variables.source
+            ))
+        })
+    };
+    Ok(DatabaseConfig {
+        host: variables.get("DB_HOST").unwrap_or("localhost".to_owned()),
+        port: variables.number("DB_PORT", 3306, 1..=65535)? as u16,
+        socket: variables.get("DB_SOCKET"),
+        name: required("DB_DATABASE")?,
+        user: required("DB_USERNAME")?,
+        password: variables.raw("DB_PASSWORD").unwrap_or_default(),
+        charset: word("DB_CHARSET", "utf8mb4"),
+        collation: word("DB_COLLATION", "utf8mb4_unicode_ci"),
+    })
+}
+
+/// Where to listen, as `host:port`, and what was wrong with the settings if they had to be passed over.
+pub fn listen_address(config: &Config, rows: &Rows) -> (String, u16, Vec<String>) {
+    let mut warnings = Vec::new();
+    let host = config.host.clone().unwrap_or_else(|| {
+        let host = rows.text("chat_websocket_host", DEFAULT_HOST).trim();
+        if is_listen_host(host) {
+            return host.to_owned();
+        }
+        warnings.push(format!(
+            "setting chat_websocket_host is {host:?}, which is no listen host; listening on {DEFAULT_HOST} instead"
+        ));
+        DEFAULT_HOST.to_owned()
+    });
+    let port = config.port.unwrap_or_else(|| {
+        let port = rows.integer("chat_websocket_port", i64::from(DEFAULT_PORT));
+        u16::try_from(port)
+            .ok()
+            .filter(|port| *port > 0)
+            .unwrap_or_else(|| {
+                warnings.push(format!(
+                    "setting chat_websocket_port is {port}, which is no port; listening on {DEFAULT_PORT} instead"
+                ));
+                DEFAULT_PORT
+            })
+    });
+    (host, port, warnings)
+}
+
+/// Whether a text is a host name, an IPv4 address or an IPv6 address in brackets.
+pub fn is_listen_host(host: &str) -> bool {
+    if host.is_empty() || host.chars().count() > MAX_HOST_CHARS {
+        return false;
+    }
+    if let Some(inner) = host.strip_prefix('[') {
+        return inner
+            .strip_suffix(']')
+            .is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
+    }
+    host.bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+/// Seconds of a variable as a duration.
+///
+/// # Errors
+/// As [`Variables::number`].
+pub fn seconds(
+    variables: &Variables,
+    name: &str,
+    default: u64,
+    range: std::ops::RangeInclusive<u64>,
+) -> Result<Duration, ConfigError> {
+    variables
+        .number(name, default, range)
+        .map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variables(pairs: &[(&str, &str)]) -> Variables {
+        Variables {
+            file: pairs
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+            source: ".env".to_owned(),
+            ..Variables::default()
+        }
+    }
+
+    const COMPLETE: [(&str, &str); 4] = [
+        ("JWT_SECRET", "0123456789abcdef0123456789abcdef"),
+        ("DB_DATABASE", "helpdesk"),
+        ("DB_USERNAME", "helpdesk"),
+        ("DB_PASSWORD", ""),
+    ];
+
+    fn with(extra: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let mut pairs = COMPLETE.to_vec();
+        pairs.extend_from_slice(extra);
+        Config::from_variables(Path::new("/srv/helpdesk"), &variables(&pairs))
+    }
+
+    #[test]
+    fn what_is_not_named_has_its_default() {
+        let config = with(&[]).expect("complete");
+        assert_eq!(config.storage, Path::new("/srv/helpdesk/storage"));
+        assert_eq!(config.database.host, "localhost");
+        assert_eq!(config.database.collation, "utf8mb4_unicode_ci");
+        assert_eq!((config.host, config.port), (None, None));
+    }
+
+    #[test]
+    fn an_error_names_the_variable_and_never_its_secret() {
+        let error = Config::from_variables(
+            Path::new("/"),
+            &variables(&[("JWT_SECRET", "short-secret")]),
+        )
+        .expect_err("short")
+        .to_string();
+        assert!(
+            error.contains("JWT_SECRET in .env has 12 bytes") && !error.contains("short-secret")
+        );
+        for (name, value) in [
+            ("CHAT_WEBSOCKET_PORT", "abc"),
+            ("CHAT_WEBSOCKET_PORT", "65536"),
+            ("CHAT_WEBSOCKET_PORT", "-1"),
+            ("CHAT_WEBSOCKET_HOST", "::1"),
+            ("CHAT_WEBSOCKET_HOST", " 127.0.0.1"),
+            ("CHAT_WEBSOCKET_HOST", "127.0.0.1:9"),
+            ("APP_TIMEZONE", "Nowhere/Land"),
+            ("DB_PORT", "x"),
+            ("CHAT_WEBSOCKET_RATE", "many"),
+        ] {
+            let error = with(&[(name, value)]).expect_err(name).to_string();
+            assert!(error.contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn empty_and_zero_listen_variables_leave_it_to_the_settings() {
+        for (name, value) in [
+            ("CHAT_WEBSOCKET_HOST", ""),
+            ("CHAT_WEBSOCKET_HOST", "0"),
+            ("CHAT_WEBSOCKET_PORT", ""),
+            ("CHAT_WEBSOCKET_PORT", "0"),
+        ] {
+            let config = with(&[(name, value)]).expect(value);
+            assert_eq!((config.host, config.port), (None, None));
+        }
+    }
+
+    #[test]
+    fn a_listen_host_is_a_name_or_an_address() {
+        for good in [
+            "127.0.0.1",
+            "localhost",
+            "LOCALHOST",
+            "a-b_c.d",
+            "[::1]",
+            "127.1",
+        ] {
+            assert!(is_listen_host(good), "{good}");
+        }
+        for bad in [
+            "",
+            " ",
+            "::1",
+            "[::1",
+            "[::1]:80",
+            "[zz]",
+            "[127.0.0.1]",
+            "http://a",
+            "a/b",
+            "a:1",
+            "a b",
+            "a\\b",
+        ] {
+            assert!(!is_listen_host(bad), "{bad}");
+        }
+        assert!(!is_listen_host(&"x".repeat(256)));
+    }
+}

@@ -1,0 +1,466 @@
+//! One socket, from its first byte to its last: request head, frames in, outgoing bytes, goodbye. A worker that
+//! was told that it is ready owns its input until it is armed again; anybody may write to it, through its
+//! outbox. The only folder that names the WebSocket crate; no JSON, no SQL and no permissions here.
+
+pub mod handshake;
+mod keeper;
+mod outbox;
+mod poll;
+mod reactor;
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
+
+use log::debug;
+use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+use tungstenite::{Error as WsError, Message};
+
+pub use reactor::{Reactor, ReactorThreads};
+
+use self::handshake::{Head, Policy, Refused};
+use self::outbox::{Outbox, Pushed, Written};
+use self::poll::Interest;
+use crate::clock::epoch_seconds;
+use crate::frame::Frame;
+use crate::hub::{Subscriber, SubscriberId, SubscriberRef, Weight};
+use crate::limits::MAX_HEAD_BYTES;
+use crate::model::{Agent, CloseCode};
+use crate::service::{Client, Progress};
+use crate::session::{Session, Turn, World};
+
+/// What is read from a socket at once. Small, because every connection keeps a buffer of this size.
+const READ_BYTES: usize = 1024;
+/// Events of one socket that are handled before other sockets have their turn.
+const EVENTS_PER_TURN: usize = 64;
+/// Bytes of a closed socket that are thrown away in one turn.
+const DRAIN_BYTES: usize = 16 * 1024;
+
+/// Where a connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Phase {
+    /// The request head is not complete.
+    Head,
+    /// No token was accepted yet.
+    Unauthenticated,
+    /// An agent's.
+    Active,
+    /// Taken down.
+    Gone,
+}
+
+/// One socket.
+pub struct Connection {
+    id: SubscriberId,
+    stream: TcpStream,
+    peer: SocketAddr,
+    reactor: Arc<Reactor>,
+    input: Mutex<Input>,
+    outbox: Mutex<Outbox>,
+    phase: AtomicU8,
+    agent: OnceLock<Arc<Agent>>,
+    /// `exp` of the last accepted token, seconds since 1970.
+    expires: AtomicU64,
+    /// Whether a frame was read ahead and waits for the socket to be resumed.
+    has_more: AtomicBool,
+    /// Whether the flusher knows the socket.
+    watched: AtomicBool,
+    /// Whether there was no room for it.
+    refused: AtomicBool,
+    /// Coarse times, see [`Reactor::seconds`].
+    since: AtomicU32,
+    heard: AtomicU32,
+    pinged: AtomicU32,
+    closing_since: AtomicU32,
+}
+
+struct Input {
+    stage: Stage,
+    session: Session,
+    /// Read while the frame before it was being handed on.
+    ahead: Option<Result<Message, WsError>>,
+}
+
+enum Stage {
+    Head(Vec<u8>),
+    Frames(Box<WebSocketContext>),
+    /// The goodbye is said; what still comes is thrown away until the peer ends.
+    Draining,
+}
+
+/// What becomes of a socket after a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// Wait for more bytes.
+    Read,
+    /// Others first, then go on: there may be more already.
+    Again,
+    /// Whoever was asked resumes it.
+    Parked,
+    /// Take it down.
+    Gone,
+}
+
+impl Connection {
+    fn new(id: u64, stream: TcpStream, peer: SocketAddr, reactor: Arc<Reactor>) -> Self {
+        let now = reactor.seconds();
+        let session = Session::new(&reactor.service().limits, Instant::now());
+        Connection {
+            id: SubscriberId(id),
+            stream,
+            peer,
+            input: Mutex::new(Input {
+                stage: Stage::Head(Vec::new()),
+                session,
+                ahead: None,
+            }),
+            outbox: Mutex::default(),
+            phase: AtomicU8::new(Phase::Head as u8),
+            agent: OnceLock::new(),
+            expires: AtomicU64::new(0),
+            has_more: AtomicBool::new(false),
+            watched: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
+            since: AtomicU32::new(now),
+            heard: AtomicU32::new(now),
+            pinged: AtomicU32::new(now),
+            closing_since: AtomicU32::new(0),
+            reactor,
+        }
+    }
+
+    fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Head,
+            1 => Phase::Unauthenticated,
+            2 => Phase::Active,
+            _ => Phase::Gone,
+        }
+    }
+
+    fn outbox(&self) -> MutexGuard<'_, Outbox> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Handles what the socket has to say. The caller owns the input.
+    fn serve(self: &Arc<Self>) -> Next {
+        let mut input = self.input.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = self.serve_input(&mut input);
+        drop(input);
+        // Pongs that were written while reading.
+        self.flush();
+        next
+    }
+
+    fn serve_input(self: &Arc<Self>, input: &mut Input) -> Next {
+        let now = self.reactor.seconds();
+        self.heard.store(now, Ordering::Relaxed);
+        if matches!(input.stage, Stage::Head(_)) && !self.read_head(input) {
+            return match self.outbox().is_closing() {
+                true => self.drain(input),
+                false if matches!(input.stage, Stage::Draining) => Next::Gone,
+                false => Next::Read,
+            };
+        }
+        for _ in 0..EVENTS_PER_TURN {
+            if matches!(input.stage, Stage::Draining) || self.outbox().is_closing() {
+                return self.drain(input);
+            }
+            let message = match input.ahead.take() {
+                Some(message) => message,
+                None => self.read_message(input),
+            };
+            match self.take(message, input) {
+                Some(next) => return next,
+                None => continue,
+            }
+        }
+        Next::Again
+    }
+
+    /// Reads the request head. True once it was granted.
+    fn read_head(self: &Arc<Self>, input: &mut Input) -> bool {
+        let Stage::Head(bytes) = &mut input.stage else {
+            return true;
+        };
+        let mut chunk = [0; READ_BYTES];
+        loop {
+            match (&self.stream).read(&mut chunk) {
+                Ok(0) => {
+                    input.stage = Stage::Draining;
+                    return false;
+                }
+                Ok(count) => bytes.extend_from_slice(&chunk[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(_) => {
+                    input.stage = Stage::Draining;
+                    return false;
+                }
+            }
+            let settings = self.reactor.service().settings();
+            let policy = Policy {
+                enabled: settings.websocket_enabled,
+                app_urls: [self.reactor.app_url(), &settings.app_url],
+            };
+            match handshake::examine(bytes, &policy) {
+                Head::Incomplete if bytes.len() <= MAX_HEAD_BYTES => {}
+                Head::Incomplete => {
+                    self.refuse(Refused::HeadTooLarge);
+                    return false;
+                }
+                Head::Refused(response) => {
+                    self.say_last(&response);
+                    return false;
+                }
+                Head::Granted { response, length } => {
+                    let rest = bytes.split_off(length);
+                    self.push_bytes(&response);
+                    self.since.store(self.reactor.seconds(), Ordering::Relaxed);
+                    self.phase
+                        .store(Phase::Unauthenticated as u8, Ordering::Release);
+                    input.stage = Stage::Frames(Box::new(WebSocketContext::from_partially_read(
+                        rest,
+                        Role::Server,
+                        Some(websocket_config(settings.max_frame_bytes())),
+                    )));
+                    return true;
+                }
+            }
+        }
+    }
+
+    fn read_message(self: &Arc<Self>, input: &mut Input) -> Result<Message, WsError> {
+        match &mut input.stage {
+            Stage::Frames(context) => context.read(&mut Port(self)),
+            Stage::Head(_) | Stage::Draining => Err(WsError::AlreadyClosed),
+        }
+    }
+
+    /// Handles one message; `None`: go on with the next.
+    fn take(
+        self: &Arc<Self>,
+        message: Result<Message, WsError>,
+        input: &mut Input,
+    ) -> Option<Next> {
+        let code = match message {
+            Ok(Message::Text(text)) => return self.take_event(text.as_str(), input),
+            Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => return None,
+            Ok(Message::Binary(_)) => CloseCode::Unsupported,
+            Ok(Message::Close(_)) => CloseCode::Normal,
+            Err(WsError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Some(Next::Read);
+            }
+            Err(WsError::Io(error)) if error.kind() == io::ErrorKind::Interrupted => return None,
+            Err(WsError::Capacity(_)) => CloseCode::TooBig,
+            Err(WsError::Utf8(_)) => CloseCode::InvalidUtf8,
+            Err(WsError::Protocol(
+                tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
+            )) => {
+                return Some(Next::Gone);
+            }
+            Err(WsError::Protocol(error)) => {
+                debug!("connection {} from {}: {error}", self.id.0, self.peer);
+                CloseCode::ProtocolError
+            }
+            Err(_) => return Some(Next::Gone),
+        };
+        input.stage = Stage::Draining;
+        // Through the hub, so that it cannot overtake the answers to earlier events.
+        self.reactor
+            .service()
+            .hub
+            .answer_and_close(self.subscriber_ref(), None, code);
+        Some(Next::Parked)
+    }
+
+    fn take_event(self: &Arc<Self>, text: &str, input: &mut Input) -> Option<Next> {
+        let service = self.reactor.service();
+        let now = Instant::now();
+        let settings = service.settings();
+        let turn = input.session.handle(
+            text,
+            &World {
+                agent: self.agent.get(),
+                settings: &settings,
+                verifier: &service.verifier,
+                now,
+                epoch: epoch_seconds(),
+            },
+        );
+        let hub = &service.hub;
+        match turn {
+            Turn::Silent => None,
+            Turn::Answer(answer) => {
+                hub.answer(self.subscriber_ref(), Frame::text(&answer), false);
+                None
+            }
+            Turn::AnswerAndClose(answer, code) => {
+                input.stage = Stage::Draining;
+                hub.answer_and_close(self.subscriber_ref(), Some(Frame::text(&answer)), code);
+                Some(Next::Parked)
+            }
+            Turn::Close(code) => {
+                input.stage = Stage::Draining;
+                hub.answer_and_close(self.subscriber_ref(), None, code);
+                Some(Next::Parked)
+            }
+            Turn::Ask(ask) => {
+                // Read ahead first: from the moment the question is out, somebody else may resume this socket.
+                let ahead = self.read_message(input);
+                let waits = matches!(&ahead, Err(WsError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock);
+                if !waits {
+                    input.ahead = Some(ahead);
+                }
+                self.has_more.store(!waits, Ordering::Release);
+                let client: Arc<dyn Client> = Arc::clone(self) as Arc<dyn Client>;
+                match service.ask(&client, ask, now) {
+                    Progress::Goes => None,
+                    Progress::Waits => Some(Next::Parked),
+                }
+            }
+        }
+    }
+
+    /// Throws away what a closed socket still says, so that its last words are not lost to a reset.
+    fn drain(&self, input: &mut Input) -> Next {
+        input.stage = Stage::Draining;
+        let mut chunk = [0; READ_BYTES];
+        for _ in 0..DRAIN_BYTES / READ_BYTES {
+            match (&self.stream).read(&mut chunk) {
+                Ok(0) => return Next::Gone,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Next::Read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Next::Gone,
+            }
+        }
+        Next::Again
+    }
+
+    fn subscriber_ref(self: &Arc<Self>) -> SubscriberRef {
+        Arc::clone(self) as SubscriberRef
+    }
+
+    fn refuse(&self, refused: Refused) {
+        self.say_last(&refused.response());
+    }
+
+    /// Queues bytes that are no frame: the response to the request.
+    fn push_bytes(&self, bytes: &[u8]) {
+        self.outbox()
+            .push(bytes, Weight::Essential, self.reactor.queue_bytes());
+    }
+
+    fn say_last(&self, bytes: &[u8]) {
+        if self.outbox().close(bytes) {
+            self.closing_since
+                .store(self.reactor.seconds(), Ordering::Relaxed);
+            self.flush();
+        }
+    }
+
+    /// Ends both directions at once; the worker that is told of it takes the connection down.
+    fn kill(&self) {
+        // Fails only where the peer is gone already.
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+}
+
+impl Subscriber for Connection {
+    fn id(&self) -> SubscriberId {
+        self.id
+    }
+
+    fn push(&self, frame: &Frame, weight: Weight) -> bool {
+        let pushed = self
+            .outbox()
+            .push(frame.bytes(), weight, self.reactor.queue_bytes());
+        match pushed {
+            Pushed::First => true,
+            Pushed::Queued | Pushed::LeftOut => false,
+            Pushed::Overflow => {
+                self.reactor.note_slow(self);
+                self.kill();
+                false
+            }
+        }
+    }
+
+    fn flush(&self) {
+        let mut outbox = self.outbox();
+        if outbox.backlog() == 0 && !outbox.is_closing() {
+            return;
+        }
+        let written = outbox.write_to(&self.stream, self.reactor.seconds());
+        drop(outbox);
+        match written {
+            Written::All => {}
+            Written::Goodbye => {
+                // The peer reads our last words, then the end.
+                let _ = self.stream.shutdown(Shutdown::Write);
+            }
+            Written::Blocked => self.reactor.watch(self),
+            Written::Broken => self.kill(),
+        }
+    }
+
+    fn close(&self, code: CloseCode) {
+        self.say_last(Frame::close(code).bytes());
+    }
+
+    fn resume(&self) {
+        let interest = match self.has_more.swap(false, Ordering::AcqRel) {
+            true => Interest::ReadOrWrite,
+            false => Interest::Read,
+        };
+        self.reactor.arm(self, interest);
+    }
+}
+
+impl Client for Connection {
+    fn authenticated(&self, agent: Arc<Agent>, expires: u64) {
+        self.expires.store(expires, Ordering::Relaxed);
+        if self.agent.set(agent).is_ok() {
+            self.phase.store(Phase::Active as u8, Ordering::Release);
+            self.reactor.note_authenticated();
+        }
+    }
+
+    fn subscriber(self: Arc<Self>) -> SubscriberRef {
+        self
+    }
+}
+
+fn websocket_config(max_message: usize) -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(READ_BYTES)
+        // Everything goes straight on to the outbox, which is where the limit is.
+        .write_buffer_size(0)
+        .max_write_buffer_size(usize::MAX)
+        .max_message_size(Some(max_message))
+        .max_frame_size(Some(max_message))
+}
+
+/// A socket as the WebSocket crate sees it: reads come from the socket, writes (pongs) go to the outbox.
+struct Port<'a>(&'a Connection);
+
+impl Read for Port<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&self.0.stream).read(buffer)
+    }
+}
+
+impl Write for Port<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.push_bytes(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,206 @@
+//! What waits to be written to one socket: whole frames only, bounded, and nothing after the goodbye. Pure but
+//! for the writer that is passed in.
+
+use std::io::{self, Write};
+
+use crate::hub::Weight;
+
+/// Above this part of the limit what may be left out is left out.
+const EPHEMERAL_SHARE: usize = 4;
+
+/// Outgoing bytes of one socket.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    pending: Vec<u8>,
+    /// How much of `pending` is written.
+    written: usize,
+    closing: bool,
+    broken: bool,
+    /// Coarse time since which the socket takes no more.
+    behind_since: Option<u32>,
+}
+
+/// What became of bytes that were to be queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    /// They are the first that wait: somebody must write them.
+    First,
+    /// They wait behind others.
+    Queued,
+    /// They were left out, or the socket takes nothing any more.
+    LeftOut,
+    /// There is no room for them: this reader is too slow to be kept.
+    Overflow,
+}
+
+/// How far writing came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// Everything is out.
+    All,
+    /// Everything is out, the goodbye included.
+    Goodbye,
+    /// The socket takes no more now.
+    Blocked,
+    /// The socket takes nothing any more.
+    Broken,
+}
+
+impl Outbox {
+    /// Queues one frame. A single frame always fits, however large.
+    pub fn push(&mut self, frame: &[u8], weight: Weight, limit: usize) -> Pushed {
+        if self.closing || self.broken {
+            return Pushed::LeftOut;
+        }
+        let backlog = self.pending.len() - self.written;
+        if backlog > 0 {
+            let full = backlog + frame.len() > limit;
+            match weight {
+                Weight::Ephemeral if full || backlog > limit / EPHEMERAL_SHARE => {
+                    return Pushed::LeftOut;
+                }
+                Weight::Essential if full => {
+                    self.broken = true;
+                    return Pushed::Overflow;
+                }
+                _ => {}
+            }
+        }
+        self.pending.extend_from_slice(frame);
+        if backlog == 0 {
+            Pushed::First
+        } else {
+            Pushed::Queued
+        }
+    }
+
+    /// Queues the last frame there is. False where there was one already.
+    pub fn close(&mut self, frame: &[u8]) -> bool {
+        if self.closing || self.broken {
+            return false;
+        }
+        self.pending.extend_from_slice(frame);
+        self.closing = true;
+        true
+    }
+
+    /// Whether the last frame is queued, or the socket is of no further use.
+    pub fn is_closing(&self) -> bool {
+        self.closing || self.broken
+    }
+
+    /// Coarse time since which the socket takes no more.
+    pub fn behind_since(&self) -> Option<u32> {
+        self.behind_since
+    }
+
+    /// Bytes that wait.
+    pub fn backlog(&self) -> usize {
+        self.pending.len() - self.written
+    }
+
+    /// Writes as much as the socket takes; `now` is coarse.
+    pub fn write_to(&mut self, mut socket: impl Write, now: u32) -> Written {
+        while self.written < self.pending.len() {
+            if self.broken {
+                return Written::Broken;
+            }
+            match socket.write(&self.pending[self.written..]) {
+                Ok(0) => self.broken = true,
+                Ok(count) => self.written += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.behind_since.get_or_insert(now);
+                    self.compact();
+                    return Written::Blocked;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => self.broken = true,
+            }
+        }
+        // An idle socket keeps no buffer.
+        self.pending = Vec::new();
+        self.written = 0;
+        self.behind_since = None;
+        match (self.broken, self.closing) {
+            (true, _) => Written::Broken,
+            (false, true) => Written::Goodbye,
+            (false, false) => Written::All,
+        }
+    }
+
+    fn compact(&mut self) {
+        if self.written > self.pending.len() / 2 {
+            self.pending.drain(..self.written);
+            self.written = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes `room` bytes, then no more.
+    struct Socket {
+        room: usize,
+        taken: Vec<u8>,
+    }
+
+    impl Write for &mut Socket {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = bytes.len().min(self.room);
+            if count == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.room -= count;
+            self.taken.extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_waits_and_comes_out_in_order() {
+        let mut socket = Socket {
+            room: 5,
+            taken: Vec::new(),
+        };
+        let mut outbox = Outbox::default();
+        assert_eq!(outbox.push(b"abcd", Weight::Essential, 100), Pushed::First);
+        assert_eq!(outbox.push(b"efgh", Weight::Essential, 100), Pushed::Queued);
+        assert_eq!(outbox.write_to(&mut socket, 7), Written::Blocked);
+        assert_eq!((outbox.backlog(), outbox.behind_since()), (3, Some(7)));
+        socket.room = 100;
+        assert!(outbox.close(b"!"));
+        assert_eq!(
+            outbox.push(b"more", Weight::Essential, 100),
+            Pushed::LeftOut
+        );
+        assert_eq!(outbox.write_to(&mut socket, 9), Written::Goodbye);
+        assert_eq!(socket.taken, b"abcdefgh!");
+    }
+
+    #[test]
+    fn typing_is_left_out_before_a_slow_reader_is_dropped() {
+        let mut outbox = Outbox::default();
+        assert_eq!(
+            outbox.push(&[0; 300], Weight::Essential, 100),
+            Pushed::First
+        );
+        let mut outbox = Outbox::default();
+        outbox.push(&[0; 26], Weight::Essential, 100);
+        assert_eq!(outbox.push(&[0], Weight::Ephemeral, 100), Pushed::LeftOut);
+        assert_eq!(
+            outbox.push(&[0; 70], Weight::Essential, 100),
+            Pushed::Queued
+        );
+        assert_eq!(
+            outbox.push(&[0; 70], Weight::Essential, 100),
+            Pushed::Overflow
+        );
+        assert!(outbox.is_closing());
+    }
+}

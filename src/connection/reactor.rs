@@ -1,0 +1,468 @@
+//! Takes sockets in, finds which of them have something to say, and hands those to worker threads. A connection
+//! that is silent costs no thread: it is an entry in a table and a watch in the kernel.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use log::{error, warn};
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::handshake::Refused;
+use super::poll::{Interest, Poller, ReadyEvent};
+use super::{Connection, Next, Phase, keeper};
+use crate::hub::Subscriber;
+use crate::limits::{CLOSE_LINGER, SPREAD_CLOSES_ABOVE, SPREAD_CLOSES_OVER};
+use crate::model::CloseCode;
+use crate::service::Service;
+
+/// The id under which the wake-up descriptor is polled; no socket has it.
+const WAKE: u64 = u64::MAX;
+/// Sockets that one call reports; few, so that the workers share a burst.
+const READY_AT_ONCE: usize = 16;
+/// Stack of a worker, in bytes.
+const WORKER_STACK: usize = 256 * 1024;
+/// Pause after the system refused a socket.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Refused sockets that may be waited for until they have read why.
+const MAX_REFUSED: usize = 64;
+/// Time between two log lines about the same limit.
+const NOTE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Everything that all connections share.
+pub struct Reactor {
+    service: Arc<Service>,
+    app_url: String,
+    max_connections: usize,
+    readers: Poller,
+    writers: Poller,
+    table: Mutex<Table>,
+    arrived: Condvar,
+    unauthenticated: AtomicUsize,
+    refused: AtomicUsize,
+    stopping: AtomicBool,
+    wake: (OwnedFd, Mutex<Option<OwnedFd>>),
+    started: Instant,
+    last_note: Mutex<HashMap<&'static str, Instant>>,
+}
+
+#[derive(Default)]
+struct Table {
+    connections: HashMap<u64, Arc<Connection>>,
+    next_id: u64,
+}
+
+/// The threads of a running reactor.
+pub struct ReactorThreads {
+    accept: JoinHandle<()>,
+    workers: Vec<JoinHandle<()>>,
+    flusher: JoinHandle<()>,
+    keeper: JoinHandle<()>,
+}
+
+impl Reactor {
+    /// A reactor that listens nowhere yet. `app_url` is one of the allowed origins.
+    ///
+    /// # Errors
+    /// The system is out of descriptors.
+    pub fn new(
+        service: Arc<Service>,
+        app_url: String,
+        max_connections: usize,
+    ) -> io::Result<Arc<Self>> {
+        let (wake, waker) = rustix::pipe::pipe()?;
+        let reactor = Reactor {
+            service,
+            app_url,
+            max_connections,
+            readers: Poller::new()?,
+            writers: Poller::new()?,
+            table: Mutex::default(),
+            arrived: Condvar::new(),
+            unauthenticated: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
+            stopping: AtomicBool::new(false),
+            wake: (wake, Mutex::new(Some(waker))),
+            started: Instant::now(),
+            last_note: Mutex::default(),
+        };
+        reactor.readers.add_wake(&reactor.wake.0, WAKE)?;
+        reactor.writers.add_wake(&reactor.wake.0, WAKE)?;
+        Ok(Arc::new(reactor))
+    }
+
+    /// Starts the accept loop, the workers, the flusher and the keeper.
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    pub fn start(
+        self: &Arc<Self>,
+        listener: TcpListener,
+        workers: usize,
+    ) -> io::Result<ReactorThreads> {
+        listener.set_nonblocking(true)?;
+        let spawn = |name: String, run: Box<dyn FnOnce(Arc<Reactor>) + Send>| {
+            let reactor = Arc::clone(self);
+            thread::Builder::new()
+                .name(name)
+                .stack_size(WORKER_STACK)
+                .spawn(move || run(reactor))
+        };
+        let workers = (0..workers)
+            .map(|number| {
+                spawn(
+                    format!("worker-{number}"),
+                    Box::new(|reactor| reactor.work()),
+                )
+            })
+            .collect::<io::Result<_>>()?;
+        Ok(ReactorThreads {
+            workers,
+            flusher: spawn(
+                "flusher".to_owned(),
+                Box::new(|reactor| reactor.flush_behind()),
+            )?,
+            keeper: spawn(
+                "keeper".to_owned(),
+                Box::new(|reactor| keeper::run(&reactor)),
+            )?,
+            accept: spawn(
+                "accept".to_owned(),
+                Box::new(move |reactor| reactor.accept(&listener)),
+            )?,
+        })
+    }
+
+    /// How many sockets are open.
+    pub fn connections(&self) -> usize {
+        self.table().connections.len()
+    }
+
+    /// Whole seconds since the start: fine enough for every limit that is watched once a second.
+    pub(super) fn seconds(&self) -> u32 {
+        self.started.elapsed().as_secs() as u32
+    }
+
+    pub(super) fn service(&self) -> &Service {
+        &self.service
+    }
+
+    pub(super) fn app_url(&self) -> &str {
+        &self.app_url
+    }
+
+    pub(super) fn queue_bytes(&self) -> usize {
+        self.service.limits.queue_bytes
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    pub(super) fn note_authenticated(&self) {
+        self.unauthenticated.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn note_slow(&self, connection: &Connection) {
+        self.note("slow", || {
+            format!(
+                "connection {} from {} reads too slowly and is dropped",
+                connection.id.0, connection.peer
+            )
+        });
+    }
+
+    /// Logs about a limit, at most once in a while: whoever hits it may do so very often.
+    fn note(&self, limit: &'static str, text: impl FnOnce() -> String) {
+        let now = Instant::now();
+        let mut notes = self
+            .last_note
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if notes
+            .get(limit)
+            .is_none_or(|last| now - *last >= NOTE_INTERVAL)
+        {
+            notes.insert(limit, now);
+            drop(notes);
+            warn!("{}", text());
+        }
+    }
+
+    pub(super) fn arm(&self, connection: &Connection, interest: Interest) {
+        // Fails only where the connection was taken down meanwhile.
+        let _ = self
+            .readers
+            .arm(&connection.stream, connection.id.0, interest);
+    }
+
+    /// Lets the flusher write when the socket takes more.
+    pub(super) fn watch(&self, connection: &Connection) {
+        let (stream, id) = (&connection.stream, connection.id.0);
+        let _ = match connection.watched.swap(true, Ordering::AcqRel) {
+            false => self.writers.add(stream, id, Interest::Write),
+            true => self.writers.arm(stream, id, Interest::Write),
+        };
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn connection(&self, id: u64) -> Option<Arc<Connection>> {
+        self.table().connections.get(&id).map(Arc::clone)
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<Connection>> {
+        self.table().connections.values().map(Arc::clone).collect()
+    }
+
+    /// Blocks until a connection arrives where there is none, or a second has gone by, or the service stops.
+    pub(super) fn wait_a_second(&self) {
+        let table = self.table();
+        if table.connections.is_empty() {
+            drop(
+                self.arrived
+                    .wait_while(table, |table| {
+                        table.connections.is_empty() && !self.is_stopping()
+                    })
+                    .unwrap_or_else(PoisonError::into_inner),
+            );
+            return;
+        }
+        drop(
+            self.arrived
+                .wait_timeout_while(table, Duration::from_secs(1), |_| !self.is_stopping())
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+    }
+
+    fn accept(self: &Arc<Self>, listener: &TcpListener) {
+        while !self.is_stopping() {
+            match listener.accept() {
+                Ok((stream, peer)) => self.admit(stream, peer),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let mut ready = [
+                        PollFd::new(listener, PollFlags::IN),
+                        PollFd::new(&self.wake.0, PollFlags::IN),
+                    ];
+                    // An interruption is no reason to stop; the loop looks again.
+                    let _ = poll(&mut ready, None);
+                }
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    self.note("accept", || {
+                        format!(
+                            "cannot accept a connection: {error}; raise the limit of open files if this stays"
+                        )
+                    });
+                    thread::sleep(ACCEPT_PAUSE);
+                }
+            }
+        }
+    }
+
+    fn admit(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        let limits = &self.service.limits;
+        let full = if self.connections() >= self.max_connections {
+            Some(("connections", self.max_connections))
+        } else if self.unauthenticated.load(Ordering::Relaxed) >= limits.max_unauthenticated {
+            Some(("unauthenticated connections", limits.max_unauthenticated))
+        } else {
+            None
+        };
+        if let Some((what, limit)) = full {
+            self.note("full", || {
+                format!("{peer} was refused: there are {limit} {what}, which is the limit")
+            });
+            if self.refused.load(Ordering::Relaxed) >= MAX_REFUSED {
+                return;
+            }
+        }
+        if stream.set_nonblocking(true).is_err() || stream.set_nodelay(true).is_err() {
+            return;
+        }
+        let connection = {
+            let mut table = self.table();
+            let id = table.next_id;
+            table.next_id += 1;
+            let connection = Arc::new(Connection::new(id, stream, peer, Arc::clone(self)));
+            table.connections.insert(id, Arc::clone(&connection));
+            connection
+        };
+        self.arrived.notify_all();
+        match full {
+            // Refused before a thread is spent on it; it stays in the table until it has read why.
+            Some(_) => {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                connection.refuse(Refused::Full);
+            }
+            None => {
+                self.unauthenticated.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let refused = full.is_some();
+        connection.refused.store(refused, Ordering::Relaxed);
+        if let Err(error) = self
+            .readers
+            .add(&connection.stream, connection.id.0, Interest::Read)
+        {
+            self.note("watch", || format!("cannot watch a connection: {error}"));
+            self.take_down(&connection);
+        }
+    }
+
+    fn work(&self) {
+        let mut events: Vec<ReadyEvent> = Vec::with_capacity(READY_AT_ONCE);
+        let mut ready = Vec::with_capacity(READY_AT_ONCE);
+        while !self.is_stopping() {
+            if let Err(error) = self.readers.wait(&mut events, &mut ready) {
+                error!("cannot wait for sockets: {error}");
+                thread::sleep(ACCEPT_PAUSE);
+            }
+            for id in ready.drain(..) {
+                if let Some(connection) = self.connection(id) {
+                    self.turn(&connection);
+                }
+            }
+        }
+    }
+
+    fn turn(&self, connection: &Arc<Connection>) {
+        let next = catch_unwind(AssertUnwindSafe(|| connection.serve()));
+        match next {
+            Ok(Next::Read) => self.arm(connection, Interest::Read),
+            Ok(Next::Again) => self.arm(connection, Interest::ReadOrWrite),
+            Ok(Next::Parked) => {}
+            Ok(Next::Gone) => self.take_down(connection),
+            Err(_) => {
+                // The panic's own message is in the log; it costs this one connection.
+                error!(
+                    "connection {} from {} failed and is closed",
+                    connection.id.0, connection.peer
+                );
+                connection.close(CloseCode::Internal);
+                self.take_down(connection);
+            }
+        }
+    }
+
+    /// Forgets a connection and ends its socket. Safe to call twice.
+    fn take_down(&self, connection: &Arc<Connection>) {
+        let before = connection.phase.swap(Phase::Gone as u8, Ordering::AcqRel);
+        if before == Phase::Gone as u8 {
+            return;
+        }
+        connection.kill();
+        self.table().connections.remove(&connection.id.0);
+        if connection.refused.load(Ordering::Relaxed) {
+            self.refused.fetch_sub(1, Ordering::Relaxed);
+        } else if before != Phase::Active as u8 {
+            self.unauthenticated.fetch_sub(1, Ordering::Relaxed);
+        }
+        if let Some(agent) = connection.agent.get() {
+            self.service.hub.leave(connection.id, agent.id);
+        }
+    }
+
+    fn flush_behind(&self) {
+        let mut events: Vec<ReadyEvent> = Vec::with_capacity(READY_AT_ONCE);
+        let mut ready = Vec::with_capacity(READY_AT_ONCE);
+        while !self.is_stopping() {
+            if let Err(error) = self.writers.wait(&mut events, &mut ready) {
+                error!("cannot wait for slow sockets: {error}");
+                thread::sleep(ACCEPT_PAUSE);
+            }
+            for id in ready.drain(..) {
+                if let Some(connection) = self.connection(id) {
+                    connection.flush();
+                }
+            }
+        }
+    }
+
+    /// Stops accepting and reading; waits for what the workers are doing just now.
+    pub fn stop_reading(&self, threads: ReactorThreads) {
+        self.stopping.store(true, Ordering::Release);
+        // Closing the other end makes the wake-up descriptor readable for good.
+        drop(
+            self.wake
+                .1
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
+        self.arrived.notify_all();
+        let ReactorThreads {
+            accept,
+            workers,
+            flusher,
+            keeper,
+        } = threads;
+        for thread in workers.into_iter().chain([accept, flusher, keeper]) {
+            if thread.join().is_err() {
+                error!("a thread of the reactor had failed");
+            }
+        }
+    }
+
+    /// Says goodbye to all sockets, spread out where they are many, and gives them a moment to take it.
+    pub fn say_goodbye(&self, until: Instant) {
+        let all = self.all();
+        let pause = if all.len() > SPREAD_CLOSES_ABOVE {
+            SPREAD_CLOSES_OVER / all.len() as u32
+        } else {
+            Duration::ZERO
+        };
+        let mut due = Instant::now();
+        for connection in &all {
+            connection.close(CloseCode::GoingAway);
+            due += pause;
+            let ahead = due.saturating_duration_since(Instant::now());
+            // Short naps cost more than they spread.
+            if ahead > Duration::from_millis(10) && Instant::now() < until {
+                thread::sleep(ahead);
+            }
+        }
+        let last = Instant::now() + CLOSE_LINGER;
+        self.await_ends(&all, until.min(last));
+        for connection in &all {
+            connection.kill();
+        }
+    }
+
+    /// Waits until the peers have ended their side, so that nobody loses the last words to a reset.
+    fn await_ends(&self, all: &[Arc<Connection>], until: Instant) {
+        let mut open: Vec<&Arc<Connection>> = all.iter().collect();
+        while !open.is_empty() && Instant::now() < until {
+            open.retain(|connection| {
+                connection.flush();
+                let mut input = connection
+                    .input
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                connection.drain(&mut input) != Next::Gone
+            });
+            if let Some(one) = open.first() {
+                let mut ready = [PollFd::new(one, PollFlags::IN)];
+                let patience = rustix::event::Timespec {
+                    tv_sec: 0,
+                    tv_nsec: 20_000_000,
+                };
+                let _ = poll(&mut ready, Some(&patience));
+            }
+        }
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}

@@ -1,0 +1,103 @@
+//! The one sequence of a stop: no new sockets, no new events, what was received is committed and delivered, every
+//! socket gets its goodbye, then the last rows and the pid file. Sockets go first, bookkeeping after; and the
+//! whole of it has a limit, because the supervisor waits no longer (contract: operations.md, "Signals").
+
+use std::process;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{RecvTimeoutError, bounded};
+use log::{error, info, warn};
+
+use super::Running;
+use crate::exit_code;
+use crate::heartbeat::Order;
+use crate::limits::SHUTDOWN_LIMIT;
+use crate::settings::key;
+
+/// How long what was received may take to be committed.
+const COMMIT_SHARE: Duration = Duration::from_millis(1500);
+/// When the last socket must have had its goodbye.
+const GOODBYE_SHARE: Duration = Duration::from_millis(3500);
+
+/// Ends a running service.
+pub fn run(running: Running) {
+    let begun = Instant::now();
+    let Running {
+        config,
+        service,
+        reactor,
+        reactor_threads,
+        hub_thread,
+        store_threads,
+        store_done,
+        timer,
+        timer_orders,
+        signals,
+        events,
+        stop_requested,
+        pid_file,
+        mut link,
+    } = running;
+    let (finished, watch) = bounded::<()>(0);
+    let pid_path = pid_file.path().to_owned();
+    let guard = thread::Builder::new()
+        .name("stop-limit".to_owned())
+        .spawn(move || {
+            if watch.recv_timeout(SHUTDOWN_LIMIT) == Err(RecvTimeoutError::Timeout) {
+                error!(
+                    "the stop took longer than {} s and is cut off",
+                    SHUTDOWN_LIMIT.as_secs()
+                );
+                super::start::remove_file(&pid_path);
+                process::exit(i32::from(exit_code::FAILED));
+            }
+        });
+    if let Err(failed) = guard {
+        warn!("the stop has no limit: {failed}");
+    }
+    reactor.stop_reading(reactor_threads);
+    let commit_until = begun + COMMIT_SHARE;
+    service.posts.close(commit_until);
+    service.queries.close(commit_until);
+    let _ = timer_orders.try_send(Order::Stop);
+    let ended = store_threads
+        .iter()
+        .take_while(|_| store_done.recv_deadline(commit_until).is_ok())
+        .count();
+    if ended < store_threads.len() {
+        // They are inside a call to the database that does not come back; the process does not wait for it.
+        warn!("the database does not answer; what it was asked last is given up");
+    } else {
+        for thread in store_threads {
+            if thread.join().is_err() {
+                error!("a thread of the store had failed");
+            }
+        }
+    }
+    service.hub.stop();
+    if hub_thread.join().is_err() {
+        error!("the hub had failed");
+    }
+    reactor.say_goodbye(begun + GOODBYE_SHARE);
+    // The timer writes to the same rows; it must have ended before they are written for the last time.
+    if timer.join().is_err() {
+        error!("the timer had failed");
+    }
+    let last_rows = link.run(|store| {
+        store.update_settings(&[
+            (key::STATUS, "stopped"),
+            (key::PID, ""),
+            (key::LAST_SEEN_AT, &config.clock.now_text()),
+            (key::STOP_REQUESTED, "0"),
+        ])
+    });
+    if let Err(failed) = last_rows {
+        warn!("{failed}; the settings still call the service running");
+    }
+    pid_file.remove();
+    signals.close();
+    drop((events, stop_requested));
+    info!("stopped");
+    drop(finished);
+}

@@ -1,0 +1,83 @@
+//! Outgoing WebSocket frames (RFC 6455 section 5.2): encoded once, their bytes shared by all who get them. A
+//! server does not mask.
+
+use std::sync::Arc;
+
+use crate::model::CloseCode;
+
+const TEXT: u8 = 0x1;
+const CLOSE: u8 = 0x8;
+const PING: u8 = 0x9;
+const FINAL: u8 = 0x80;
+
+/// One complete frame, ready to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame(Arc<[u8]>);
+
+impl Frame {
+    /// A text frame.
+    pub fn text(text: &str) -> Self {
+        Frame::encode(TEXT, text.as_bytes())
+    }
+
+    /// A close frame without a reason; the code says all that a client needs.
+    pub fn close(code: CloseCode) -> Self {
+        Frame::encode(CLOSE, &code.number().to_be_bytes())
+    }
+
+    /// An empty ping.
+    pub fn ping() -> Self {
+        Frame::encode(PING, &[])
+    }
+
+    /// The bytes on the wire.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn encode(opcode: u8, payload: &[u8]) -> Self {
+        let mut bytes = Vec::with_capacity(payload.len() + 10);
+        bytes.push(FINAL | opcode);
+        match payload.len() {
+            length @ 0..=125 => bytes.push(length as u8),
+            length @ 126..=0xFFFF => {
+                bytes.push(126);
+                bytes.extend_from_slice(&(length as u16).to_be_bytes());
+            }
+            length => {
+                bytes.push(127);
+                bytes.extend_from_slice(&(length as u64).to_be_bytes());
+            }
+        }
+        bytes.extend_from_slice(payload);
+        Frame(bytes.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_length_has_the_shortest_of_its_three_forms() {
+        for (length, header) in [
+            (0, vec![0x81, 0]),
+            (125, vec![0x81, 125]),
+            (126, vec![0x81, 126, 0, 126]),
+            (65_535, vec![0x81, 126, 0xFF, 0xFF]),
+            (65_536, vec![0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+        ] {
+            let frame = Frame::text(&"a".repeat(length));
+            assert_eq!(&frame.bytes()[..header.len()], header);
+            assert_eq!(frame.bytes().len(), header.len() + length);
+        }
+    }
+
+    #[test]
+    fn a_close_frame_carries_its_code() {
+        assert_eq!(
+            Frame::close(CloseCode::Unauthorised).bytes(),
+            [0x88, 2, 0x11, 0x31]
+        );
+    }
+}

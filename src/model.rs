@@ -1,0 +1,296 @@
+//! The vocabulary that the rules, the store and the hub share: ids, agents, conversations, messages,
+//! refusals and close codes. No serialisation, no SQL and no I/O live here.
+
+use std::fmt;
+
+macro_rules! id_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(pub u64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+id_type!(
+    /// Key of a row of `agents`.
+    AgentId
+);
+id_type!(
+    /// Key of a row of `chat_channels`.
+    ChannelId
+);
+id_type!(
+    /// Key of a row of `chat_threads`.
+    ThreadId
+);
+id_type!(
+    /// Key of a row of `chat_messages`; messages of one conversation are shown in this order.
+    MessageId
+);
+
+/// Where a message belongs: a channel with members, or a direct thread of two agents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Conversation {
+    /// A channel.
+    Channel(ChannelId),
+    /// A direct thread.
+    Direct(ThreadId),
+}
+
+impl Conversation {
+    /// `channel` or `direct`, as columns and events call it.
+    pub fn scope(self) -> &'static str {
+        match self {
+            Conversation::Channel(_) => "channel",
+            Conversation::Direct(_) => "direct",
+        }
+    }
+
+    /// The channel, where it is one.
+    pub fn channel_id(self) -> Option<ChannelId> {
+        match self {
+            Conversation::Channel(id) => Some(id),
+            Conversation::Direct(_) => None,
+        }
+    }
+
+    /// The direct thread, where it is one.
+    pub fn thread_id(self) -> Option<ThreadId> {
+        match self {
+            Conversation::Channel(_) => None,
+            Conversation::Direct(id) => Some(id),
+        }
+    }
+
+    /// What somebody outside of the conversation is told.
+    pub fn no_access(self) -> Refusal {
+        match self {
+            Conversation::Channel(_) => Refusal::NoChannelAccess,
+            Conversation::Direct(_) => Refusal::NoThreadAccess,
+        }
+    }
+}
+
+impl fmt::Display for Conversation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Conversation::Channel(id) => write!(f, "channel {id}"),
+            Conversation::Direct(id) => write!(f, "thread {id}"),
+        }
+    }
+}
+
+/// An active agent, as a socket that authenticated as one knows him.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agent {
+    /// Key in `agents`.
+    pub id: AgentId,
+    /// Display name at the time of authentication.
+    pub name: String,
+    /// `admin` or `agent`.
+    pub role: String,
+}
+
+/// One row of `chat_messages` with the two columns of its sender that events carry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Key of the row.
+    pub id: MessageId,
+    /// Where it was said.
+    pub conversation: Conversation,
+    /// Who said it.
+    pub sender: AgentId,
+    /// The body after trimming and emoticons.
+    pub body_text: String,
+    /// The body as HTML.
+    pub body_rendered_html: Option<String>,
+    /// JSON text of `metadata_json`.
+    pub metadata_json: Option<String>,
+    /// `YYYY-MM-DD HH:MM:SS` by the database clock; so are the next two.
+    pub created_at: String,
+    /// Set once it was edited.
+    pub edited_at: Option<String>,
+    /// Set once it was deleted.
+    pub deleted_at: Option<String>,
+    /// Who deleted it.
+    pub deleted_by: Option<AgentId>,
+    /// `agents.name` of the sender when the message was read or written.
+    pub sender_name: String,
+    /// `agents.chat_handle` of the sender.
+    pub sender_chat_handle: Option<String>,
+}
+
+/// Why an event is refused. The sender alone gets an `error` event with this text and code
+/// (contract: protocol.md, "Events"); the connection stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The frame is no JSON object with a non-empty string `type`.
+    InvalidEvent,
+    /// The `type` is not one of ours.
+    UnsupportedType,
+    /// Setting `chat_enabled` is off.
+    ChatDisabled,
+    /// Channel inactive or unknown, sender no member, or a member who may only read.
+    CannotPost,
+    /// The body has nothing left after trimming, or is no string.
+    EmptyMessage,
+    /// More characters than `chat_max_message_length`, which is given here.
+    MessageTooLong(u64),
+    /// Body or HTML does not fit its column of 65,535 bytes.
+    MessageTooLarge,
+    /// Not a member of that (active) channel.
+    NoChannelAccess,
+    /// Not one of the two agents of that thread.
+    NoThreadAccess,
+    /// The other agent of a direct thread is inactive.
+    RecipientInactive,
+    /// `chat.typing` or `chat.read` without a usable `channel_id`.
+    ChannelIdRequired,
+    /// `chat.typing` or `chat.read` without a usable `thread_id`.
+    ThreadIdRequired,
+    /// More events than the socket's rate allows.
+    RateLimited,
+    /// An agent has as many sockets as he may have.
+    TooManyConnections,
+    /// The database did not answer in time; nothing was stored.
+    Unavailable,
+    /// The database went away between a write and its answer and has not come back to be asked.
+    OutcomeUnknown,
+    /// A fault of the service; the log says which.
+    Internal,
+}
+
+impl Refusal {
+    /// Stable machine-readable code of the `error` event.
+    pub fn code(self) -> &'static str {
+        match self {
+            Refusal::InvalidEvent => "invalid_event",
+            Refusal::UnsupportedType => "unsupported_type",
+            Refusal::ChatDisabled => "chat_disabled",
+            Refusal::CannotPost => "cannot_post",
+            Refusal::EmptyMessage => "message_empty",
+            Refusal::MessageTooLong(_) => "message_too_long",
+            Refusal::MessageTooLarge => "message_too_large",
+            Refusal::NoChannelAccess => "no_channel_access",
+            Refusal::NoThreadAccess => "no_thread_access",
+            Refusal::RecipientInactive => "recipient_inactive",
+            Refusal::ChannelIdRequired => "channel_id_required",
+            Refusal::ThreadIdRequired => "thread_id_required",
+            Refusal::RateLimited => "rate_limited",
+            Refusal::TooManyConnections => "too_many_connections",
+            Refusal::Unavailable => "database_unavailable",
+            Refusal::OutcomeUnknown => "outcome_unknown",
+            Refusal::Internal => "internal",
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Refusal::InvalidEvent => "Invalid websocket event",
+            Refusal::UnsupportedType => "Unsupported websocket event type",
+            Refusal::ChatDisabled => "Internal chat is disabled",
+            Refusal::CannotPost => "You cannot post in this chat channel",
+            Refusal::EmptyMessage => "Message cannot be empty",
+            Refusal::MessageTooLong(limit) => {
+                return write!(f, "Message cannot exceed {limit} characters");
+            }
+            Refusal::MessageTooLarge => "Message is too large to display",
+            Refusal::NoChannelAccess => "You do not have access to this chat channel",
+            Refusal::NoThreadAccess => "You do not have access to this direct message thread",
+            Refusal::RecipientInactive => "Disabled agents cannot receive new direct messages",
+            Refusal::ChannelIdRequired => "channel_id is required",
+            Refusal::ThreadIdRequired => "thread_id is required",
+            Refusal::RateLimited => "You are sending too fast",
+            Refusal::TooManyConnections => "You have too many open chat connections",
+            Refusal::Unavailable => "The chat database is not available, nothing was saved",
+            Refusal::OutcomeUnknown => {
+                "The chat database went away, the message may or may not have been saved"
+            }
+            Refusal::Internal => "Internal error",
+        })
+    }
+}
+
+/// Why authentication failed: the text of `auth.failed` (contract: protocol.md, "auth").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthFailure {
+    /// Bad signature, other algorithm, expired, not yet valid, malformed or missing.
+    InvalidToken,
+    /// Claim `type` is not the string `agent`.
+    NotAnAgentToken,
+    /// No such agent, or `is_active` is not 1.
+    UnknownAgent,
+    /// An authenticated socket showed the token of another agent.
+    OtherAgent,
+    /// An event other than `auth` came first; the only failure that keeps the connection.
+    NotAuthenticated,
+}
+
+impl fmt::Display for AuthFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            AuthFailure::InvalidToken => "Invalid or expired token",
+            AuthFailure::NotAnAgentToken => "Agent token required",
+            AuthFailure::UnknownAgent => "Agent account not found or inactive",
+            AuthFailure::OtherAgent => "This connection belongs to another agent",
+            AuthFailure::NotAuthenticated => "Authenticate before sending chat events",
+        })
+    }
+}
+
+/// WebSocket close codes that the service sends (RFC 6455 section 7.4 and protocol.md).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseCode {
+    /// 1000: the answer to a peer's close.
+    Normal,
+    /// 1001: the service stops; come back.
+    GoingAway,
+    /// 1002: the peer broke RFC 6455.
+    ProtocolError,
+    /// 1003: a binary frame.
+    Unsupported,
+    /// 1007: text that is no UTF-8.
+    InvalidUtf8,
+    /// 1008: a limit that a well-behaved client does not reach.
+    Policy,
+    /// 1009: a message larger than allowed.
+    TooBig,
+    /// 1011: a fault of the service.
+    Internal,
+    /// 1013: the database cannot be asked now; come back.
+    TryAgainLater,
+    /// 4401: authentication failed, or its token ran out.
+    Unauthorised,
+    /// 4403: the agent was deactivated.
+    Deactivated,
+    /// 4408: no `auth` in time.
+    AuthTimeout,
+}
+
+impl CloseCode {
+    /// The number on the wire.
+    pub fn number(self) -> u16 {
+        match self {
+            CloseCode::Normal => 1000,
+            CloseCode::GoingAway => 1001,
+            CloseCode::ProtocolError => 1002,
+            CloseCode::Unsupported => 1003,
+            CloseCode::InvalidUtf8 => 1007,
+            CloseCode::Policy => 1008,
+            CloseCode::TooBig => 1009,
+            CloseCode::Internal => 1011,
+            CloseCode::TryAgainLater => 1013,
+            CloseCode::Unauthorised => 4401,
+            CloseCode::Deactivated => 4403,
+            CloseCode::AuthTimeout => 4408,
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! The shape of the wire's JSON, and nothing else: a text frame becomes a [`Request`], an answer becomes
+//! the text of a frame. Pure; no I/O, no clock, no policy (contract: protocol.md, "Events").
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::model::{
+    Agent, AgentId, AuthFailure, ChannelId, Conversation, Message, MessageId, Refusal, ThreadId,
+};
+
+/// Longest `ref` that is carried back, in characters.
+pub const MAX_REF_CHARS: usize = 64;
+
+/// The JSON text of an event's `ref` (a string or an integer), carried back unchanged in its answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ref(String);
+
+/// One decoded event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// What is asked.
+    pub event: Event,
+    /// To be carried back.
+    pub reference: Option<Ref>,
+}
+
+/// What a client may ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// `auth`; no token where the member is missing or no string.
+    Auth { token: Option<String> },
+    /// `chat.channel.message.send` or `chat.direct.message.send`; no conversation where the id is missing,
+    /// no body where it is no string.
+    Send {
+        target: Target,
+        body: Option<String>,
+    },
+    /// `chat.typing`.
+    Typing { target: Target },
+    /// `chat.read`; a missing or negative id is 0.
+    Read {
+        target: Target,
+        last_read: MessageId,
+    },
+    /// `ping`.
+    Ping,
+    /// Any other type.
+    Unsupported,
+}
+
+/// The conversation an event names, or which kind of id it lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A channel, perhaps without a usable id.
+    Channel(Option<ChannelId>),
+    /// A direct thread, perhaps without a usable id.
+    Direct(Option<ThreadId>),
+}
+
+impl Target {
+    /// The conversation, or what to answer where the id is missing.
+    pub fn conversation(self) -> Result<Conversation, Refusal> {
+        match self {
+            Target::Channel(Some(id)) => Ok(Conversation::Channel(id)),
+            Target::Channel(None) => Err(Refusal::ChannelIdRequired),
+            Target::Direct(Some(id)) => Ok(Conversation::Direct(id)),
+            Target::Direct(None) => Err(Refusal::ThreadIdRequired),
+        }
+    }
+}
+
+/// Decodes one text frame.
+///
+/// # Errors
+/// The `ref` of the event, where it had a usable one, if the text is no JSON object with a non-empty string
+/// `type`; the answer to that is [`Refusal::InvalidEvent`].
+pub fn decode(text: &str) -> Result<Request, Option<Ref>> {
+    let Ok(Value::Object(object)) = serde_json::from_str::<Value>(text) else {
+        return Err(None);
+    };
+    let reference = object.get("ref").and_then(reference);
+    let Some(kind) = object
+        .get("type")
+        .and_then(Value::as_str)
+        .filter(|kind| !kind.is_empty())
+    else {
+        return Err(reference);
+    };
+    let number = |name: &str| object.get(name).and_then(positive_integer);
+    let string = |name: &str| object.get(name).and_then(Value::as_str).map(str::to_owned);
+    let channel = || Target::Channel(number("channel_id").map(ChannelId));
+    let thread = || Target::Direct(number("thread_id").map(ThreadId));
+    let scoped = || match object.get("scope").and_then(Value::as_str) {
+        Some("direct") => thread(),
+        _ => channel(),
+    };
+    let event = match kind {
+        "auth" => Event::Auth {
+            token: string("token"),
+        },
+        "chat.channel.message.send" => Event::Send {
+            target: channel(),
+            body: string("body"),
+        },
+        "chat.direct.message.send" => Event::Send {
+            target: thread(),
+            body: string("body"),
+        },
+        "chat.typing" => Event::Typing { target: scoped() },
+        "chat.read" => Event::Read {
+            target: scoped(),
+            last_read: MessageId(number("last_read_message_id").unwrap_or(0)),
+        },
+        "ping" => Event::Ping,
+        _ => Event::Unsupported,
+    };
+    Ok(Request { event, reference })
+}
+
+/// An integer above 0, or a string of digits that is one; everything else counts as missing.
+fn positive_integer(value: &Value) -> Option<u64> {
+    let number = match value {
+        Value::Number(number) => number.as_u64()?,
+        Value::String(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
+            digits.parse().ok()?
+        }
+        _ => return None,
+    };
+    (number > 0).then_some(number)
+}
+
+fn reference(value: &Value) -> Option<Ref> {
+    let usable = match value {
+        Value::String(text) => text.chars().count() <= MAX_REF_CHARS,
+        Value::Number(number) => number.is_i64() || number.is_u64(),
+        _ => false,
+    };
+    usable.then(|| Ref(text_of(value)))
+}
+
+/// JSON as the clients know it: UTF-8 unescaped but for U+2028 and U+2029, slashes unescaped.
+fn text_of(value: &impl Serialize) -> String {
+    let text = serde_json::to_string(value).unwrap_or_default();
+    if text.contains(['\u{2028}', '\u{2029}']) {
+        return text
+            .replace('\u{2028}', "\\u2028")
+            .replace('\u{2029}', "\\u2029");
+    }
+    text
+}
+
+/// Puts the `ref` of an event, if it had one, as the last member into its answer.
+pub fn with_ref(mut object: String, reference: Option<&Ref>) -> String {
+    if let Some(Ref(json)) = reference {
+        object.pop();
+        object.push_str(",\"ref\":");
+        object.push_str(json);
+        object.push('}');
+    }
+    object
+}
+
+/// `auth.ok`. `online` is sorted by the caller.
+pub fn auth_ok(agent: &Agent, online: &[AgentId]) -> String {
+    #[derive(Serialize)]
+    struct Out<'a> {
+        r#type: &'static str,
+        agent_id: u64,
+        name: &'a str,
+        role: &'a str,
+        online_agent_ids: Vec<u64>,
+    }
+    text_of(&Out {
+        r#type: "auth.ok",
+        agent_id: agent.id.0,
+        name: &agent.name,
+        role: &agent.role,
+        online_agent_ids: online.iter().map(|id| id.0).collect(),
+    })
+}
+
+/// `auth.failed`.
+pub fn auth_failed(failure: AuthFailure) -> String {
+    #[derive(Serialize)]
+    struct Out {
+        r#type: &'static str,
+        message: String,
+    }
+    text_of(&Out {
+        r#type: "auth.failed",
+        message: failure.to_string(),
+    })
+}
+
+/// `error`.
+pub fn error(refusal: Refusal) -> String {
+    #[derive(Serialize)]
+    struct Out {
+        r#type: &'static str,
+        message: String,
+        code: &'static str,
+    }
+    text_of(&Out {
+        r#type: "error",
+        message: refusal.to_string(),
+        code: refusal.code(),
+    })
+}
+
+/// `pong`; `time` in seconds since 1970.
+pub fn pong(time: u64) -> String {
+    format!("{{\"type\":\"pong\",\"time\":{time}}}")
+}
+
+/// `presence.updated`.
+pub fn presence_updated(agent: AgentId, online: bool) -> String {
+    format!("{{\"type\":\"presence.updated\",\"agent_id\":{agent},\"online\":{online}}}")
+}
+
+/// `chat.typing`.
+pub fn typing(conversation: Conversation, agent: &Agent) -> String {
+    #[derive(Serialize)]
+    struct Out<'a> {
+        r#type: &'static str,
+        scope: &'static str,
+        channel_id: Option<u64>,
+        thread_id: Option<u64>,
+        agent_id: u64,
+        agent_name: &'a str,
+    }
+    text_of(&Out {
+        r#type: "chat.typing",
+        scope: conversation.scope(),
+        channel_id: conversation.channel_id().map(|id| id.0),
+        thread_id: conversation.thread_id().map(|id| id.0),
+        agent_id: agent.id.0,
+        agent_name: &agent.name,
+    })
+}
+
+/// `chat.read.updated`, with the marker as stored.
+pub fn read_updated(conversation: Conversation, agent: AgentId, last_read: MessageId) -> String {
+    #[derive(Serialize)]
+    struct Out {
+        r#type: &'static str,
+        scope: &'static str,
+        channel_id: Option<u64>,
+        thread_id: Option<u64>,
+        agent_id: u64,
+        last_read_message_id: u64,
+    }
+    text_of(&Out {
+        r#type: "chat.read.updated",
+        scope: conversation.scope(),
+        channel_id: conversation.channel_id().map(|id| id.0),
+        thread_id: conversation.thread_id().map(|id| id.0),
+        agent_id: agent.0,
+        last_read_message_id: last_read.0,
+    })
+}
+
+/// `chat.channel.message.created` or `chat.direct.message.created`.
+pub fn message_created(message: &Message) -> String {
+    #[derive(Serialize)]
+    struct Out<'a> {
+        r#type: &'static str,
+        message: Row<'a>,
+    }
+    #[derive(Serialize)]
+    struct Row<'a> {
+        id: u64,
+        message_scope: &'static str,
+        channel_id: Option<u64>,
+        thread_id: Option<u64>,
+        sender_agent_id: u64,
+        body_text: &'a str,
+        body_rendered_html: Option<&'a str>,
+        metadata_json: Option<&'a str>,
+        created_at: &'a str,
+        edited_at: Option<&'a str>,
+        deleted_at: Option<&'a str>,
+        deleted_by_agent_id: Option<u64>,
+        sender_name: &'a str,
+        sender_chat_handle: Option<&'a str>,
+    }
+    text_of(&Out {
+        r#type: match message.conversation {
+            Conversation::Channel(_) => "chat.channel.message.created",
+            Conversation::Direct(_) => "chat.direct.message.created",
+        },
+        message: Row {
+            id: message.id.0,
+            message_scope: message.conversation.scope(),
+            channel_id: message.conversation.channel_id().map(|id| id.0),
+            thread_id: message.conversation.thread_id().map(|id| id.0),
+            sender_agent_id: message.sender.0,
+            body_text: &message.body_text,
+            body_rendered_html: message.body_rendered_html.as_deref(),
+            metadata_json: message.metadata_json.as_deref(),
+            created_at: &message.created_at,
+            edited_at: message.edited_at.as_deref(),
+            deleted_at: message.deleted_at.as_deref(),
+            deleted_by_agent_id: message.deleted_by.map(|id| id.0),
+            sender_name: &message.sender_name,
+            sender_chat_handle: message.sender_chat_handle.as_deref(),
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(text: &str) -> Event {
+        decode(text).expect("an event").event
+    }
+
+    #[test]
+    fn ids_come_as_integers_or_digits_and_anything_else_is_missing() {
+        let target = |id: &str| match event(&format!(
+            r#"{{"type":"chat.channel.message.send","channel_id":{id}}}"#
+        )) {
+            Event::Send {
+                target: Target::Channel(id),
+                ..
+            } => id.map(|id| id.0),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(target("7"), Some(7));
+        assert_eq!(target("\"07\""), Some(7));
+        for missing in [
+            "0", "-1", "1.5", "true", "null", "[1]", "\"\"", "\" 1\"", "\"1a\"", "\"-1\"", "\"１\"",
+        ] {
+            assert_eq!(target(missing), None, "{missing}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_with_a_type_is_no_event() {
+        for text in [
+            "",
+            "5",
+            "[]",
+            "\"ping\"",
+            "{}",
+            r#"{"type":""}"#,
+            r#"{"type":5}"#,
+            "{",
+        ] {
+            assert_eq!(decode(text), Err(None), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_reference_is_carried_back_as_it_came() {
+        let reference = |json: &str| {
+            decode(&format!(r#"{{"type":"ping","ref":{json}}}"#))
+                .expect("an event")
+                .reference
+                .map(|reference| with_ref("{}".into(), Some(&reference)))
+        };
+        assert_eq!(
+            reference("\"a\\\"b\""),
+            Some("{,\"ref\":\"a\\\"b\"}".into())
+        );
+        assert_eq!(reference("-5"), Some("{,\"ref\":-5}".into()));
+        for unusable in ["1.5", "true", "null", "[1]", "{}"] {
+            assert_eq!(reference(unusable), None, "{unusable}");
+        }
+        assert!(reference(&format!("\"{}\"", "é".repeat(64))).is_some());
+        assert!(reference(&format!("\"{}\"", "é".repeat(65))).is_none());
+    }
+
+    #[test]
+    fn line_separators_are_the_only_escaped_letters() {
+        assert_eq!(
+            text_of(&"é/\u{2028}\u{2029}\u{1}"),
+            "\"é/\\u2028\\u2029\\u0001\""
+        );
+    }
+}

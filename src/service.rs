@@ -1,0 +1,243 @@
+//! The rules that need somebody else: the database, the other sockets. A session asks; the answer goes out
+//! through the hub. No socket and no SQL here, and JSON only through `protocol`.
+//!
+//! Messages are stored by one thread (`posting`), everything else that needs the database by a few others
+//! (`queries`), so that a slow query delays neither typing nor anybody's ping.
+
+mod notifications;
+mod posting;
+mod queries;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+pub use posting::run as run_posting;
+pub use queries::run as run_queries;
+
+use crate::auth::TokenVerifier;
+use crate::frame::Frame;
+use crate::hub::{Hub, Publication, SubscriberRef, Weight};
+use crate::job_queue::JobQueue;
+use crate::limits::{Limits, RECHECK_INTERVAL, STORE_PATIENCE};
+use crate::model::{Agent, AgentId, CloseCode, Conversation, Refusal};
+use crate::protocol::{self, Ref};
+use crate::session::{Ask, Post};
+use crate::settings::Settings;
+
+/// A socket as the service sees it: one that can also be told who it belongs to.
+pub trait Client: crate::hub::Subscriber {
+    /// The socket belongs to this agent from now on; its token runs out at `expires`, seconds since 1970.
+    fn authenticated(&self, agent: Arc<Agent>, expires: u64);
+    /// This socket, as the hub takes it.
+    fn subscriber(self: Arc<Self>) -> SubscriberRef;
+}
+
+/// A message on its way to the database, and who waits for it.
+pub struct PostJob {
+    /// Who is answered.
+    pub from: Arc<dyn Client>,
+    /// What is to be stored.
+    pub post: Post,
+}
+
+/// Anything else that needs the database.
+pub struct QueryJob {
+    /// Who is answered.
+    pub from: Arc<dyn Client>,
+    /// What is asked.
+    pub ask: Ask,
+}
+
+/// Whether a socket's next event may be read at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Yes; what this one brought goes out in its turn.
+    Goes,
+    /// No; the socket is resumed when this one is done.
+    Waits,
+}
+
+/// What all threads of the service share.
+pub struct Service {
+    /// The fan-out.
+    pub hub: Hub,
+    /// Messages on their way.
+    pub posts: JobQueue<PostJob>,
+    /// Other questions to the database.
+    pub queries: JobQueue<QueryJob>,
+    /// Limits and intervals.
+    pub limits: Limits,
+    /// Checks tokens.
+    pub verifier: TokenVerifier,
+    settings: RwLock<Arc<Settings>>,
+    audiences: Mutex<HashMap<Conversation, Remembered>>,
+}
+
+struct Remembered {
+    audience: Arc<[AgentId]>,
+    since: Instant,
+}
+
+impl Service {
+    /// A service that nobody has asked anything yet.
+    pub fn new(hub: Hub, limits: Limits, verifier: TokenVerifier, settings: Settings) -> Self {
+        Service {
+            hub,
+            posts: JobQueue::default(),
+            queries: JobQueue::default(),
+            limits,
+            verifier,
+            settings: RwLock::new(Arc::new(settings)),
+            audiences: Mutex::default(),
+        }
+    }
+
+    /// The settings as of now.
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes over settings that were looked at again. True where they differ.
+    pub fn set_settings(&self, settings: Settings) -> bool {
+        let mut current = self
+            .settings
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let differ = **current != settings;
+        if differ {
+            *current = Arc::new(settings);
+        }
+        differ
+    }
+
+    /// Takes a question of a session.
+    pub fn ask(&self, from: &Arc<dyn Client>, ask: Ask, now: Instant) -> Progress {
+        let deadline = now + STORE_PATIENCE;
+        let from = Arc::clone(from);
+        let rejected = match ask {
+            Ask::Post(post) => self
+                .posts
+                .push(PostJob { from, post }, deadline)
+                .map_err(|job| (job.from, job.post.reference)),
+            Ask::Typing {
+                agent,
+                conversation,
+                reference,
+            } => {
+                if let Some(audience) = self.remembered(conversation, now) {
+                    self.pass_typing(&from, &agent, conversation, reference, audience, false);
+                    return Progress::Goes;
+                }
+                let ask = Ask::Typing {
+                    agent,
+                    conversation,
+                    reference,
+                };
+                self.queries
+                    .push(QueryJob { from, ask }, deadline)
+                    .map_err(|job| (job.from, None))
+            }
+            ask => self
+                .queries
+                .push(QueryJob { from, ask }, deadline)
+                .map_err(|job| (job.from, None)),
+        };
+        if let Err((from, reference)) = rejected {
+            // The service is stopping; the socket is about to be closed.
+            self.refuse(from, Refusal::Unavailable, reference.as_ref());
+        }
+        Progress::Waits
+    }
+
+    /// Refuses what has waited for the database for too long.
+    pub fn refuse_expired(&self, now: Instant) {
+        for job in self.posts.expired(now) {
+            self.refuse(job.from, Refusal::Unavailable, job.post.reference.as_ref());
+        }
+        for job in self.queries.expired(now) {
+            self.refuse_query(job, Refusal::Unavailable);
+        }
+    }
+
+    fn refuse(&self, from: Arc<dyn Client>, refusal: Refusal, reference: Option<&Ref>) {
+        let text = protocol::with_ref(protocol::error(refusal), reference);
+        self.hub.answer(from.subscriber(), Frame::text(&text), true);
+    }
+
+    fn refuse_query(&self, job: QueryJob, refusal: Refusal) {
+        match job.ask {
+            // Without an answer about its agent a socket is of no use; the client comes back by itself.
+            Ask::Authenticate { reference, .. } => {
+                let text = protocol::with_ref(protocol::error(refusal), reference.as_ref());
+                self.hub.answer_and_close(
+                    job.from.subscriber(),
+                    Some(Frame::text(&text)),
+                    CloseCode::TryAgainLater,
+                );
+            }
+            Ask::Post(Post { reference, .. })
+            | Ask::Typing { reference, .. }
+            | Ask::Read { reference, .. } => self.refuse(job.from, refusal, reference.as_ref()),
+        }
+    }
+
+    /// Tells the others of a conversation that somebody types there, if he is one of them.
+    fn pass_typing(
+        &self,
+        from: &Arc<dyn Client>,
+        agent: &Arc<Agent>,
+        conversation: Conversation,
+        reference: Option<Ref>,
+        audience: Arc<[AgentId]>,
+        resume: bool,
+    ) {
+        if !audience.contains(&agent.id) {
+            let refusal = protocol::error(conversation.no_access());
+            let text = protocol::with_ref(refusal, reference.as_ref());
+            let to = Arc::clone(from).subscriber();
+            return self.hub.answer(to, Frame::text(&text), resume);
+        }
+        self.hub.publish(Publication {
+            audience,
+            frame: Frame::text(&protocol::typing(conversation, agent)),
+            weight: Weight::Ephemeral,
+            own: Some((from.id(), None)),
+            resume: resume.then(|| Arc::clone(from).subscriber()),
+        });
+    }
+
+    /// Remembers who is in a conversation, for typing alone.
+    fn remember(&self, conversation: Conversation, agents: Vec<AgentId>) -> Arc<[AgentId]> {
+        let audience: Arc<[AgentId]> = agents.into();
+        let mut audiences = self.audiences();
+        let now = Instant::now();
+        if audiences.len() >= 1024 {
+            audiences.retain(|_, one| now - one.since < RECHECK_INTERVAL);
+        }
+        audiences.insert(
+            conversation,
+            Remembered {
+                audience: Arc::clone(&audience),
+                since: now,
+            },
+        );
+        audience
+    }
+
+    fn remembered(&self, conversation: Conversation, now: Instant) -> Option<Arc<[AgentId]>> {
+        self.audiences()
+            .get(&conversation)
+            .filter(|one| now.saturating_duration_since(one.since) < RECHECK_INTERVAL)
+            .map(|one| Arc::clone(&one.audience))
+    }
+
+    fn audiences(&self) -> std::sync::MutexGuard<'_, HashMap<Conversation, Remembered>> {
+        self.audiences
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How often a thread that waits for work looks after what it left undone.
+const UNDONE_CHECK: Duration = Duration::from_secs(1);

@@ -1,0 +1,96 @@
+//! One thread's connection to the database: opened on first use, opened again after a loss, never shared. Says
+//! in the log once that the database is gone and once that it is back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+
+use super::{Connection, Failure, Result, Store};
+
+/// Pause before a lost database is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// A lazily opened connection.
+pub struct Link {
+    store: Arc<dyn Store>,
+    connection: Option<Box<dyn Connection>>,
+    health: Arc<AtomicBool>,
+}
+
+impl Link {
+    /// A link that is not connected yet. `health` is shared by all links of the process: whether the database
+    /// answered last time.
+    pub fn new(store: Arc<dyn Store>, health: Arc<AtomicBool>) -> Self {
+        Link {
+            store,
+            connection: None,
+            health,
+        }
+    }
+
+    /// Does one operation, connecting first where needed. Not tried again.
+    ///
+    /// # Errors
+    /// Connecting or the operation failed.
+    pub fn run<T>(
+        &mut self,
+        operation: impl FnOnce(&mut dyn Connection) -> Result<T>,
+    ) -> Result<T> {
+        let result = match &mut self.connection {
+            Some(connection) => operation(connection.as_mut()),
+            None => self
+                .store
+                .connect()
+                .and_then(|connection| operation(self.connection.insert(connection).as_mut())),
+        };
+        match &result {
+            Err(error) if matches!(error.failure, Failure::Lost | Failure::Denied) => {
+                self.connection = None;
+                if self.health.swap(false, Ordering::Relaxed) {
+                    warn!("the database is not available: {error}");
+                }
+            }
+            _ => {
+                if !self.health.swap(true, Ordering::Relaxed) {
+                    info!("the database is available again");
+                }
+            }
+        }
+        result
+    }
+
+    /// Does one operation that may be repeated, again and again until `deadline` where the database is lost or
+    /// in conflict.
+    ///
+    /// # Errors
+    /// The last failure.
+    pub fn run_until<T>(
+        &mut self,
+        deadline: Instant,
+        mut operation: impl FnMut(&mut dyn Connection) -> Result<T>,
+    ) -> Result<T> {
+        loop {
+            let error = match self.run(&mut operation) {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            if error.failure == Failure::Refused || Instant::now() + RETRY_PAUSE >= deadline {
+                return Err(error);
+            }
+            thread::sleep(RETRY_PAUSE);
+        }
+    }
+
+    /// Whether there is a connection, as far as is known.
+    pub fn is_connected(&self) -> bool {
+        self.connection.is_some()
+    }
+
+    /// Gives up the connection, whatever its state.
+    pub fn drop_connection(&mut self) {
+        self.connection = None;
+    }
+}

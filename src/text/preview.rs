@@ -1,0 +1,56 @@
+//! The beginning of a body, as a notification shows it. Never HTML: whoever shows a notification escapes it.
+
+/// Longest preview in characters (code points), as database.md has it for `agent_notifications.body`.
+pub const PREVIEW_CHARS: usize = 140;
+
+/// The first [`PREVIEW_CHARS`] characters of `body` on one line.
+///
+/// Each run of ASCII white space counts as one space, and there is none at the ends, so a preview that is cut off
+/// behind a word has one character less. Other white space, a no-break space for instance, stays as it is. Empty
+/// where the body has nothing but white space.
+pub fn preview(body: &str) -> String {
+    let mut out = String::with_capacity(body.len().min(PREVIEW_CHARS));
+    let mut count = 0;
+    let mut space = false;
+    for c in body.chars() {
+        if c.is_ascii_whitespace() || c == '\x0b' {
+            space = count > 0;
+            continue;
+        }
+        if count + usize::from(space) >= PREVIEW_CHARS {
+            break;
+        }
+        if space {
+            out.push(' ');
+            count += 1;
+            space = false;
+        }
+        out.push(c);
+        count += 1;
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn white_space_is_collapsed_and_the_ends_have_none() {
+        assert_eq!(preview("\x0c a  b\n\nc\td\r\ne\x0b\x0c"), "a b c d e");
+        assert_eq!(
+            preview("a\u{a0}\u{a0}b\u{2003}\u{2003}c Åsa à"),
+            "a\u{a0}\u{a0}b\u{2003}\u{2003}c Åsa à"
+        );
+        assert_eq!(preview("\x0c"), "");
+    }
+
+    #[test]
+    fn it_is_cut_by_characters_and_does_not_end_in_a_space() {
+        assert_eq!(preview(&"日".repeat(141)), "日".repeat(140));
+        let almost = "x".repeat(139);
+        assert_eq!(preview(&format!("{almost} yz")), almost);
+        assert_eq!(preview(&format!("{almost}  \n")), almost);
+        assert_eq!(preview(&"y ".repeat(80)).chars().count(), 139);
+    }
+}

@@ -1,0 +1,178 @@
+//! From `chat_messages.body_text` to `body_rendered_html`. Never text that was escaped before, and never a second
+//! pass over what was written: each token of the body is written once, each piece escaped as it is written.
+
+use super::tickets::Tickets;
+use super::tokens::{Token, next_token};
+
+/// The HTML of `body`, by the table in rendering.md. Its only tags are `a` with the attributes given there,
+/// `span class="chat-mention"` and `br`.
+///
+/// `external_links` is the setting `chat_allow_external_links`. `tickets` is what was found for the body's
+/// [`ticket_references`](super::ticket_references): any reference to one of them becomes a link, one that was too
+/// many to be looked up as well if its ticket was found through another one. The rest stays text.
+///
+/// The result may be too long for its column of 65,535 bytes; that is the caller's to check.
+pub fn render(body: &str, external_links: bool, tickets: &Tickets) -> String {
+    // Room for a link; a body with more of them makes the string grow.
+    let mut html = String::with_capacity(body.len() + body.len() / 8 + 96);
+    let mut at = 0;
+    while let Some(found) = next_token(body, at) {
+        push_text(&mut html, &body[at..found.start]);
+        let typed = &body[found.start..found.end];
+        match found.token {
+            Token::Url(url) if external_links => push_external_link(&mut html, url),
+            Token::Url(url) => push_text(&mut html, url),
+            Token::TicketNumber { number, .. } => match tickets.by_number(number) {
+                Some(ticket) => push_ticket_link(&mut html, ticket.id, &[typed]),
+                None => push_text(&mut html, typed),
+            },
+            Token::TicketId { word, id } => match tickets.by_id(id) {
+                Some(ticket) => push_ticket_link(&mut html, id, &[word, "#", &ticket.number]),
+                None => push_text(&mut html, typed),
+            },
+            Token::Article { slug } => push_article_link(&mut html, slug),
+            Token::Mention { handle } => push_mention(&mut html, handle),
+        }
+        at = found.end;
+    }
+    push_text(&mut html, &body[at..]);
+    html
+}
+
+/// Escapes `text` and puts `<br>` before each line break. A break of two characters is never divided between two
+/// calls: no token begins or ends with CR or LF.
+fn push_text(html: &mut String, text: &str) {
+    let bytes = text.as_bytes();
+    let mut copied = 0;
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let written = match byte {
+            b'&' => "&amp;",
+            b'<' => "&lt;",
+            b'>' => "&gt;",
+            b'"' => "&quot;",
+            b'\'' => "&#039;",
+            b'\r' | b'\n' => "<br>",
+            _ => {
+                at += 1;
+                continue;
+            }
+        };
+        html.push_str(&text[copied..at]);
+        html.push_str(written);
+        match (byte, bytes.get(at + 1)) {
+            // One break, where CR CR and LF LF are two.
+            (b'\r', Some(b'\n')) | (b'\n', Some(b'\r')) => {
+                copied = at;
+                at += 2;
+            }
+            (b'\r' | b'\n', _) => {
+                copied = at;
+                at += 1;
+            }
+            _ => {
+                at += 1;
+                copied = at;
+            }
+        }
+    }
+    html.push_str(&text[copied..]);
+}
+
+fn push_external_link(html: &mut String, url: &str) {
+    html.push_str("<a href=\"");
+    push_text(html, url);
+    html.push_str("\" target=\"_blank\" rel=\"noopener noreferrer\">");
+    push_text(html, url);
+    html.push_str("</a>");
+}
+
+fn push_ticket_link(html: &mut String, id: u64, text: &[&str]) {
+    html.push_str("<a href=\"#/tickets/");
+    html.push_str(&id.to_string());
+    html.push_str("\" class=\"chat-internal-link\">");
+    for piece in text {
+        push_text(html, piece);
+    }
+    html.push_str("</a>");
+}
+
+fn push_article_link(html: &mut String, slug: &str) {
+    html.push_str("<a href=\"#/kb/");
+    push_lower_case(html, slug);
+    html.push_str("\" class=\"chat-internal-link\">kb:");
+    push_lower_case(html, slug);
+    html.push_str("</a>");
+}
+
+fn push_mention(html: &mut String, handle: &str) {
+    html.push_str("<span class=\"chat-mention\">@");
+    push_lower_case(html, handle);
+    html.push_str("</span>");
+}
+
+/// For slugs and handles, which have no character that needs escaping.
+fn push_lower_case(html: &mut String, name: &str) {
+    html.extend(name.chars().map(|c| c.to_ascii_lowercase()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tickets::Ticket;
+    use super::*;
+
+    fn plain(body: &str) -> String {
+        render(body, true, &Tickets::default())
+    }
+
+    #[test]
+    fn every_piece_is_escaped_once() {
+        assert_eq!(
+            plain("<b>&amp;\"it's\""),
+            "&lt;b&gt;&amp;amp;&quot;it&#039;s&quot;"
+        );
+        assert_eq!(
+            plain("'http://x/?a&b'"),
+            "&#039;<a href=\"http://x/?a&amp;b\" target=\"_blank\" rel=\"noopener noreferrer\">http://x/?a&amp;b</a>&#039;"
+        );
+    }
+
+    #[test]
+    fn a_line_break_of_two_characters_is_one() {
+        assert_eq!(
+            plain("a\r\nb\n\rc\r\rd\n\ne\r"),
+            "a<br>\r\nb<br>\n\rc<br>\r<br>\rd<br>\n<br>\ne<br>\r"
+        );
+    }
+
+    #[test]
+    fn what_was_found_is_linked_and_the_rest_is_text() {
+        let number = String::from("R&D-2026-06-01-5");
+        let tickets = Tickets::new(vec![Ticket { id: 42, number }]);
+        let link = |text: &str| {
+            format!("<a href=\"#/tickets/42\" class=\"chat-internal-link\">{text}</a>")
+        };
+        assert_eq!(
+            render("ticket\n#042 and ticket #43", true, &tickets),
+            format!(
+                "{} and ticket #43",
+                link("ticket<br>\n#R&amp;D-2026-06-01-5")
+            )
+        );
+        let number = String::from("HD-2026-06-01-5");
+        let tickets = Tickets::new(vec![Ticket { id: 42, number }]);
+        assert_eq!(
+            render("#hd-2026-06-01-5!", true, &tickets),
+            format!("{}!", link("#hd-2026-06-01-5"))
+        );
+    }
+
+    #[test]
+    fn without_external_links_a_url_is_text_and_nothing_in_it_is_linked() {
+        let off = |body| render(body, false, &Tickets::default());
+        assert_eq!(
+            off("http://x/?kb:a&@bob @bob"),
+            "http://x/?kb:a&amp;@bob <span class=\"chat-mention\">@bob</span>"
+        );
+    }
+}

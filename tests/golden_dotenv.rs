@@ -1,0 +1,92 @@
+//! What the PHP application reads in `.env` files, replayed through `dotenv`, and files that nobody would write.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use andrea_chat_websocket::dotenv;
+use serde_json::Value;
+
+use crate::random::Random;
+
+#[test]
+fn every_recorded_file_is_read_as_recorded() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/golden/dotenv.json");
+    let text = std::fs::read_to_string(path).expect("the fixture can be read");
+    let cases: Vec<Value> = serde_json::from_str(&text).expect("the fixture is a list");
+    assert_eq!(cases.len(), 97, "the fixture has another number of cases");
+    for case in &cases {
+        let file = case["file"].as_str().expect("a file");
+        let read = dotenv::parse(file, &|_| None);
+        if case["invalid"] == true {
+            assert!(read.is_err(), "{file:?} is not valid, found {read:?}");
+            continue;
+        }
+        // A variable that is null is unset.
+        let expected: BTreeMap<&str, &str> = case["vars"]
+            .as_object()
+            .expect("variables")
+            .iter()
+            .filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)))
+            .collect();
+        let read = read.unwrap_or_else(|error| panic!("{file:?}: {error}"));
+        let found: BTreeMap<&str, &str> =
+            read.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        assert_eq!(found, expected, "{file:?}");
+        assert_eq!(found.len(), read.len(), "{file:?}: each name once");
+    }
+}
+
+#[test]
+fn no_file_makes_it_panic_or_misplaces_an_error() {
+    const PIECES: [&str; 24] = [
+        "A", "B", "=", "=", " ", "\t", "\n", "\r", "\r\n", "'", "\"", "\"", "\\", "$", "${", "}",
+        "${A}", "#", "export ", "é", "\u{a0}", "\0", ".", "x",
+    ];
+    for seed in 0..20_000 {
+        let mut random = Random::new(seed);
+        let file = if seed % 4 == 0 {
+            let bytes: Vec<u8> = (0..random.below(200))
+                .map(|_| random.next() as u8)
+                .collect();
+            String::from_utf8_lossy(&bytes).into_owned()
+        } else {
+            random.text_of(&PIECES, 40)
+        };
+        match dotenv::parse(&file, &|name| (name == "B").then(|| String::from("${A}"))) {
+            Ok(variables) => {
+                for (i, (name, _)) in variables.iter().enumerate() {
+                    assert!(!name.is_empty(), "seed {seed}: {file:?}");
+                    assert!(
+                        variables[i + 1..].iter().all(|(other, _)| other != name),
+                        "seed {seed}: {file:?}"
+                    );
+                }
+            }
+            Err(error) => {
+                let lines = file
+                    .replace("\r\n", "\n")
+                    .replace('\r', "\n")
+                    .split('\n')
+                    .count();
+                assert!(
+                    (1..=lines).contains(&error.line),
+                    "seed {seed}: {error} in {file:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_value_in_single_quotes_is_always_taken_as_it_is() {
+    const PIECES: [&str; 12] = [
+        "a", " ", "$", "${A}", "\\", "\"", "#", "=", "é", "\t", "`", "export",
+    ];
+    for seed in 0..2_000 {
+        let value = Random::new(seed).text_of(&PIECES, 12);
+        let file = format!("A=x\nB='{value}' # '");
+        let read =
+            dotenv::parse(&file, &|_| None).unwrap_or_else(|error| panic!("{file:?}: {error}"));
+        assert_eq!(read[1], (String::from("B"), value), "seed {seed}");
+    }
+}
