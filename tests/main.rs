@@ -1,9 +1,6 @@
 //! One test binary, so that it links once. Each module is one subject.
 
 #![allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap,
-    clippy::cast_sign_loss,
     clippy::unwrap_used,
     reason = "a test that stops at what it did not expect has done its work"
 )]
