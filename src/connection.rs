@@ -205,14 +205,17 @@ impl Connection {
             let policy = Policy {
                 enabled: settings.websocket_enabled,
                 app_urls: [self.reactor.app_url(), &settings.app_url],
+                peer: self.peer,
+                site: self.reactor.site(),
             };
             match handshake::examine(bytes, &policy) {
-                Head::Incomplete if bytes.len() <= MAX_HEAD_BYTES => {}
+                // A page's request has a body of at most the same size behind its head.
+                Head::Incomplete if bytes.len() <= 2 * MAX_HEAD_BYTES => {}
                 Head::Incomplete => {
                     self.refuse(Refused::HeadTooLarge);
                     return false;
                 }
-                Head::Refused(response) => {
+                Head::Answered(response) => {
                     self.say_last(&response);
                     return false;
                 }

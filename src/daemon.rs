@@ -177,6 +177,7 @@ impl Running {
         let reactor = Reactor::new(
             Arc::clone(&service),
             config.app_url.clone(),
+            None,
             max_connections,
         )?;
         let workers = thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 8));

@@ -1,6 +1,8 @@
 //! From the bytes of a request to the switch of protocols or to a refusal: RFC 6455 section 4.2, the path, the
 //! Origin rule (contract: protocol.md, "Handshake"). Pure.
 
+use std::net::SocketAddr;
+
 use crate::limits::MAX_HEAD_BYTES;
 
 /// The path that is served.
@@ -17,6 +19,35 @@ pub struct Policy<'a> {
     pub enabled: bool,
     /// URLs whose hosts are allowed as origins, beside the request's own host.
     pub app_urls: [&'a str; 2],
+    /// Who sent the request.
+    pub peer: SocketAddr,
+    /// What is served beside the chat, never under `/ws/`.
+    pub site: Option<&'a dyn Site>,
+}
+
+/// A plain HTTP request, whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SiteRequest<'a> {
+    /// `GET`, `POST` …, as sent.
+    pub method: &'a str,
+    /// Path without its query.
+    pub path: &'a str,
+    /// What stands behind the `?`, perhaps nothing.
+    pub query: &'a str,
+    /// The one `Host` header, if there is just one.
+    pub host: Option<&'a str>,
+    /// The first `Origin` header.
+    pub origin: Option<&'a str>,
+    /// The body, empty where there is none.
+    pub body: &'a [u8],
+    /// Who sent it.
+    pub peer: SocketAddr,
+}
+
+/// Pages that are served on the same listener. Called on a worker thread, so it must answer quickly.
+pub trait Site: Send + Sync {
+    /// The complete HTTP response, `Connection: close` and `Content-Length` included; `None`: no such page.
+    fn answer(&self, request: &SiteRequest<'_>) -> Option<Vec<u8>>;
 }
 
 /// What the bytes read so far are.
@@ -24,8 +55,8 @@ pub struct Policy<'a> {
 pub enum Head {
     /// Not complete yet.
     Incomplete,
-    /// A request that is refused with this response.
-    Refused(Vec<u8>),
+    /// A request that is answered with this response and no more: refused, or a page.
+    Answered(Vec<u8>),
     /// A request that is granted with this response; frames begin after so many bytes.
     Granted {
         /// The response.
@@ -120,6 +151,11 @@ pub fn examine(bytes: &[u8], policy: &Policy<'_>) -> Head {
     let refused = match request.parse(bytes) {
         Ok(httparse::Status::Partial) if bytes.len() <= MAX_HEAD_BYTES => return Head::Incomplete,
         Ok(httparse::Status::Complete(length)) if length <= MAX_HEAD_BYTES => {
+            if let Some(site) = policy.site
+                && !request.path.is_some_and(|path| path.starts_with("/ws/"))
+            {
+                return at_site(site, policy.peer, &request, &bytes[length..]);
+            }
             match decide(&request, policy) {
                 Ok(key) => {
                     return Head::Granted {
@@ -133,7 +169,55 @@ pub fn examine(bytes: &[u8], policy: &Policy<'_>) -> Head {
         Ok(_) | Err(httparse::Error::TooManyHeaders) => Refused::HeadTooLarge,
         Err(_) => Refused::BadRequest("this is no HTTP/1.1 request"),
     };
-    Head::Refused(refused.response())
+    Head::Answered(refused.response())
+}
+
+fn at_site(
+    site: &dyn Site,
+    peer: SocketAddr,
+    request: &httparse::Request<'_, '_>,
+    rest: &[u8],
+) -> Head {
+    let header = |name: &str| {
+        request
+            .headers
+            .iter()
+            .filter(move |header| header.name.eq_ignore_ascii_case(name))
+            .map(|header| std::str::from_utf8(header.value).unwrap_or_default())
+            .collect::<Vec<_>>()
+    };
+    if !header("Transfer-Encoding").is_empty() {
+        return Head::Answered(Refused::BadRequest("a body needs a Content-Length").response());
+    }
+    let length = match header("Content-Length")[..] {
+        [] => Some(0),
+        [length] => length
+            .parse()
+            .ok()
+            .filter(|length| *length <= MAX_HEAD_BYTES),
+        _ => None,
+    };
+    let Some(length) = length else {
+        return Head::Answered(Refused::BadRequest("a body of 16 KiB is the largest").response());
+    };
+    let Some(body) = rest.get(..length) else {
+        return Head::Incomplete;
+    };
+    let target = request.path.unwrap_or_default();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let answer = site.answer(&SiteRequest {
+        method: request.method.unwrap_or_default(),
+        path,
+        query,
+        host: match header("Host")[..] {
+            [host] => Some(host),
+            _ => None,
+        },
+        origin: header("Origin").first().copied(),
+        body,
+        peer,
+    });
+    Head::Answered(answer.unwrap_or_else(|| Refused::NotFound.response()))
 }
 
 fn switching_protocols(key: &[u8]) -> Vec<u8> {
@@ -263,6 +347,8 @@ mod tests {
     const POLICY: Policy<'static> = Policy {
         enabled: true,
         app_urls: ["https://helpdesk.example", ""],
+        peer: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9),
+        site: None,
     };
     const GOOD: &str = "GET /ws/chat HTTP/1.1\r\nHost: a.example\r\nUpgrade: websocket\r\n\
                         Connection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\n\
@@ -272,7 +358,7 @@ mod tests {
         match examine(head.as_bytes(), &POLICY) {
             Head::Incomplete => "incomplete".to_owned(),
             Head::Granted { length, .. } => format!("granted {}", head.len() - length),
-            Head::Refused(response) => String::from_utf8_lossy(&response[9..12]).into_owned(),
+            Head::Answered(response) => String::from_utf8_lossy(&response[9..12]).into_owned(),
         }
     }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use log::{error, warn};
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::handshake::Refused;
+use super::handshake::{Refused, Site};
 use super::poll::{Interest, Poller, ReadyEvent};
 use super::{Connection, Next, Phase, keeper};
 use crate::hub::Subscriber;
@@ -39,6 +39,7 @@ const NOTE_INTERVAL: Duration = Duration::from_secs(10);
 pub struct Reactor {
     service: Arc<Service>,
     app_url: String,
+    site: Option<Box<dyn Site>>,
     max_connections: usize,
     readers: Poller,
     writers: Poller,
@@ -67,19 +68,22 @@ pub struct ReactorThreads {
 }
 
 impl Reactor {
-    /// A reactor that listens nowhere yet. `app_url` is one of the allowed origins.
+    /// A reactor that listens nowhere yet. `app_url` is one of the allowed origins, `site` what is served beside
+    /// the chat.
     ///
     /// # Errors
     /// The system is out of descriptors.
     pub fn new(
         service: Arc<Service>,
         app_url: String,
+        site: Option<Box<dyn Site>>,
         max_connections: usize,
     ) -> io::Result<Arc<Self>> {
         let (wake, waker) = rustix::pipe::pipe()?;
         let reactor = Reactor {
             service,
             app_url,
+            site,
             max_connections,
             readers: Poller::new()?,
             writers: Poller::new()?,
@@ -155,6 +159,10 @@ impl Reactor {
 
     pub(super) fn app_url(&self) -> &str {
         &self.app_url
+    }
+
+    pub(super) fn site(&self) -> Option<&dyn Site> {
+        self.site.as_deref()
     }
 
     pub(super) fn queue_bytes(&self) -> usize {
