@@ -28,18 +28,28 @@ pub struct Request {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// `auth`; no token where the member is missing or no string.
-    Auth { token: Option<String> },
+    Auth {
+        /// As sent.
+        token: Option<String>,
+    },
     /// `chat.channel.message.send` or `chat.direct.message.send`; no conversation where the id is missing,
     /// no body where it is no string.
     Send {
+        /// Where.
         target: Target,
+        /// What.
         body: Option<String>,
     },
     /// `chat.typing`.
-    Typing { target: Target },
+    Typing {
+        /// Where.
+        target: Target,
+    },
     /// `chat.read`; a missing or negative id is 0.
     Read {
+        /// Where.
         target: Target,
+        /// Up to which message.
         last_read: MessageId,
     },
     /// `ping`.
