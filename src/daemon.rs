@@ -76,14 +76,39 @@ pub fn serve(root: &Path, variables: &Variables, level: log::LevelFilter) -> Res
     let Some(pid_file) = start::claim(&places.pid_file, &config, &mut link, &rows)? else {
         return Ok(());
     };
-    let running = match start::listen(&config, &rows, &mut link) {
-        Ok(listener) => Running::begin(config, rows, store, health, listener, pid_file, link),
+    match start::listen(&config, &rows, &mut link) {
+        Ok(listener) => Running::begin(Prepared {
+            config,
+            rows,
+            store,
+            health,
+            listener,
+            pid_file,
+            link,
+        })
+        .map_err(|error| {
+            Failure::new(
+                exit_code::SOFTWARE,
+                format!("cannot start: {error}; look at the limits of processes and open files"),
+            )
+        })?
+        .wait(),
         Err(failure) => {
             pid_file.remove();
-            return Err(failure);
+            Err(failure)
         }
-    };
-    running?.wait()
+    }
+}
+
+/// What a start has brought together before the first thread.
+struct Prepared {
+    config: Config,
+    rows: Rows,
+    store: Arc<dyn Store>,
+    health: Arc<AtomicBool>,
+    listener: start::Listener,
+    pid_file: PidFile,
+    link: Link,
 }
 
 /// A service that is up.
@@ -106,33 +131,16 @@ struct Running {
 }
 
 impl Running {
-    #[allow(clippy::too_many_arguments)]
-    fn begin(
-        config: Config,
-        rows: Rows,
-        store: Arc<dyn Store>,
-        health: Arc<AtomicBool>,
-        listener: start::Listener,
-        pid_file: PidFile,
-        link: Link,
-    ) -> Result<Self, Failure> {
-        Self::try_begin(config, &rows, store, health, listener, pid_file, link).map_err(|error| {
-            Failure::new(
-                exit_code::SOFTWARE,
-                format!("cannot start: {error}; look at the limits of processes and open files"),
-            )
-        })
-    }
-
-    fn try_begin(
-        config: Config,
-        rows: &Rows,
-        store: Arc<dyn Store>,
-        health: Arc<AtomicBool>,
-        listener: start::Listener,
-        pid_file: PidFile,
-        link: Link,
-    ) -> io::Result<Self> {
+    fn begin(prepared: Prepared) -> io::Result<Self> {
+        let Prepared {
+            config,
+            rows,
+            store,
+            health,
+            listener,
+            pid_file,
+            link,
+        } = prepared;
         let (event_sender, events) = bounded(16);
         let signals = watch_signals(event_sender.clone())?;
         let max_connections = start::raise_file_limit(config.limits.max_connections);
@@ -145,10 +153,10 @@ impl Running {
             hub,
             config.limits.clone(),
             TokenVerifier::new(&config.jwt_secret),
-            Settings::from_rows(rows),
+            Settings::from_rows(&rows),
         ));
         let new_link = || Link::new(Arc::clone(&store), Arc::clone(&health));
-        let (done, store_done) = bounded(QUERY_THREADS + 1);
+        let (done, store_done) = bounded(QUERY_THREADS + 2);
         let mut store_threads = vec![store_thread(
             "posting",
             &service,
@@ -157,6 +165,14 @@ impl Running {
             &event_sender,
             service::run_posting,
         )?];
+        store_threads.push(store_thread(
+            "tail",
+            &service,
+            new_link(),
+            &done,
+            &event_sender,
+            service::run_tail,
+        )?);
         for name in ["query-0", "query-1"].into_iter().take(QUERY_THREADS) {
             store_threads.push(store_thread(
                 name,

@@ -50,6 +50,10 @@ pub fn run(running: Running) {
     let guard = thread::Builder::new()
         .name("stop-limit".to_owned())
         .spawn(move || {
+            #[expect(
+                clippy::exit,
+                reason = "the one place that ends a stop which cannot end by itself"
+            )]
             if watch.recv_timeout(SHUTDOWN_LIMIT) == Err(RecvTimeoutError::Timeout) {
                 error!(
                     "the stop took longer than {} s and is cut off",
@@ -66,6 +70,7 @@ pub fn run(running: Running) {
     let commit_until = begun + COMMIT_SHARE;
     service.posts.close(commit_until);
     service.queries.close(commit_until);
+    service.feed.stop();
     let _ = timer_orders.try_send(Order::Stop);
     let ended = store_threads
         .iter()
