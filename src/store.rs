@@ -61,6 +61,9 @@ pub trait Store: Send + Sync {
 
     /// Which database this is, without its password, for messages.
     fn describe(&self) -> String;
+
+    /// What to do about a database that cannot be used, for messages.
+    fn remedy(&self, failure: Failure) -> &'static str;
 }
 
 /// One row of a channel's membership with what posting needs to know of the member.

@@ -97,6 +97,16 @@ impl Store for MysqlStore {
             None => format!("{:?}", self.config),
         }
     }
+
+    fn remedy(&self, failure: Failure) -> &'static str {
+        match failure {
+            Failure::Denied => "correct DB_DATABASE, DB_USERNAME or DB_PASSWORD",
+            Failure::Refused => "is this the helpdesk's database?",
+            Failure::Lost | Failure::Conflict => {
+                "start it, or correct DB_HOST, DB_PORT or DB_SOCKET"
+            }
+        }
+    }
 }
 
 struct MysqlConnection {

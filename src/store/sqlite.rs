@@ -10,6 +10,7 @@
 mod collation;
 mod connection;
 mod helpdesk;
+mod rows;
 mod schema;
 
 use std::fs::OpenOptions;
@@ -65,6 +66,17 @@ impl Store for SqliteStore {
 
     fn describe(&self) -> String {
         self.path.display().to_string()
+    }
+
+    fn remedy(&self, failure: Failure) -> &'static str {
+        match failure {
+            Failure::Denied => {
+                "let the user the service runs as write there, or correct DB_DATABASE"
+            }
+            Failure::Refused => "is this a database of this service?",
+            Failure::Lost => "look at its disk, or correct DB_DATABASE",
+            Failure::Conflict => "end the program that has locked it",
+        }
     }
 }
 

@@ -1,17 +1,17 @@
-//! One connection: the statements. Each method is one transaction by itself, or one statement of the transaction that is
-//! open: it is done as a whole or not at all. Lists go in as one JSON array, so they have no limit of their own.
+//! One connection: the statements. Each method is one transaction by itself, or one statement of the transaction that
+//! is open: it is done as a whole or not at all. Lists go in as one JSON array, so they have no limit of their own.
 
 use std::collections::HashSet;
 
-use rusqlite::{Connection as Sqlite, OptionalExtension, Params, Row, TransactionBehavior};
+use rusqlite::{Connection as Sqlite, OptionalExtension, Row, TransactionBehavior};
 
 use super::failed;
-use crate::model::{Agent, AgentId, ChannelId, Conversation, MessageId, ThreadId};
-use crate::settings::Rows;
-use crate::store::{
-    Connection, Member, NewMessage, NewNotification, PostingContext, Result, Sender, Thread,
-    names_conversation,
+use super::rows::{
+    delete_notifications, direct_threads, key, list, members, messages, now, select,
 };
+use crate::model::{Agent, AgentId, ChannelId, Conversation, Message, MessageId, ThreadId};
+use crate::settings::Rows;
+use crate::store::{Connection, NewMessage, NewNotification, PostingContext, Result, Sender};
 use crate::text::{Ticket, TicketReferences};
 
 /// One connection to the file.
@@ -151,7 +151,7 @@ impl Connection for SqliteConnection {
                 (key(id),),
                 |row| row.get(0),
             )?;
-            // Read back rather than RETURNING: a foreign key that fails shows only once a statement has come to its end.
+            // Read back rather than RETURNING: a foreign key that fails shows only when a statement comes to its end.
             conn.execute(
                 &format!(
                     "INSERT INTO chat_message_reads (agent_id, message_scope, {column}, last_read_message_id) \
@@ -179,6 +179,46 @@ impl Connection for SqliteConnection {
         })
     }
 
+    fn newest_ids(&mut self, most: usize) -> Result<(String, Vec<MessageId>)> {
+        self.read("read the newest ids", |conn| {
+            let now = now(conn)?;
+            let mut ids = select(
+                conn,
+                "SELECT id FROM chat_messages ORDER BY id DESC LIMIT ?",
+                (most,),
+                |row| row.get(0).map(MessageId),
+            )?;
+            ids.reverse();
+            Ok((now, ids))
+        })
+    }
+
+    fn messages_above(&mut self, id: MessageId, most: usize) -> Result<Vec<Message>> {
+        self.read("look for new messages", |conn| {
+            messages(
+                conn,
+                "WHERE m.id > ? AND m.deleted_at IS NULL ORDER BY m.id LIMIT ?",
+                (key(id.0), most),
+            )
+        })
+    }
+
+    fn changed_messages(
+        &mut self,
+        above: MessageId,
+        since: &str,
+    ) -> Result<(String, Vec<Message>)> {
+        self.read("look for changed messages", |conn| {
+            let now = now(conn)?;
+            let changed = messages(
+                conn,
+                "WHERE m.id > ?1 AND (m.edited_at >= ?2 OR m.deleted_at >= ?2) ORDER BY m.id",
+                (key(above.0), since),
+            )?;
+            Ok((now, changed))
+        })
+    }
+
     fn begin(&mut self) -> Result<()> {
         match self.conn.is_autocommit() {
             true => self.statement("begin a transaction", "BEGIN IMMEDIATE"),
@@ -194,7 +234,7 @@ impl Connection for SqliteConnection {
     ) -> Result<PostingContext> {
         self.read("read what is needed for posting", |conn| {
             Ok(PostingContext {
-                now: conn.query_row("SELECT CURRENT_TIMESTAMP", (), |row| row.get(0))?,
+                now: now(conn)?,
                 members: members(conn, channels)?,
                 threads: direct_threads(conn, threads)?,
                 senders: select(
@@ -378,102 +418,4 @@ impl Connection for SqliteConnection {
         self.rollback()?;
         found
     }
-}
-
-fn members(conn: &Sqlite, channels: &[ChannelId]) -> rusqlite::Result<Vec<Member>> {
-    select(
-        conn,
-        "SELECT m.channel_id, m.agent_id, m.can_post, a.is_active, COALESCE(p.notify_enabled, 0) \
-         FROM chat_channel_members m \
-         JOIN chat_channels c ON c.id = m.channel_id AND c.is_active = 1 \
-         JOIN agents a ON a.id = m.agent_id \
-         LEFT JOIN chat_channel_notification_preferences p \
-         ON p.channel_id = m.channel_id AND p.agent_id = m.agent_id \
-         WHERE m.channel_id IN (SELECT value FROM json_each(?)) ORDER BY m.channel_id, m.agent_id",
-        (list(channels.iter().map(|id| id.0)),),
-        |row| {
-            Ok(Member {
-                channel: ChannelId(row.get(0)?),
-                agent: AgentId(row.get(1)?),
-                can_post: row.get::<_, i64>(2)? == 1,
-                is_active: row.get::<_, i64>(3)? == 1,
-                notify_channel: row.get::<_, i64>(4)? == 1,
-            })
-        },
-    )
-}
-
-fn direct_threads(conn: &Sqlite, threads: &[ThreadId]) -> rusqlite::Result<Vec<Thread>> {
-    select(
-        conn,
-        "SELECT t.id, t.agent_one_id, one.is_active, t.agent_two_id, two.is_active \
-         FROM chat_threads t JOIN agents one ON one.id = t.agent_one_id \
-         JOIN agents two ON two.id = t.agent_two_id \
-         WHERE t.id IN (SELECT value FROM json_each(?))",
-        (list(threads.iter().map(|id| id.0)),),
-        |row| {
-            Ok(Thread {
-                id: ThreadId(row.get(0)?),
-                agents: [
-                    (AgentId(row.get(1)?), row.get::<_, i64>(2)? == 1),
-                    (AgentId(row.get(3)?), row.get::<_, i64>(4)? == 1),
-                ],
-            })
-        },
-    )
-}
-
-/// Deletes an agent's notifications of one conversation. Their JSON is read here, by the same rules as for the helpdesk's
-/// own database.
-fn delete_notifications(
-    conn: &Sqlite,
-    agent: AgentId,
-    conversation: Conversation,
-    member: &str,
-    id: u64,
-) -> rusqlite::Result<()> {
-    let kinds = match conversation {
-        Conversation::Channel(_) => "'chat_channel_message', 'chat_mention'",
-        Conversation::Direct(_) => "'chat_direct_message'",
-    };
-    let rows = select(
-        conn,
-        &format!(
-            "SELECT id, data_json FROM agent_notifications WHERE agent_id = ? AND type IN ({kinds})"
-        ),
-        (key(agent.0),),
-        |row| Ok((row.get::<_, u64>(0)?, row.get::<_, Option<String>>(1)?)),
-    )?;
-    let read = rows
-        .into_iter()
-        .filter(|(_, data)| {
-            data.as_deref()
-                .is_some_and(|data| names_conversation(data, member, id))
-        })
-        .map(|(notification, _)| notification);
-    conn.execute(
-        "DELETE FROM agent_notifications WHERE id IN (SELECT value FROM json_each(?))",
-        (list(read),),
-    )
-    .map(drop)
-}
-
-pub(super) fn select<T>(
-    conn: &Sqlite,
-    sql: &str,
-    params: impl Params,
-    row: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
-) -> rusqlite::Result<Vec<T>> {
-    conn.prepare(sql)?.query_map(params, row)?.collect()
-}
-
-/// A key as SQLite has it; ids beyond its range, which only a client can think of, are in no row.
-pub(super) fn key(id: u64) -> i64 {
-    i64::try_from(id).unwrap_or(-1)
-}
-
-/// Ids or texts as a JSON array.
-fn list<T: serde::Serialize>(values: impl IntoIterator<Item = T>) -> String {
-    let values: Vec<T> = values.into_iter().collect();
-    serde_json::to_string(&values).unwrap_or_else(|_| "[]".to_owned())
 }

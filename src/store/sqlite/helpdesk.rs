@@ -1,7 +1,8 @@
-//! What the helpdesk's application writes elsewhere: agents, channels, threads, tickets. For a file of our own alone; the
-//! service itself writes none of it.
+//! What the helpdesk's application writes elsewhere: agents, channels, threads, tickets. For a file of our own alone;
+//! the service itself writes none of it.
 
-use super::connection::{SqliteConnection, key};
+use super::connection::SqliteConnection;
+use super::rows::key;
 use crate::model::{AgentId, ChannelId, ThreadId};
 use crate::store::Result;
 

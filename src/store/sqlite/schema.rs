@@ -1,6 +1,6 @@
-//! Creates and updates our own tables. The list of migrations only ever grows at its end; `PRAGMA user_version` says how
-//! many of them a file has had. Every connection looks when it is opened, so a new file and an old one need no other
-//! step.
+//! Creates and updates our own tables. The list of migrations only ever grows at its end; `PRAGMA user_version` says
+//! how many of them a file has had. Every connection looks when it is opened, so a new file and an old one need no
+//! other step.
 
 use rusqlite::{Connection, TransactionBehavior};
 
