@@ -62,7 +62,7 @@ enum Event {
     Broken(&'static str),
 }
 
-/// The signals of the process and what its threads report. Outlives a run of the service.
+/// The signals of the process and what its threads report; outlives a run of the service.
 #[derive(Clone)]
 struct Events {
     sender: Sender<Event>,
@@ -89,7 +89,7 @@ pub fn serve(root: &Path, variables: &Variables, level: log::LevelFilter) -> Res
     let store = start::open_store(&config);
     let health = Arc::new(AtomicBool::new(true));
     let mut link = Link::new(Arc::clone(&store), Arc::clone(&health));
-    let rows = start::wait_for_store(&mut link, store.as_ref())?;
+    let rows = start::wait_for_store(store.as_ref())?;
     let Some(pid_file) = start::claim(&places.pid_file, &config, &mut link, &rows)? else {
         return Ok(());
     };
@@ -101,7 +101,7 @@ pub fn serve(root: &Path, variables: &Variables, level: log::LevelFilter) -> Res
         }
     };
     let events = Events::watch().map_err(|error| cannot_start(&error))?;
-    Running::begin(Parts {
+    Running::begin(Prepared {
         config,
         rows,
         store,
@@ -111,13 +111,21 @@ pub fn serve(root: &Path, variables: &Variables, level: log::LevelFilter) -> Res
         link,
         events,
         site: None,
-    })?
+    })
+    .map_err(|error| cannot_start(&error))?
     .wait()
     .map(|_| ())
 }
 
-/// What a run of the service is made of.
-struct Parts {
+fn cannot_start(error: &io::Error) -> Failure {
+    Failure::new(
+        exit_code::SOFTWARE,
+        format!("cannot start: {error}; look at the limits of processes and open files"),
+    )
+}
+
+/// What a start has brought together before the first thread.
+struct Prepared {
     config: Config,
     rows: Rows,
     store: Arc<dyn Store>,
@@ -127,13 +135,6 @@ struct Parts {
     link: Link,
     events: Events,
     site: Option<Box<dyn Site>>,
-}
-
-fn cannot_start(error: &io::Error) -> Failure {
-    Failure::new(
-        exit_code::SOFTWARE,
-        format!("cannot start: {error}; look at the limits of processes and open files"),
-    )
 }
 
 /// A service that is up.
@@ -146,6 +147,7 @@ struct Running {
     store_threads: Vec<JoinHandle<()>>,
     store_done: Receiver<()>,
     timer: JoinHandle<()>,
+    timer_done: Receiver<()>,
     timer_orders: Sender<Order>,
     events: Events,
     stop_requested: Receiver<()>,
@@ -154,12 +156,8 @@ struct Running {
 }
 
 impl Running {
-    fn begin(parts: Parts) -> Result<Self, Failure> {
-        Self::try_begin(parts).map_err(|error| cannot_start(&error))
-    }
-
-    fn try_begin(parts: Parts) -> io::Result<Self> {
-        let Parts {
+    fn begin(prepared: Prepared) -> io::Result<Self> {
+        let Prepared {
             config,
             rows,
             store,
@@ -169,7 +167,7 @@ impl Running {
             link,
             events,
             site,
-        } = parts;
+        } = prepared;
         let max_connections = start::raise_file_limit(config.limits.max_connections);
         let (hub, hub_thread) = Hub::start(HubConfig {
             max_per_agent: config.limits.max_per_agent,
@@ -183,7 +181,7 @@ impl Running {
             Settings::from_rows(&rows),
         ));
         let new_link = || Link::new(Arc::clone(&store), Arc::clone(&health));
-        let (done, store_done) = bounded(QUERY_THREADS + 1);
+        let (done, store_done) = bounded(QUERY_THREADS + 2);
         let mut store_threads = vec![store_thread(
             "posting",
             &service,
@@ -192,6 +190,14 @@ impl Running {
             &events.sender,
             service::run_posting,
         )?];
+        store_threads.push(store_thread(
+            "tail",
+            &service,
+            new_link(),
+            &done,
+            &events.sender,
+            service::run_tail,
+        )?);
         for name in ["query-0", "query-1"].into_iter().take(QUERY_THREADS) {
             store_threads.push(store_thread(
                 name,
@@ -204,10 +210,12 @@ impl Running {
         }
         let (timer_orders, orders) = bounded(4);
         let (stop_sender, stop_requested) = bounded(1);
+        let (timer_done_sender, timer_done) = bounded(1);
         let timer = {
             let (service, clock, link) = (Arc::clone(&service), config.clock.clone(), new_link());
             named("timer", STORE_STACK, move || {
                 heartbeat::run(&service, link, &clock, &orders, &stop_sender);
+                let _ = timer_done_sender.send(());
             })?
         };
         let reactor = Reactor::new(
@@ -228,6 +236,7 @@ impl Running {
             store_threads,
             store_done,
             timer,
+            timer_done,
             timer_orders,
             events,
             stop_requested,

@@ -6,13 +6,15 @@
 
 mod link;
 pub mod mysql;
+#[cfg(feature = "embedded")]
+pub mod sqlite;
 
 use std::collections::HashSet;
 use std::fmt;
 
 pub use link::Link;
 
-use crate::model::{Agent, AgentId, ChannelId, Conversation, MessageId, ThreadId};
+use crate::model::{Agent, AgentId, ChannelId, Conversation, Message, MessageId, ThreadId};
 use crate::settings::Rows;
 use crate::text::{Ticket, TicketReferences};
 
@@ -59,6 +61,9 @@ pub trait Store: Send + Sync {
 
     /// Which database this is, without its password, for messages.
     fn describe(&self) -> String;
+
+    /// What to do about a database that cannot be used, for messages.
+    fn remedy(&self, failure: Failure) -> &'static str;
 }
 
 /// One row of a channel's membership with what posting needs to know of the member.
@@ -176,6 +181,17 @@ pub trait Connection: Send {
         conversation: Conversation,
         last_read: MessageId,
     ) -> Result<MessageId>;
+
+    /// The database's clock and the ids of the newest messages, ascending, at most `most`.
+    fn newest_ids(&mut self, most: usize) -> Result<(String, Vec<MessageId>)>;
+
+    /// Messages with ids above this one that are not deleted, ascending by id, at most `most`.
+    fn messages_above(&mut self, id: MessageId, most: usize) -> Result<Vec<Message>>;
+
+    /// Messages with ids above `above` that were edited or deleted at `since` or later, and the database's clock
+    /// when they were asked for.
+    fn changed_messages(&mut self, above: MessageId, since: &str)
+    -> Result<(String, Vec<Message>)>;
 
     /// Opens the transaction of a batch of messages.
     fn begin(&mut self) -> Result<()>;
