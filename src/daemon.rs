@@ -1,8 +1,13 @@
-//! `serve`: wires the parts, owns every long-lived thread, and ends them in one written sequence. No protocol and
-//! no policy here.
+//! `serve` and `demo`: wires the parts, owns every long-lived thread, and ends them in one written sequence. No protocol
+//! and no policy here.
 
+#[cfg(feature = "embedded")]
+mod demo;
 mod start;
 mod stop;
+
+#[cfg(feature = "embedded")]
+pub use demo::{Announcement, DemoOptions, demo};
 
 use std::io;
 use std::path::Path;
@@ -10,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, never};
 use log::{error, info, warn};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -23,6 +28,7 @@ use crate::exit_code;
 use crate::frame::Frame;
 use crate::heartbeat::{self, Order};
 use crate::hub::{Hub, HubConfig};
+use crate::limits::Limits;
 use crate::pid_file::PidFile;
 use crate::protocol;
 use crate::service::{self, Service};
@@ -76,6 +82,8 @@ enum Ending {
     Terminated,
     /// By the setting `chat_websocket_stop_requested`.
     StopRequested,
+    /// By the supervisor that runs in this process.
+    Supervised,
 }
 
 /// Runs the service for the install at `root` until it is told to stop.
@@ -110,6 +118,7 @@ pub fn serve(root: &Path, variables: &Variables, level: log::LevelFilter) -> Res
         pid_file,
         link,
         events,
+        end_wanted: never(),
         site: None,
     })
     .map_err(|error| cannot_start(&error))?
@@ -134,6 +143,8 @@ struct Prepared {
     pid_file: PidFile,
     link: Link,
     events: Events,
+    /// What a supervisor in this process says.
+    end_wanted: Receiver<()>,
     site: Option<Box<dyn Site>>,
 }
 
@@ -150,6 +161,7 @@ struct Running {
     timer_done: Receiver<()>,
     timer_orders: Sender<Order>,
     events: Events,
+    end_wanted: Receiver<()>,
     stop_requested: Receiver<()>,
     pid_file: PidFile,
     link: Link,
@@ -166,14 +178,11 @@ impl Running {
             pid_file,
             link,
             events,
+            end_wanted,
             site,
         } = prepared;
         let max_connections = start::raise_file_limit(config.limits.max_connections);
-        let (hub, hub_thread) = Hub::start(HubConfig {
-            max_per_agent: config.limits.max_per_agent,
-            presence_grace: config.limits.presence_grace,
-            presence: |agent, online| Frame::text(&protocol::presence_updated(agent, online)),
-        })?;
+        let (hub, hub_thread) = start_hub(&config.limits)?;
         let service = Arc::new(Service::new(
             hub,
             config.limits.clone(),
@@ -239,6 +248,7 @@ impl Running {
             timer_done,
             timer_orders,
             events,
+            end_wanted,
             stop_requested,
             pid_file,
             link,
@@ -263,6 +273,10 @@ impl Running {
                         ));
                     }
                 },
+                recv(self.end_wanted) -> _ => {
+                    info!("ended by the supervisor");
+                    break Ok(Ending::Supervised);
+                }
                 recv(self.stop_requested) -> _ => {
                     info!("stop requested");
                     break Ok(Ending::StopRequested);
@@ -272,6 +286,14 @@ impl Running {
         stop::run(self);
         ending
     }
+}
+
+fn start_hub(limits: &Limits) -> io::Result<(Hub, JoinHandle<()>)> {
+    Hub::start(HubConfig {
+        max_per_agent: limits.max_per_agent,
+        presence_grace: limits.presence_grace,
+        presence: |agent, online| Frame::text(&protocol::presence_updated(agent, online)),
+    })
 }
 
 fn named(

@@ -148,12 +148,20 @@ impl Reactor {
         self.table().connections.len()
     }
 
+    /// How many of them are an agent's.
+    pub fn authenticated(&self) -> usize {
+        let others =
+            self.unauthenticated.load(Ordering::Relaxed) + self.refused.load(Ordering::Relaxed);
+        self.connections().saturating_sub(others)
+    }
+
     /// Whole seconds since the start: fine enough for every limit that is watched once a second.
     pub(super) fn seconds(&self) -> u32 {
         self.started.elapsed().as_secs() as u32
     }
 
-    pub(super) fn service(&self) -> &Service {
+    /// Who the sockets belong to.
+    pub fn service(&self) -> &Service {
         &self.service
     }
 
@@ -430,7 +438,11 @@ impl Reactor {
         };
         let mut due = Instant::now();
         for connection in &all {
-            connection.close(CloseCode::GoingAway);
+            match connection.phase() {
+                // Still speaks HTTP; a frame would be no answer to its request.
+                Phase::Head => connection.refuse(Refused::Disabled),
+                _ => connection.close(CloseCode::GoingAway),
+            }
             due += pause;
             let ahead = due.saturating_duration_since(Instant::now());
             // Short naps cost more than they spread.

@@ -40,6 +40,7 @@ pub fn run(running: Running) {
         timer_done,
         timer_orders,
         events,
+        end_wanted,
         stop_requested,
         pid_file,
         mut link,
@@ -103,7 +104,7 @@ pub fn run(running: Running) {
         }
     }
     pid_file.remove();
-    drop((events, stop_requested));
+    drop((events, end_wanted, stop_requested));
     info!("stopped");
     drop(finished);
 }

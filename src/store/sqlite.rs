@@ -7,9 +7,11 @@
 //! - A transaction takes the lock for writing when it begins, and waits for it for [`STORE_PATIENCE`]; readers wait for
 //!   nobody.
 
+mod audit;
 mod collation;
 mod connection;
 mod helpdesk;
+mod overview;
 mod rows;
 mod schema;
 
@@ -20,8 +22,10 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection as Sqlite, Error as SqliteError, ErrorCode, OpenFlags};
 
+pub use audit::AuditRow;
 pub use connection::SqliteConnection;
 pub use helpdesk::{NewAgent, NewChannel};
+pub use overview::{AgentOverview, ChannelOverview, Reading, ThreadOverview};
 
 use super::{Connection, Failure, Result, Store, StoreError};
 use crate::limits::STORE_PATIENCE;
@@ -158,7 +162,108 @@ fn failure(error: &SqliteError) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::thread;
+
     use super::*;
+
+    /// A folder that goes with the test.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("sqlite-{}-{name}", std::process::id()));
+            let _ = fs::remove_dir_all(&path);
+            fs::create_dir(&path).expect("make a folder");
+            Folder(path)
+        }
+
+        fn store(&self) -> SqliteStore {
+            SqliteStore::new(self.0.join("chat.sqlite"))
+        }
+
+        fn run(&self, sql: &str) {
+            let conn = Sqlite::open(self.0.join("chat.sqlite")).expect("open the file");
+            conn.execute_batch(sql).expect(sql);
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn denied(store: &SqliteStore) -> String {
+        let error = store.open().err().expect("it cannot be opened");
+        assert_eq!(error.failure, Failure::Denied, "{error}");
+        error.to_string()
+    }
+
+    #[test]
+    fn every_connection_is_as_durable_and_as_strict_as_promised() {
+        let folder = Folder::new("pragmas");
+        for _ in 0..2 {
+            let connection = folder.store().open().expect("open");
+            for (pragma, column, value) in [
+                ("journal_mode", "journal_mode", "wal"),
+                // FULL.
+                ("synchronous", "synchronous", "2"),
+                ("foreign_keys", "foreign_keys", "1"),
+                ("busy_timeout", "timeout", "5000"),
+                ("user_version", "user_version", "1"),
+            ] {
+                let sql = format!("SELECT CAST({column} AS TEXT) FROM pragma_{pragma}");
+                let found: String = connection
+                    .read("ask", |conn| conn.query_row(&sql, (), |row| row.get(0)))
+                    .expect(pragma);
+                assert_eq!(found, value, "{pragma}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_many_that_find_no_file_one_makes_it() {
+        for round in 0..5 {
+            let folder = Folder::new(&format!("race-{round}"));
+            thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| {
+                        let mut connection = folder.store().open().expect("open");
+                        let rows = connection.settings().expect("read the settings");
+                        assert_eq!(rows.text("chat_websocket_port", ""), "8090");
+                    });
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_ours_is_denied_and_left_alone() {
+        let folder = Folder::new("denied");
+        let path = folder.0.join("chat.sqlite");
+        fs::create_dir(&path).expect("make a folder");
+        denied(&folder.store());
+        fs::remove_dir(&path).expect("remove it");
+        let missing = SqliteStore::new(folder.0.join("missing/chat.sqlite"));
+        assert!(denied(&missing).contains("No such file"));
+        fs::write(&path, "DB_PASSWORD=secret\n".repeat(100)).expect("write a file");
+        denied(&folder.store());
+        fs::remove_file(&path).expect("remove it");
+        folder.run("CREATE TABLE somebody_elses (id INTEGER)");
+        assert!(denied(&folder.store()).contains("another program"));
+        fs::remove_file(&path).expect("remove it");
+        folder.store().open().expect("open");
+        folder.run("PRAGMA user_version = 2");
+        assert!(denied(&folder.store()).contains("use the newer program"));
+    }
+
+    #[test]
+    fn an_empty_file_is_a_new_one() {
+        let folder = Folder::new("empty");
+        fs::write(folder.0.join("chat.sqlite"), "").expect("make a file");
+        folder.store().open().expect("open");
+    }
 
     fn code(code: std::ffi::c_int) -> SqliteError {
         SqliteError::SqliteFailure(rusqlite::ffi::Error::new(code), None)

@@ -166,11 +166,14 @@ class Chat {
   }
 
   async loadOlder(conversation) {
-    const before = conversation.messages[0].id;
-    const path = `/demo/messages?agent=${this.model.me}&scope=${conversation.scope}&id=${conversation.id}&before=${before}`;
-    const { messages, has_older: hasOlder } = await getJson(path);
-    for (const event of messages) conversation.add(event.message);
-    conversation.hasOlder = hasOlder;
+    const { messages, has_more: hasMore } = await this.link.ask({
+      type: 'chat.history',
+      scope: conversation.scope,
+      [conversation.scope === 'direct' ? 'thread_id' : 'channel_id']: conversation.id,
+      before_id: conversation.messages[0].id,
+    });
+    for (const message of messages) conversation.add(message);
+    conversation.hasOlder = hasMore;
   }
 
   updateAll() {
@@ -199,10 +202,15 @@ class Chat {
     } catch {
       return this.link.drop();
     }
+    for (const conversation of this.model.conversations.values()) this.outbox.acknowledge(conversation.messages);
     this.marked.clear();
     if (this.model.active && document.hidden) this.noteUnread(this.model.active);
     this.updateAll();
-    await this.outbox.connectionStands((conversation) => this.loadOlder(conversation));
+    try {
+      await this.outbox.connectionStands((conversation) => this.loadOlder(conversation));
+    } catch {
+      this.link.drop();
+    }
   }
 
   event(event) {
@@ -210,6 +218,10 @@ class Chat {
       case 'chat.channel.message.created':
       case 'chat.direct.message.created':
         return this.created(event.message, event.ref);
+      case 'chat.message.updated':
+      case 'chat.message.deleted':
+        this.model.change(event);
+        return this.updateAll();
       case 'chat.typing': {
         const conversation = this.model.of(event);
         if (event.agent_id !== this.model.me) conversation?.noteTyping(event.agent_id, Date.now());
@@ -233,9 +245,10 @@ class Chat {
 
   created(message, ref) {
     const conversation = this.model.of(message);
-    if (ref) this.outbox.acknowledge(message, ref);
     if (!conversation) return;
+    if (ref) message.ref = String(ref);
     conversation.add(message);
+    if (message.sender_agent_id === this.model.me) this.outbox.acknowledge([message]);
     conversation.typing.delete(message.sender_agent_id);
     if (conversation === this.model.active && !this.isWatched()) this.noteUnread(conversation);
     this.updateAll();

@@ -25,6 +25,8 @@ export class Link {
     this.everLive = false;
     this.ended = false;
     this.timers = {};
+    this.questions = new Map();
+    this.asked = 0;
     window.addEventListener('online', () => this.check());
     document.addEventListener('visibilitychange', () => { if (!document.hidden) this.check(); });
   }
@@ -38,6 +40,19 @@ export class Link {
     if (!this.live || this.socket.readyState !== WebSocket.OPEN) return false;
     this.socket.send(JSON.stringify(event));
     return true;
+  }
+
+  /** Sends an event and waits for the answer that carries its `ref`. */
+  ask(event) {
+    return new Promise((resolve, reject) => {
+      this.asked += 1;
+      const ref = `ask-${this.asked}`;
+      if (!this.send({ ...event, ref })) {
+        reject(new Error('There is no connection'));
+        return;
+      }
+      this.questions.set(ref, { resolve, reject });
+    });
   }
 
   async connect() {
@@ -69,6 +84,11 @@ export class Link {
       this.timers.ping = setInterval(() => this.check(), PING_EVERY);
       this.become('live');
       this.on.live(event);
+    } else if (this.questions.has(event.ref)) {
+      const { resolve, reject } = this.questions.get(event.ref);
+      this.questions.delete(event.ref);
+      if (event.type === 'error') reject(new Error(event.message));
+      else resolve(event);
     } else if (event.type !== 'pong') {
       this.on.event(event);
     }
@@ -97,6 +117,8 @@ export class Link {
   closed(code) {
     const stood = this.live;
     this.socket = null;
+    for (const { reject } of this.questions.values()) reject(new Error('The connection broke'));
+    this.questions.clear();
     clearInterval(this.timers.ping);
     clearTimeout(this.timers.pong);
     if (code === 4403) return this.end('This agent was deactivated.');

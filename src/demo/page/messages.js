@@ -187,19 +187,19 @@ export class Messages {
     const key = message.ref ? `ref-${message.ref}` : `id-${message.id}`;
     const known = this.elements.get(key);
     const row = known?.row ? known : this.row(key, message.sender_agent_id, message.sender_name, own);
-    const signature = JSON.stringify([message.id, joins, readers.map((agent) => agent.id)]);
+    const signature = JSON.stringify([message.id, message.edited_at, joins, readers.map((agent) => agent.id)]);
     if (row.signature === signature) return row;
     row.signature = signature;
     row.dataset.id = message.id;
     row.classList.toggle('joins', Boolean(joins));
     row.classList.remove('pending', 'failed');
     const { time, body, state, seen } = row.parts;
-    if (row.bodyOf !== message.id) {
-      row.bodyOf = message.id;
+    if (row.bodyOf !== message) {
+      row.bodyOf = message;
       const fragment = message.body_rendered_html === null ? textFragment(message.body_text) : safeFragment(message.body_rendered_html);
       body.replaceChildren(fragment);
       this.highlight(row, body, message);
-      time.textContent = clockTime(date);
+      time.textContent = clockTime(date) + (message.edited_at ? ' · edited' : '');
       time.title = fullTime(date);
       time.dateTime = date.toISOString();
     }

@@ -5,6 +5,15 @@ export const keyOf = (scope, id) => `${scope}:${id}`;
 /** How long somebody counts as typing after his last keystroke, in ms. */
 const TYPING_FOR = 4500;
 
+/** The `ref` that a message was sent with; the server keeps it with the message. */
+function refOf(message) {
+  try {
+    return String(JSON.parse(message.metadata_json)?.ref ?? '');
+  } catch {
+    return '';
+  }
+}
+
 /** One channel or direct thread as one agent sees it. */
 class Conversation {
   constructor(scope, id) {
@@ -28,6 +37,7 @@ class Conversation {
 
   /** Adds a message where it belongs; false where it is known already. */
   add(message) {
+    message.ref ??= refOf(message);
     let place = this.messages.length;
     while (place > 0 && this.messages[place - 1].id > message.id) place -= 1;
     if (place > 0 && this.messages[place - 1].id === message.id) return false;
@@ -118,6 +128,16 @@ export class Model {
     conversation.about = other.handle ? `@${other.handle}` : '';
     conversation.canPost = other.is_active !== false;
     conversation.members = row.agent_ids.map((id) => ({ id, canPost: true }));
+  }
+
+  /** Takes over a message that was edited, or takes out one that was deleted. */
+  change(event) {
+    const conversation = this.of(event.message || event);
+    const id = event.message?.id || event.message_id;
+    const place = conversation?.messages.findIndex((message) => message.id === id) ?? -1;
+    if (place < 0) return;
+    if (event.message) conversation.messages[place] = { ...event.message, ref: conversation.messages[place].ref };
+    else conversation.messages.splice(place, 1);
   }
 
   /** The conversation that an event or a message names. */

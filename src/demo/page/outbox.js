@@ -2,32 +2,22 @@
 // which survives a reload of the page, until the server has shown that it has it, or its writer has taken it back.
 //
 //   queued   waits for a connection, or for its turn
-//   waiting  was refused for a reason that passes, and is sent again in a moment
 //   sent     went over the present connection; its `ref` comes back in the answer
-//   asking   its connection broke before an answer; the history is looked at before it is sent again
+//   waiting  was refused for a reason that passes, and is sent again in a moment
 //   failed   the server refused it, or it was tried too often; its writer decides
+//
+// Where a connection breaks before the answer, the message is sent again with the same `ref`: the server keeps the
+// `ref` beside the message and stores no second one, for a while. What is older than that while is looked for in the
+// history first.
 
-import { postJson } from './server.js';
-
-/** A service that lost a connection may still be storing what came over it; only then is the history the truth. */
-const SETTLE = 1500;
-/** The server answers within 5 s or says why not; after this the connection is taken for broken. */
+/** The server answers within 5 s or says why not; after this, in ms, the connection is taken for broken. */
 const ANSWER_WITHIN = 15000;
-const TRIES = 3;
+/** For so long, in ms, the server is sure to recognise a `ref`. It does for 10 minutes; clocks may differ. */
+const RECOGNISED_FOR = 8 * 60 * 1000;
+const TRIES = 4;
 const RETRY_AFTER = 2000;
 /** Refusals that may be gone a moment later. */
-const TEMPORARY = new Set(['rate_limited', 'database_unavailable', 'internal']);
-
-/** What the server makes of a body before it stores it: trimmed, and with emoji for emoticons. */
-async function storedForm(body) {
-  try {
-    return (await postJson('/demo/body-text', { body })).body_text;
-  } catch (failure) {
-    // Larger than such a request may be.
-    if (failure.status === 400) return body.trim();
-    throw failure;
-  }
-}
+const TEMPORARY = new Set(['rate_limited', 'database_unavailable', 'outcome_unknown', 'internal']);
 
 export class Outbox {
   /** `on.changed(conversationKey)`, `on.refused(item)` for what its writer has to decide about. */
@@ -67,11 +57,11 @@ export class Outbox {
     this.flush();
   }
 
-  /** Sends what waits, in the order written; what may have arrived already holds back what was written after it. */
+  /** Sends what waits, in the order written: what has to wait holds back what was written after it. */
   flush() {
     const held = new Set();
     for (const item of this.items) {
-      if (item.state === 'asking' || item.state === 'waiting') held.add(item.key);
+      if (item.state === 'waiting') held.add(item.key);
       if (item.state !== 'queued' || held.has(item.key)) continue;
       const conversation = this.model.conversations.get(item.key);
       if (!conversation) continue;
@@ -85,76 +75,52 @@ export class Outbox {
       if (!sent) return;
       item.state = 'sent';
       item.sentAt = Date.now();
+      item.firstSentAt ||= item.sentAt;
       item.tries += 1;
       this.changed(item.key);
     }
   }
 
-  /** The server has shown a message of mine. True where it answers one of these; then it carries that one's ref. */
-  acknowledge(message, ref) {
-    const item = this.items.find((one) => one.ref === ref);
-    if (!item) return false;
-    message.ref = item.ref;
-    this.remove(item);
-    return true;
+  /** The server has shown messages of mine: those that wait here are done. */
+  acknowledge(messages) {
+    const shown = new Set(messages.map((message) => message.ref));
+    for (const item of this.items.filter((one) => shown.has(one.ref))) this.remove(item);
   }
 
   connectionBroke() {
     for (const item of this.items) {
-      if (item.state === 'sent') item.state = 'asking';
+      if (item.state !== 'sent') continue;
+      item.state = 'queued';
+      if (item.tries >= TRIES) this.fail(item, 'The connection broke each time.');
     }
     this.save();
   }
 
-  /** A connection stands and the history is up to date. `loadOlder(conversation)` loads more of it. */
+  /** A connection stands, and the newest history is known. `loadOlder(conversation)` loads more of it. */
   async connectionStands(loadOlder) {
-    this.flush();
-    const socket = this.link.socket;
-    const open = this.items.filter((item) => item.state === 'asking');
-    if (!open.length) return;
-    await new Promise((done) => setTimeout(done, SETTLE));
-    for (const item of open) {
-      if (this.link.socket !== socket || !this.link.live) return;
-      if (item.state !== 'asking' || !this.items.includes(item)) continue;
-      try {
-        await this.decide(item, loadOlder);
-      } catch {
-        // The next connection asks again.
-        return this.link.drop();
+    for (const item of [...this.items]) {
+      const conversation = this.model.conversations.get(item.key);
+      if (!conversation) {
+        this.fail(item, 'You are not in this conversation any more.');
+        continue;
       }
+      if (!item.firstSentAt || Date.now() - item.firstSentAt < RECOGNISED_FOR) continue;
+      while (conversation.hasOlder && conversation.messages[0].id > item.after) await loadOlder(conversation);
+      this.acknowledge(conversation.messages);
     }
     this.flush();
-  }
-
-  /** Looks for an unanswered message in the history. */
-  async decide(item, loadOlder) {
-    const conversation = this.model.conversations.get(item.key);
-    if (!conversation) return this.fail(item, 'You are not in this conversation any more.');
-    while (conversation.hasOlder && conversation.messages[0].id > item.after) await loadOlder(conversation);
-    const stored = await storedForm(item.body);
-    const match = conversation.messages.find((message) => message.id > item.after
-      && message.sender_agent_id === this.model.me && !message.ref && message.body_text === stored);
-    if (match) {
-      match.ref = item.ref;
-      this.remove(item);
-    } else if (item.tries >= TRIES) {
-      this.fail(item, 'The connection broke each time.');
-    } else {
-      item.state = 'queued';
-    }
-    this.changed(item.key);
   }
 
   /** An `error` event that carries the ref of one of these. False where it is none of them. */
   refuse(event) {
     const item = this.items.find((one) => one.ref === event.ref);
     if (!item) return false;
-    if (event.code === 'outcome_unknown') {
-      item.state = 'asking';
-      this.link.drop();
-    } else if (TEMPORARY.has(event.code) && item.tries < TRIES) {
+    if (TEMPORARY.has(event.code) && item.tries < TRIES) {
       item.state = 'waiting';
-      setTimeout(() => { item.state = 'queued'; this.flush(); }, RETRY_AFTER * item.tries);
+      setTimeout(() => {
+        if (item.state === 'waiting') item.state = 'queued';
+        this.flush();
+      }, RETRY_AFTER * item.tries);
     } else {
       this.fail(item, event.message);
     }
@@ -168,6 +134,7 @@ export class Outbox {
     this.on.refused(item);
   }
 
+  /** Its writer wants it sent after all. */
   retry(item) {
     item.state = 'queued';
     item.tries = 0;

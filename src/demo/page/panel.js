@@ -2,7 +2,7 @@
 
 import { byId, el, icon } from './dom.js';
 import { getJson, postJson } from './server.js';
-import { ageText } from './times.js';
+import { ageText, dateOf, fullTime } from './times.js';
 
 const LOOK_EVERY = 1000;
 
@@ -82,7 +82,7 @@ export class ServicePanel {
       ['Recorded status', status.recorded_status],
       ['Process', status.pid ? `${status.pid}${status.pid_alive ? '' : ' (gone)'}` : '–'],
       ['Heartbeat', age],
-      ['Started', status.started_at || '–'],
+      ['Started', status.started_at ? fullTime(dateOf(status.started_at)) : '–'],
       ['Address', status.address],
       ['Connections', `${status.connections} of ${status.online_agents} ${status.online_agents === 1 ? 'agent' : 'agents'}`],
       ['Managed by', status.mode === 'cron' ? 'the supervisor (mode cron)' : 'a service manager (mode external)'],
@@ -93,12 +93,18 @@ export class ServicePanel {
       this.facts.dataset.texts = texts;
       this.facts.replaceChildren(...facts.map(([name, value]) => el('div', {}, el('dt', {}, name), el('dd', {}, value))));
     }
+    // What would be without effect is not offered; with a service manager each button says who it is for.
+    const stopped = status.mode === 'cron' && ['stopped', 'failed'].includes(status.effective_status);
+    const running = status.mode === 'cron' && status.effective_status === 'running';
+    for (const button of this.dialog.querySelectorAll('[data-action]')) {
+      button.disabled = button.dataset.action === 'start' ? running : stopped;
+    }
     this.note.textContent = status.mode === 'cron'
       ? 'The buttons set flags; the supervisor acts on them. In an install it looks once a minute, here once a second.'
       : 'In this mode nothing is started or stopped from here: that is the service manager’s part.';
     this.showSettings(status.settings);
     this.log.replaceChildren(...(status.audit.length
-      ? status.audit.map((row) => el('li', {}, el('code', {}, row.action), el('span', { class: 'muted' }, row.created_at)))
+      ? status.audit.map((row) => el('li', {}, el('code', {}, row.action), el('span', { class: 'muted' }, fullTime(dateOf(row.created_at)))))
       : [el('li', { class: 'muted' }, 'Nothing yet.')]));
   }
 
