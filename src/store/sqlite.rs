@@ -10,6 +10,7 @@
 mod collation;
 mod connection;
 mod helpdesk;
+mod overview;
 mod rows;
 mod schema;
 
@@ -22,6 +23,7 @@ use rusqlite::{Connection as Sqlite, Error as SqliteError, ErrorCode, OpenFlags}
 
 pub use connection::SqliteConnection;
 pub use helpdesk::{NewAgent, NewChannel};
+pub use overview::{AgentOverview, ChannelOverview, Reading, ThreadOverview};
 
 use super::{Connection, Failure, Result, Store, StoreError};
 use crate::limits::STORE_PATIENCE;
