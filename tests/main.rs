@@ -14,6 +14,7 @@ mod golden_render_live;
 mod harness;
 mod outer_clients;
 mod random;
+mod store_contract;
 mod support;
 mod text_hostile;
 mod text_model;
