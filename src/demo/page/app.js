@@ -114,7 +114,7 @@ class Chat {
     this.composer.restoreDrafts();
     byId('pick').hidden = true;
     byId('chat').hidden = false;
-    this.openAddressed() || this.open(this.model.inOrder()[0]);
+    if (!this.openAddressed()) this.open(this.first());
     this.link.connect();
   }
 
@@ -137,6 +137,12 @@ class Chat {
     return Boolean(conversation);
   }
 
+  /** What is opened where the address says nothing: the oldest place in which I have a say. */
+  first() {
+    const all = this.model.inOrder();
+    return all.filter((one) => one.scope === 'channel' && one.canPost).sort((a, b) => a.id - b.id)[0] || all[0];
+  }
+
   open(conversation) {
     if (!conversation) {
       byId('room-title').textContent = 'No conversations';
@@ -150,7 +156,6 @@ class Chat {
     history.replaceState(null, '', `${location.search}#/${conversation.scope}/${conversation.id}`);
     const channel = conversation.scope === 'channel';
     byId('room-title').textContent = channel ? `# ${conversation.title}` : conversation.title;
-    byId('room-about').textContent = conversation.about;
     byId('log').setAttribute('aria-label', `Messages in ${conversation.title}`);
     if (this.sidebar.isDrawerOpen()) this.sidebar.drawer(false);
     this.composer.open();
@@ -176,7 +181,16 @@ class Chat {
     conversation.hasOlder = hasMore;
   }
 
+  about() {
+    const conversation = this.model.active;
+    if (!conversation) return;
+    const online = this.model.online.has(conversation.other) ? 'online' : 'offline';
+    const text = conversation.scope === 'channel' ? conversation.about : [conversation.about, online].filter(Boolean).join(' · ');
+    if (byId('room-about').textContent !== text) byId('room-about').textContent = text;
+  }
+
   updateAll() {
+    this.about();
     this.sidebar.update();
     this.people.update();
     this.messages.update();
@@ -234,6 +248,7 @@ class Chat {
         if (event.online) this.model.online.add(event.agent_id);
         else this.model.online.delete(event.agent_id);
         this.sidebar.update();
+        this.about();
         return this.people.update();
       case 'error':
         if (!this.outbox.refuse(event) && event.code !== 'rate_limited') toast(event.message);

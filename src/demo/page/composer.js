@@ -27,6 +27,7 @@ export class Composer {
     this.text.addEventListener('input', () => this.changed(true));
     this.text.addEventListener('keydown', (event) => this.key(event));
     this.text.addEventListener('blur', () => this.closeMentions());
+    window.addEventListener('resize', () => this.fit());
     this.text.addEventListener('click', () => this.lookForMention());
   }
 
@@ -102,8 +103,7 @@ export class Composer {
       // Without room for it the draft lives as long as the page.
     }
     if (had !== (value.trim() !== '')) this.on.draft();
-    this.text.style.height = 'auto';
-    this.text.style.height = `${Math.min(this.text.scrollHeight, MAX_LINES_HEIGHT)}px`;
+    this.fit();
     byId('composer-send').disabled = !value.trim();
     const length = [...value.trim()].length;
     const count = byId('composer-count');
@@ -118,6 +118,14 @@ export class Composer {
       this.lastTyping = now;
       this.on.typing(conversation);
     }
+  }
+
+  /** As high as its text, up to a limit. */
+  fit() {
+    this.text.style.height = 'auto';
+    const height = this.text.scrollHeight;
+    this.text.style.height = `${Math.min(height, MAX_LINES_HEIGHT)}px`;
+    this.text.style.overflowY = height > MAX_LINES_HEIGHT ? 'auto' : 'hidden';
   }
 
   hint(text) {

@@ -199,6 +199,7 @@ export class Messages {
       const fragment = message.body_rendered_html === null ? textFragment(message.body_text) : safeFragment(message.body_rendered_html);
       body.replaceChildren(fragment);
       this.highlight(row, body, message);
+      row.parts.bubble.dataset.time = clockTime(date);
       time.textContent = clockTime(date) + (message.edited_at ? ' · edited' : '');
       time.title = fullTime(date);
       time.dateTime = date.toISOString();
@@ -216,6 +217,7 @@ export class Messages {
     const sender = { ...this.model.agent(senderId), name: senderName };
     const parts = {
       time: el('time', { class: 'time' }),
+      bubble: el('div', { class: 'bubble' }),
       body: el('div', { class: 'body' }),
       state: el('div', { class: 'state' }),
       seen: el('div', { class: 'seen' }),
@@ -224,8 +226,8 @@ export class Messages {
       avatar(sender),
       el('div', { class: 'message-main' },
         el('header', { class: 'message-head' }, el('span', { class: 'sender' }, own ? 'You' : senderName), parts.time),
-        el('div', { class: 'bubble' }, parts.body),
-        parts.state, parts.seen));
+        parts.bubble, parts.state, parts.seen));
+    parts.bubble.append(parts.body);
     row.parts = parts;
     row.row = true;
     this.elements.set(key, row);

@@ -11,7 +11,7 @@ export class Sidebar {
     byId('drawer-close').append(icon('close'));
     byId('drawer-open').onclick = () => this.drawer(true);
     byId('drawer-close').onclick = () => this.drawer(false);
-    byId('scrim').onclick = () => this.drawer(false);
+    byId('scrim').addEventListener('click', () => { if (this.isDrawerOpen()) this.drawer(false); });
     byId('sidebar').addEventListener('keydown', (event) => {
       if (event.key === 'Escape' && this.isDrawerOpen()) {
         event.stopPropagation();
@@ -31,7 +31,6 @@ export class Sidebar {
   drawer(open, moveFocus = true) {
     const narrow = matchMedia('(max-width: 760px)').matches;
     document.body.classList.toggle('drawer-open', open);
-    byId('scrim').hidden = !open;
     byId('drawer-open').setAttribute('aria-expanded', String(open));
     byId('sidebar').inert = narrow && !open;
     document.querySelector('.room').inert = narrow && open;
@@ -45,6 +44,7 @@ export class Sidebar {
       arrange(list, items);
     }
     this.updateMe();
+    this.updateOthers();
   }
 
   nothing(scope) {
@@ -95,6 +95,18 @@ export class Sidebar {
     return entry;
   }
 
+  /** A demo is more fun in two windows. */
+  updateOthers() {
+    const others = [...this.model.agents.values()].filter((agent) => agent.is_active && agent.id !== this.model.me);
+    const signature = JSON.stringify(others);
+    if (this.othersSignature === signature) return;
+    this.othersSignature = signature;
+    byId('others').replaceChildren(el('span', {}, 'Second window as'), ...others.slice(0, 4).map((agent) => el('a', {
+      href: `/?as=${encodeURIComponent(agent.handle || agent.id)}`,
+      target: '_blank', title: agent.name, 'aria-label': `Open a second window as ${agent.name}`,
+    }, avatar(agent))));
+  }
+
   updateMe() {
     const me = this.model.agent(this.model.me);
     const online = this.model.online.has(me.id);
@@ -118,14 +130,18 @@ export class People {
         byId('people-toggle').focus();
       }
     });
-    const remembered = localStorage.getItem('andrea-chat-people');
-    this.show(remembered ? remembered === '1' && innerWidth > 1100 : innerWidth > 1180, false);
+    byId('scrim').addEventListener('click', () => this.show(false));
+    const beside = matchMedia('(min-width: 1101px)');
+    const follow = () => this.show(beside.matches && localStorage.getItem('andrea-chat-people') !== '0', false);
+    beside.addEventListener('change', follow);
+    follow();
   }
 
   show(open, remember = true) {
     byId('people').hidden = !open;
+    document.body.classList.toggle('people-open', open);
     byId('people-toggle').setAttribute('aria-expanded', String(open));
-    if (remember) localStorage.setItem('andrea-chat-people', open ? '1' : '0');
+    if (remember && innerWidth > 1100) localStorage.setItem('andrea-chat-people', open ? '1' : '0');
   }
 
   update() {
