@@ -18,6 +18,8 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection as Sqlite, Error as SqliteError, ErrorCode, OpenFlags};
 
@@ -32,6 +34,8 @@ use crate::limits::STORE_PATIENCE;
 const COLLATION: &str = "helpdesk";
 /// Mode of a new file, before the umask: what is said there is for the service's own user and group.
 const FILE_MODE: u32 = 0o660;
+/// Pause before the journal mode is switched again.
+const SWITCH_PAUSE: Duration = Duration::from_millis(5);
 
 /// A database in one file.
 pub struct SqliteStore {
@@ -55,7 +59,14 @@ impl SqliteStore {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut conn = Sqlite::open_with_flags(&self.path, flags)
             .map_err(|error| open_failed(OPERATION, &error))?;
-        configure(&conn).map_err(|error| open_failed(OPERATION, &error))?;
+        let mode = configure(&conn).map_err(|error| open_failed(OPERATION, &error))?;
+        if mode != "wal" {
+            return Err(StoreError {
+                operation: OPERATION,
+                failure: Failure::Denied,
+                cause: format!("its file system allows no write-ahead log (journal mode {mode})"),
+            });
+        }
         schema::prepare(&mut conn)?;
         Ok(SqliteConnection::new(conn))
     }
@@ -99,12 +110,28 @@ fn create(path: &Path) -> Result<()> {
     }
 }
 
-fn configure(conn: &Sqlite) -> rusqlite::Result<()> {
+/// Sets a connection up and returns the journal mode of its file.
+fn configure(conn: &Sqlite) -> rusqlite::Result<String> {
     conn.busy_timeout(STORE_PATIENCE)?;
     conn.create_collation(COLLATION, collation::compare)?;
-    conn.pragma_update(None, "journal_mode", "WAL")?;
+    let mode = switch_to_wal(conn)?;
     conn.pragma_update(None, "synchronous", "FULL")?;
-    conn.pragma_update(None, "foreign_keys", true)
+    conn.pragma_update(None, "foreign_keys", true)?;
+    Ok(mode)
+}
+
+/// The one lock that SQLite does not wait for by itself. Only of those who find a new file somebody may have to wait.
+fn switch_to_wal(conn: &Sqlite) -> rusqlite::Result<String> {
+    let deadline = Instant::now() + STORE_PATIENCE;
+    loop {
+        let mode = conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0));
+        match &mode {
+            Err(error) if failure(error) == Failure::Conflict && Instant::now() < deadline => {
+                thread::sleep(SWITCH_PAUSE);
+            }
+            _ => return mode,
+        }
+    }
 }
 
 fn failed(operation: &'static str, error: &SqliteError) -> StoreError {
@@ -160,7 +187,107 @@ fn failure(error: &SqliteError) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+
+    /// A folder that goes with the test.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("sqlite-{}-{name}", std::process::id()));
+            let _ = fs::remove_dir_all(&path);
+            fs::create_dir(&path).expect("make a folder");
+            Folder(path)
+        }
+
+        fn store(&self) -> SqliteStore {
+            SqliteStore::new(self.0.join("chat.sqlite"))
+        }
+
+        fn run(&self, sql: &str) {
+            let conn = Sqlite::open(self.0.join("chat.sqlite")).expect("open the file");
+            conn.execute_batch(sql).expect(sql);
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn denied(store: &SqliteStore) -> String {
+        let error = store.open().err().expect("it cannot be opened");
+        assert_eq!(error.failure, Failure::Denied, "{error}");
+        error.to_string()
+    }
+
+    #[test]
+    fn every_connection_is_as_durable_and_as_strict_as_promised() {
+        let folder = Folder::new("pragmas");
+        for _ in 0..2 {
+            let connection = folder.store().open().expect("open");
+            for (pragma, column, value) in [
+                ("journal_mode", "journal_mode", "wal"),
+                // FULL.
+                ("synchronous", "synchronous", "2"),
+                ("foreign_keys", "foreign_keys", "1"),
+                ("busy_timeout", "timeout", "5000"),
+                ("user_version", "user_version", "1"),
+            ] {
+                let sql = format!("SELECT CAST({column} AS TEXT) FROM pragma_{pragma}");
+                let found: String = connection
+                    .read("ask", |conn| conn.query_row(&sql, (), |row| row.get(0)))
+                    .expect(pragma);
+                assert_eq!(found, value, "{pragma}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_many_that_find_no_file_one_makes_it() {
+        for round in 0..5 {
+            let folder = Folder::new(&format!("race-{round}"));
+            thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| {
+                        let mut connection = folder.store().open().expect("open");
+                        let rows = connection.settings().expect("read the settings");
+                        assert_eq!(rows.text("chat_websocket_port", ""), "8090");
+                    });
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_ours_is_denied_and_left_alone() {
+        let folder = Folder::new("denied");
+        let path = folder.0.join("chat.sqlite");
+        fs::create_dir(&path).expect("make a folder");
+        denied(&folder.store());
+        fs::remove_dir(&path).expect("remove it");
+        let missing = SqliteStore::new(folder.0.join("missing/chat.sqlite"));
+        assert!(denied(&missing).contains("No such file"));
+        fs::write(&path, "DB_PASSWORD=secret\n".repeat(100)).expect("write a file");
+        denied(&folder.store());
+        fs::remove_file(&path).expect("remove it");
+        folder.run("CREATE TABLE somebody_elses (id INTEGER)");
+        assert!(denied(&folder.store()).contains("another program"));
+        fs::remove_file(&path).expect("remove it");
+        folder.store().open().expect("open");
+        folder.run("PRAGMA user_version = 2");
+        assert!(denied(&folder.store()).contains("use the newer program"));
+    }
+
+    #[test]
+    fn an_empty_file_is_a_new_one() {
+        let folder = Folder::new("empty");
+        fs::write(folder.0.join("chat.sqlite"), "").expect("make a file");
+        folder.store().open().expect("open");
+    }
 
     fn code(code: std::ffi::c_int) -> SqliteError {
         SqliteError::SqliteFailure(rusqlite::ffi::Error::new(code), None)
