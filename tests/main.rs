@@ -6,6 +6,8 @@
 )]
 
 mod contrib_files;
+#[cfg(feature = "embedded")]
+mod embedded;
 mod golden_dotenv;
 mod golden_events;
 mod golden_handshake;

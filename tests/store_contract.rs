@@ -4,6 +4,8 @@
 mod feed;
 mod posting;
 mod reading;
+#[cfg(feature = "embedded")]
+mod schema;
 mod transactions;
 
 use andrea_chat_websocket::config::DatabaseConfig;
@@ -199,6 +201,7 @@ on_both_engines! {
         a_question_about_an_open_transaction_waits_for_its_end
         several_connections_post_at_once
         a_lock_that_is_held_too_long_is_a_conflict
+        what_has_read_may_still_write
         a_reader_waits_for_no_writer
     }
 }

@@ -19,6 +19,8 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection as Sqlite, Error as SqliteError, ErrorCode, OpenFlags};
 
@@ -34,6 +36,8 @@ use crate::limits::STORE_PATIENCE;
 const COLLATION: &str = "helpdesk";
 /// Mode of a new file, before the umask: what is said there is for the service's own user and group.
 const FILE_MODE: u32 = 0o660;
+/// Pause before the journal mode is switched again.
+const SWITCH_PAUSE: Duration = Duration::from_millis(5);
 
 /// A database in one file.
 pub struct SqliteStore {
@@ -57,7 +61,14 @@ impl SqliteStore {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut conn = Sqlite::open_with_flags(&self.path, flags)
             .map_err(|error| open_failed(OPERATION, &error))?;
-        configure(&conn).map_err(|error| open_failed(OPERATION, &error))?;
+        let mode = configure(&conn).map_err(|error| open_failed(OPERATION, &error))?;
+        if mode != "wal" {
+            return Err(StoreError {
+                operation: OPERATION,
+                failure: Failure::Denied,
+                cause: format!("its file system allows no write-ahead log (journal mode {mode})"),
+            });
+        }
         schema::prepare(&mut conn)?;
         Ok(SqliteConnection::new(conn))
     }
@@ -101,12 +112,28 @@ fn create(path: &Path) -> Result<()> {
     }
 }
 
-fn configure(conn: &Sqlite) -> rusqlite::Result<()> {
+/// Sets a connection up and returns the journal mode of its file.
+fn configure(conn: &Sqlite) -> rusqlite::Result<String> {
     conn.busy_timeout(STORE_PATIENCE)?;
     conn.create_collation(COLLATION, collation::compare)?;
-    conn.pragma_update(None, "journal_mode", "WAL")?;
+    let mode = switch_to_wal(conn)?;
     conn.pragma_update(None, "synchronous", "FULL")?;
-    conn.pragma_update(None, "foreign_keys", true)
+    conn.pragma_update(None, "foreign_keys", true)?;
+    Ok(mode)
+}
+
+/// The one lock that SQLite does not wait for by itself. Only of those who find a new file somebody may have to wait.
+fn switch_to_wal(conn: &Sqlite) -> rusqlite::Result<String> {
+    let deadline = Instant::now() + STORE_PATIENCE;
+    loop {
+        let mode = conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0));
+        match &mode {
+            Err(error) if failure(error) == Failure::Conflict && Instant::now() < deadline => {
+                thread::sleep(SWITCH_PAUSE);
+            }
+            _ => return mode,
+        }
+    }
 }
 
 fn failed(operation: &'static str, error: &SqliteError) -> StoreError {
@@ -163,7 +190,6 @@ fn failure(error: &SqliteError) -> Failure {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::thread;
 
     use super::*;
 

@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use andrea_chat_websocket::model::{MessageId, ThreadId};
+use andrea_chat_websocket::model::{ChannelId, MessageId, ThreadId};
 use andrea_chat_websocket::store::{Failure, NewMessage};
 
 use super::{ANN, ANN_AND_BOB, BOB, GENERAL, Ground, assert_refused, message};
@@ -212,6 +212,28 @@ pub fn a_lock_that_is_held_too_long_is_a_conflict(ground: &mut Ground) {
     other.begin().expect("begin");
     other.touch_threads(&[ThreadId(1)]).expect("touch");
     other.commit().expect("commit");
+}
+
+pub fn what_has_read_may_still_write(ground: &mut Ground) {
+    let mut poster = ground.connect();
+    let mut other = ground.connect();
+    poster.begin().expect("begin");
+    poster
+        .posting_context(&[ChannelId(1)], &[], &[ANN])
+        .expect("read");
+    thread::scope(|scope| {
+        // At once, or once the poster is done: as the engine likes.
+        let writes = scope.spawn(move || other.update_settings(&[("chat_websocket_pid", "7")]));
+        wait::pass(Duration::from_millis(200));
+        poster
+            .insert_messages(&[message(GENERAL, ANN, "read, then written")])
+            .expect("insert");
+        poster.commit().expect("commit");
+        writes.join().expect("no panic").expect("update");
+    });
+    assert_eq!(ground.number(COUNT), 1);
+    let rows = ground.connect().settings().expect("read the settings");
+    assert_eq!(rows.text("chat_websocket_pid", ""), "7");
 }
 
 pub fn a_reader_waits_for_no_writer(ground: &mut Ground) {
