@@ -19,6 +19,7 @@ pub mod outcome;
 pub mod reaper;
 pub mod replay;
 pub mod rows;
+pub mod script;
 pub mod seed;
 pub mod sql;
 pub mod wait;
