@@ -5,6 +5,8 @@
     reason = "a test that stops at what it did not expect has done its work"
 )]
 
+#[cfg(feature = "embedded")]
+mod browser;
 mod contrib_files;
 #[cfg(feature = "embedded")]
 mod embedded;

@@ -9,6 +9,8 @@
 
 pub mod daemon;
 #[cfg(feature = "embedded")]
+pub mod demo;
+#[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod expect;
 pub mod fixtures;

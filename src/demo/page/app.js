@@ -95,6 +95,11 @@ class Chat {
     this.marked = new Map();
     byId('switch').append(icon('switch'));
     byId('open-service').append(icon('pulse'));
+    document.querySelector('.skip').onclick = (event) => {
+      // Not by way of the address, which names the conversation.
+      event.preventDefault();
+      this.composer.focus();
+    };
     byId('open-service').onclick = () => this.panel.open();
     byId('service').addEventListener('close', () => this.composer.focus());
     document.addEventListener('keydown', (event) => this.key(event));

@@ -204,6 +204,9 @@ export class Composer {
       const step = event.key === 'ArrowDown' ? 1 : matches.length - 1;
       this.mentions.chosen = (chosen + step) % matches.length;
       this.showMentions();
+    } else if (event.key === 'Enter' && this.isWhole(matches[chosen])) {
+      this.closeMentions();
+      return false;
     } else if (event.key === 'Tab' || (event.key === 'Enter' && !event.shiftKey)) {
       this.takeMention(matches[chosen]);
     } else if (event.key === 'Escape') {
@@ -212,6 +215,12 @@ export class Composer {
       return false;
     }
     return true;
+  }
+
+  /** Whether the handle is written out already, so that there is nothing to take. */
+  isWhole(agent) {
+    const word = this.text.value.slice(this.mentions.from, this.text.selectionStart);
+    return word.toLowerCase() === agent.handle.toLowerCase();
   }
 
   takeMention(agent) {
