@@ -1,6 +1,7 @@
 //! The thread that looks for messages of others in the database, while anybody is connected: new ones, late ones,
 //! and, among the newest, those that were edited or deleted.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -208,9 +209,9 @@ impl Tail<'_> {
     ) -> Result<HashMap<Conversation, Arc<[AgentId]>>> {
         let mut audiences: HashMap<Conversation, Arc<[AgentId]>> = HashMap::new();
         for conversation in conversations {
-            if !audiences.contains_key(&conversation) {
+            if let Entry::Vacant(entry) = audiences.entry(conversation) {
                 let agents = self.link.run(|store| store.audience(conversation))?;
-                audiences.insert(conversation, self.service.remember(conversation, agents));
+                entry.insert(self.service.remember(conversation, agents));
             }
         }
         Ok(audiences)
