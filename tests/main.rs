@@ -15,6 +15,7 @@ mod harness;
 mod other_door;
 mod outer_clients;
 mod random;
+mod sending_again;
 mod support;
 mod text_hostile;
 mod text_model;

@@ -14,6 +14,7 @@ use log::{error, warn};
 
 use super::notifications::{self, Kind, Subject};
 use super::queries::refusal;
+use super::repeats::{self, Key};
 use super::{Client, PostJob, Service};
 use crate::frame::Frame;
 use crate::hub::{Publication, Weight};
@@ -68,14 +69,29 @@ struct Stored {
     reference: Option<protocol::Ref>,
 }
 
+/// What became of a batch: messages that were written, and those that were answered without, by their places.
+#[derive(Default)]
+struct Written {
+    stored: Vec<(usize, Stored)>,
+    answered: Vec<(usize, Answer)>,
+}
+
+/// Why a message was not written.
+enum Answer {
+    /// It may not be said.
+    Refused(Refusal),
+    /// It was sent before, and is stored already.
+    Repeated(Box<Message>),
+}
+
 /// How one try to write a batch ended.
 enum Outcome {
-    /// Committed; and who was refused, by place in the batch.
-    Done(Vec<(usize, Stored)>, Vec<(usize, Refusal)>),
+    /// Committed.
+    Done(Written),
     /// Nothing was stored.
     Failed(StoreError, Step),
     /// The connection was lost in the commit.
-    Unknown(Vec<(usize, Stored)>, Vec<(usize, Refusal)>),
+    Unknown(Written),
 }
 
 /// What was being done when a try failed.
@@ -89,9 +105,12 @@ impl Poster<'_> {
     fn store_all(&mut self, jobs: Vec<(Instant, PostJob)>) {
         let mut batch = Vec::with_capacity(jobs.len());
         let mut bytes = 0;
+        let mut keys = HashSet::new();
         for (deadline, PostJob { from, post }) in jobs {
             let size = post.body.as_ref().map_or(0, |body| body.text.len());
-            if bytes + size > BATCH_BYTES && !batch.is_empty() {
+            // The same message twice in one batch would be stored twice.
+            let repeated = key(&post).is_some_and(|key| !keys.insert(key));
+            if (bytes + size > BATCH_BYTES || repeated) && !batch.is_empty() {
                 self.store(std::mem::take(&mut batch));
                 bytes = 0;
             }
@@ -109,10 +128,8 @@ impl Poster<'_> {
         let mut notify = true;
         while !batch.is_empty() {
             match attempt(&mut self.link, &batch, self.service, notify) {
-                Outcome::Done(stored, refused) => return self.finish(batch, stored, refused),
-                Outcome::Unknown(stored, refused) => {
-                    return self.find_out(batch, stored, refused);
-                }
+                Outcome::Done(written) => return self.finish(&batch, written),
+                Outcome::Unknown(written) => return self.find_out(batch, written),
                 Outcome::Failed(error, step) => {
                     self.roll_back();
                     self.service.feed.void_claims();
@@ -166,41 +183,46 @@ impl Poster<'_> {
         left
     }
 
-    fn finish(
-        &self,
-        batch: Vec<Waiting>,
-        stored: Vec<(usize, Stored)>,
-        refused: Vec<(usize, Refusal)>,
-    ) {
-        for (place, refusal) in refused {
-            let one = &batch[place];
-            self.service
-                .refuse(Arc::clone(&one.from), refusal, one.post.reference.as_ref());
+    fn finish(&self, batch: &[Waiting], written: Written) {
+        for (place, answer) in written.answered {
+            let Waiting { from, post, .. } = &batch[place];
+            let reference = post.reference.as_ref();
+            match answer {
+                Answer::Refused(refusal) => {
+                    self.service.refuse(Arc::clone(from), refusal, reference);
+                }
+                Answer::Repeated(message) => {
+                    let text = protocol::with_ref(protocol::message_created(&message), reference);
+                    let to = Arc::clone(from).subscriber();
+                    self.service.hub.answer(to, Frame::text(&text), true);
+                }
+            }
         }
-        let publications = stored
+        let now = Instant::now();
+        let publications = written
+            .stored
             .into_iter()
-            .map(|(_, one)| (one.message.id, publication(one)))
+            .map(|(_, one)| {
+                self.service.repeats.remember(&one.message, now);
+                (one.message.id, publication(one))
+            })
             .collect();
         self.service.feed.publish(&self.service.hub, publications);
     }
 
     /// The connection went away between the commit and its answer: asks, on a new one, what became of it.
-    fn find_out(
-        &mut self,
-        batch: Vec<Waiting>,
-        stored: Vec<(usize, Stored)>,
-        refused: Vec<(usize, Refusal)>,
-    ) {
+    fn find_out(&mut self, batch: Vec<Waiting>, written: Written) {
         warn!(
             "the connection to the database was lost in a commit of {} messages; looking whether they were stored",
-            stored.len()
+            written.stored.len()
         );
         let deadline = batch
             .iter()
             .map(|one| one.deadline)
             .max()
             .unwrap_or_else(Instant::now);
-        let rows: Vec<(MessageId, &NewMessage)> = stored
+        let rows: Vec<(MessageId, &NewMessage)> = written
+            .stored
             .iter()
             .map(|(_, one)| (one.message.id, &one.row))
             .collect();
@@ -208,24 +230,22 @@ impl Poster<'_> {
             .link
             .run_until(deadline, |store| store.were_committed(&rows))
         {
-            Ok(true) => self.finish(batch, stored, refused),
+            Ok(true) => self.finish(&batch, written),
             Ok(false) => {
                 self.service.feed.void_claims();
                 self.store(batch);
             }
             Err(error) => {
                 error!("{error}; their senders are told that the outcome is unknown");
-                // If they were stored after all they are shown late, like anybody else's.
+                // If they were stored after all they are shown late, like anybody else's, and a client that sends
+                // one of them again gets the first one's answer.
                 self.service.feed.release_claims();
-                for (place, _) in stored {
-                    let waiting = &batch[place];
-                    self.service.refuse(
-                        Arc::clone(&waiting.from),
-                        Refusal::OutcomeUnknown,
-                        waiting.post.reference.as_ref(),
-                    );
-                }
-                self.finish(batch, Vec::new(), refused);
+                self.service.repeats.doubt(Instant::now());
+                let unknown = |(place, _)| (place, Answer::Refused(Refusal::OutcomeUnknown));
+                let mut answered = written.answered;
+                answered.extend(written.stored.into_iter().map(unknown));
+                let stored = Vec::new();
+                self.finish(&batch, Written { stored, answered });
             }
         }
     }
@@ -239,6 +259,7 @@ fn publication(stored: Stored) -> Publication {
         (stored.from.id(), Some(own))
     });
     Publication {
+        message: Some(stored.message.id),
         audience: stored.audience,
         frame,
         weight: Weight::Essential,
@@ -248,78 +269,125 @@ fn publication(stored: Stored) -> Publication {
 }
 
 fn attempt(link: &mut Link, batch: &[Waiting], service: &Service, notify: bool) -> Outcome {
-    let prepared = link.run(|store| prepare(store, batch, service, notify));
-    let (prepared, step) = match prepared {
-        Ok(prepared) => prepared,
+    let (written, lost) = match link.run(|store| write(store, batch, service, notify)) {
+        Ok(written) => written,
         Err(error) => return Outcome::Failed(error, Step::Message),
     };
-    if let Some(error) = step {
+    if let Some(error) = lost {
         return Outcome::Failed(error, Step::Notification);
     }
-    let (stored, refused) = prepared;
-    if stored.is_empty() {
+    if written.stored.is_empty() {
         // Ends the snapshot that the reads of this batch opened.
         return match link.run(|store| store.rollback()) {
-            Ok(()) => Outcome::Done(stored, refused),
+            Ok(()) => Outcome::Done(written),
             Err(error) => Outcome::Failed(error, Step::Message),
         };
     }
     match link.run(|store| store.commit()) {
-        Ok(()) => Outcome::Done(stored, refused),
-        Err(error) if error.failure == Failure::Lost => Outcome::Unknown(stored, refused),
+        Ok(()) => Outcome::Done(written),
+        Err(error) if error.failure == Failure::Lost => Outcome::Unknown(written),
         Err(error) => Outcome::Failed(error, Step::Message),
     }
 }
 
-type Prepared = (Vec<(usize, Stored)>, Vec<(usize, Refusal)>);
-
-/// Reads, decides and writes, all but the commit. Beside the result: a failure of the notifications that took
-/// the transaction with it.
-fn prepare(
+/// Reads, decides and writes, all but the commit. Beside the result: a failure of the notifications that took the
+/// transaction with it.
+fn write(
     store: &mut dyn Connection,
     batch: &[Waiting],
     service: &Service,
     notify: bool,
-) -> Result<(Prepared, Option<StoreError>)> {
+) -> Result<(Written, Option<StoreError>)> {
     store.begin()?;
     let context = read_context(store, batch)?;
+    let repeated = find_repeated(store, batch, service)?;
     let external_links = service.settings().external_links;
-    let mut refused = Vec::new();
+    let mut written = Written::default();
     let mut accepted = Vec::new();
     for (place, one) in batch.iter().enumerate() {
         match decide(store, &context, &one.post, external_links)? {
-            Ok(row) => accepted.push((place, row)),
-            Err(refusal) => refused.push((place, refusal)),
+            Err(refusal) => written.answered.push((place, Answer::Refused(refusal))),
+            Ok(row) => match repeated.get(&place) {
+                Some(message) => {
+                    let answer = Answer::Repeated(Box::new(message.clone()));
+                    written.answered.push((place, answer));
+                }
+                None => accepted.push((place, row)),
+            },
         }
     }
     if accepted.is_empty() {
-        return Ok(((Vec::new(), refused), None));
+        return Ok((written, None));
     }
     let rows: Vec<NewMessage> = accepted.iter().map(|(_, row)| row.clone()).collect();
     let ids = store.insert_messages(&rows)?;
     service.feed.claim(&ids);
-    let mut stored = Vec::new();
     let mut threads = Vec::new();
     for ((place, row), id) in accepted.into_iter().zip(ids) {
-        let post = &batch[place].post;
         threads.extend(row.conversation.thread_id());
-        stored.push((place, stored_message(id, row, batch, place, &context, post)));
+        let stored = stored_message(id, row, &batch[place], &context);
+        written.stored.push((place, stored));
     }
     if !threads.is_empty() {
         threads.sort_unstable();
         threads.dedup();
         store.touch_threads(&threads)?;
     }
-    let mentioned = insert_mentions(store, batch, &stored)?;
-    if notify && let Err(error) = insert_notifications(store, &context, &stored, &mentioned) {
+    let mentioned = insert_mentions(store, batch, &written.stored)?;
+    if notify && let Err(error) = insert_notifications(store, &context, &written.stored, &mentioned)
+    {
         // A statement that failed alone leaves the message as it is; anything else took it along.
         match error.failure {
             Failure::Refused => warn!("{error}; the message is stored without notifying anybody"),
-            Failure::Conflict => return Ok(((stored, refused), Some(error))),
+            Failure::Conflict => return Ok((written, Some(error))),
             Failure::Lost | Failure::Denied => return Err(error),
         }
     }
-    Ok(((stored, refused), None))
+    Ok((written, None))
+}
+
+fn key(post: &Post) -> Option<Key> {
+    let reference = post.reference.clone()?;
+    Some((post.agent.id, post.conversation, reference))
+}
+
+/// Those of a batch that were sent before, by place, with what is stored of them.
+fn find_repeated(
+    store: &mut dyn Connection,
+    batch: &[Waiting],
+    service: &Service,
+) -> Result<HashMap<usize, Message>> {
+    let now = Instant::now();
+    let mut found = HashMap::new();
+    let mut unknown: HashMap<Key, usize> = HashMap::new();
+    for (place, one) in batch.iter().enumerate() {
+        let Some(key) = key(&one.post) else {
+            continue;
+        };
+        match service.repeats.find(&key, now) {
+            Some(id) => found.extend(store.message(id)?.map(|message| (place, message))),
+            None => {
+                unknown.insert(key, place);
+            }
+        }
+    }
+    let (false, Some(until)) = (unknown.is_empty(), service.repeats.unknown_until(now)) else {
+        return Ok(found);
+    };
+    let senders: HashSet<AgentId> = unknown.keys().map(|(agent, ..)| *agent).collect();
+    let senders: Vec<AgentId> = senders.into_iter().collect();
+    for message in store.recent_with_metadata(&senders, until, repeats::WINDOW.as_secs())? {
+        let reference = message
+            .metadata_json
+            .as_deref()
+            .and_then(protocol::Ref::of_metadata);
+        if let Some(reference) = reference
+            && let Some(place) = unknown.get(&(message.sender, message.conversation, reference))
+        {
+            found.insert(*place, message);
+        }
+    }
+    Ok(found)
 }
 
 fn read_context(store: &mut dyn Connection, batch: &[Waiting]) -> Result<PostingContext> {
@@ -363,6 +431,7 @@ fn decide(
         sender: post.agent.id,
         body_text: body.text.clone(),
         body_rendered_html: html,
+        metadata_json: post.reference.as_ref().map(protocol::Ref::metadata),
         created_at: context.now.clone(),
     }))
 }
@@ -408,14 +477,13 @@ fn render(store: &mut dyn Connection, body: &Body, external_links: bool) -> Resu
 fn stored_message(
     id: MessageId,
     row: NewMessage,
-    batch: &[Waiting],
-    place: usize,
+    waiting: &Waiting,
     context: &PostingContext,
-    post: &Post,
 ) -> Stored {
+    let Waiting { from, post, .. } = waiting;
     let sender = context.senders.iter().find(|one| one.id == row.sender);
     Stored {
-        from: Arc::clone(&batch[place].from),
+        from: Arc::clone(from),
         audience: audience(context, row.conversation),
         reference: post.reference.clone(),
         message: Message {
@@ -424,7 +492,7 @@ fn stored_message(
             sender: row.sender,
             body_text: row.body_text.clone(),
             body_rendered_html: Some(row.body_rendered_html.clone()),
-            metadata_json: None,
+            metadata_json: row.metadata_json.clone(),
             created_at: row.created_at.clone(),
             edited_at: None,
             deleted_at: None,
