@@ -16,6 +16,7 @@ mod other_door;
 mod outer_clients;
 mod random;
 mod sending_again;
+mod several_machines;
 mod support;
 mod text_hostile;
 mod text_model;
