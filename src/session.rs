@@ -11,6 +11,9 @@ use crate::protocol::{self, Event, Ref, Request, Target};
 use crate::settings::Settings;
 use crate::text;
 
+/// Pings and pongs a second that one socket may send, and at once; a browser sends one for each of ours.
+const CONTROL_RATE: u32 = 10;
+const CONTROL_BURST: u32 = 100;
 /// Conversations for which a socket's last typing is remembered before old ones are dropped.
 const TYPING_MEMORY: usize = 64;
 
@@ -36,6 +39,8 @@ pub enum Ask {
     Authenticate {
         /// What the token says.
         claims: Claims,
+        /// The last message that the client has, if it asks for those since.
+        after: Option<MessageId>,
         /// To be carried back.
         reference: Option<Ref>,
     },
@@ -48,6 +53,26 @@ pub enum Ask {
         /// Where.
         conversation: Conversation,
         /// To be carried back in a refusal.
+        reference: Option<Ref>,
+    },
+    /// Older messages of a conversation.
+    History {
+        /// Who asks.
+        agent: Arc<Agent>,
+        /// Where.
+        conversation: Conversation,
+        /// Only those with smaller ids.
+        before: Option<MessageId>,
+        /// How many at most.
+        limit: usize,
+        /// To be carried back.
+        reference: Option<Ref>,
+    },
+    /// What an agent has not read.
+    Unread {
+        /// Who asks.
+        agent: Arc<Agent>,
+        /// To be carried back.
         reference: Option<Ref>,
     },
     /// Move a read marker.
@@ -105,6 +130,7 @@ pub struct World<'a> {
 #[derive(Debug)]
 pub struct Session {
     rate: RateLimiter,
+    control: RateLimiter,
     typing_interval: Duration,
     typed: Vec<(Conversation, Instant)>,
 }
@@ -114,9 +140,15 @@ impl Session {
     pub fn new(limits: &Limits, now: Instant) -> Self {
         Session {
             rate: RateLimiter::new(limits.rate, limits.burst, now),
+            control: RateLimiter::new(CONTROL_RATE, CONTROL_BURST, now),
             typing_interval: limits.typing_interval,
             typed: Vec::new(),
         }
+    }
+
+    /// Takes one ping or pong. False where no sound client sends so many.
+    pub fn take_control(&mut self, now: Instant) -> bool {
+        matches!(self.control.take(now), Admission::Granted)
     }
 
     /// Takes one text frame.
@@ -137,8 +169,8 @@ impl Session {
             Ok(request) => request,
             Err(reference) => return refuse(Refusal::InvalidEvent, reference.as_ref()),
         };
-        if let Event::Auth { token } = event {
-            return authenticate(token.as_deref(), reference, world);
+        if let Event::Auth { token, after } = event {
+            return authenticate(token.as_deref(), after, reference, world);
         }
         let Some(agent) = world.agent else {
             return Turn::Answer(protocol::with_ref(
@@ -156,6 +188,24 @@ impl Session {
             )),
             Event::Send { target, body } => post(agent, target, body, reference, world.settings),
             Event::Typing { target } => self.typing(agent, target, reference, world),
+            Event::History {
+                target,
+                before,
+                limit,
+            } => match usable(target, world.settings) {
+                Err(refusal) => refuse(refusal, reference.as_ref()),
+                Ok(conversation) => Turn::Ask(Ask::History {
+                    agent: Arc::clone(agent),
+                    conversation,
+                    before,
+                    limit,
+                    reference,
+                }),
+            },
+            Event::Unread => Turn::Ask(Ask::Unread {
+                agent: Arc::clone(agent),
+                reference,
+            }),
             Event::Read { target, last_read } => match usable(target, world.settings) {
                 Err(refusal) => refuse(refusal, reference.as_ref()),
                 Ok(conversation) => Turn::Ask(Ask::Read {
@@ -216,7 +266,12 @@ pub fn refuse(refusal: Refusal, reference: Option<&Ref>) -> Turn {
     Turn::Answer(protocol::with_ref(protocol::error(refusal), reference))
 }
 
-fn authenticate(token: Option<&str>, reference: Option<Ref>, world: &World<'_>) -> Turn {
+fn authenticate(
+    token: Option<&str>,
+    after: Option<MessageId>,
+    reference: Option<Ref>,
+    world: &World<'_>,
+) -> Turn {
     let claims = world
         .verifier
         .verify(token.unwrap_or_default(), world.epoch)
@@ -225,7 +280,12 @@ fn authenticate(token: Option<&str>, reference: Option<Ref>, world: &World<'_>) 
             _ => Ok(claims),
         });
     match claims {
-        Ok(claims) => Turn::Ask(Ask::Authenticate { claims, reference }),
+        Ok(claims) => Turn::Ask(Ask::Authenticate {
+            claims,
+            // A socket that is in already misses nothing.
+            after: after.filter(|_| world.agent.is_none()),
+            reference,
+        }),
         Err(failure) => Turn::AnswerAndClose(
             protocol::with_ref(protocol::auth_failed(failure), reference.as_ref()),
             CloseCode::Unauthorised,

@@ -128,6 +128,7 @@ fn message(conversation: Conversation, sender: AgentId, body: &str) -> NewMessag
         sender,
         body_text: body.to_owned(),
         body_rendered_html: format!("<p>{body}</p>"),
+        metadata_json: None,
         created_at: "2026-05-01 10:00:00".to_owned(),
     }
 }
@@ -179,6 +180,10 @@ on_both_engines! {
         the_newest_ids_come_in_order
         messages_come_whole_and_in_order
         changes_are_found_by_their_time
+        a_history_is_of_one_conversation_and_ends_before
+        what_was_missed_is_what_may_be_seen
+        what_is_unread_is_counted_from_the_marker
+        recent_messages_with_metadata_are_found
     }
     posting {
         a_context_tells_all_that_posting_asks

@@ -169,6 +169,7 @@ impl Demo {
             rows,
             store: Arc::clone(&self.store) as Arc<dyn Store>,
             health: Arc::clone(&self.health),
+            bus: None,
             listener: start::Listener {
                 socket,
                 address: self.address.clone(),
@@ -284,7 +285,7 @@ struct Pages {
 
 impl Pages {
     fn start(demo: &Demo) -> io::Result<Self> {
-        let (hub, hub_thread) = start_hub(&demo.config.limits)?;
+        let (hub, hub_thread) = start_hub(&demo.config.limits, None)?;
         let settings = Settings {
             // Every socket is refused with 503.
             websocket_enabled: false,
@@ -292,6 +293,7 @@ impl Pages {
         };
         let service = Arc::new(Service::new(
             hub,
+            None,
             demo.config.limits.clone(),
             TokenVerifier::new(&demo.config.jwt_secret),
             settings,
@@ -328,6 +330,7 @@ fn config(data: &Path) -> Result<Config, Failure> {
     Ok(Config {
         jwt_secret: secret(&data.join("jwt-secret"))?,
         app_url: String::new(),
+        bus_url: None,
         // As the database's own clock.
         clock: AppClock::utc(),
         storage: data.to_owned(),

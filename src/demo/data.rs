@@ -263,6 +263,7 @@ fn say(
         sender,
         body_text: body,
         body_rendered_html: html,
+        metadata_json: None,
         created_at,
     }])?;
     let mentions: Vec<_> = ids

@@ -14,10 +14,10 @@ use crate::auth;
 use crate::clock::epoch_seconds;
 use crate::connection::Reactor;
 use crate::connection::handshake::{Site, SiteRequest};
-use crate::model::{AgentId, Conversation, MessageId};
+use crate::model::{AgentId, Conversation, MessageId, Unread};
 use crate::protocol;
 use crate::settings::Settings;
-use crate::store::sqlite::{Reading, SqliteConnection, SqliteStore};
+use crate::store::sqlite::{SqliteConnection, SqliteStore};
 use crate::store::{Connection, Result};
 
 /// For how long a token is good, in seconds: as long as it takes to open a socket, and no longer.
@@ -96,7 +96,7 @@ impl DemoSite {
         match running.upgrade() {
             Some(reactor) => Sockets {
                 connections: reactor.authenticated(),
-                online_agents: reactor.service().hub.online_agents(),
+                online_agents: reactor.service().hub.local_agents().len(),
             },
             None => Sockets {
                 connections: 0,
@@ -200,8 +200,10 @@ impl DemoSite {
                 })).collect::<Vec<_>>(),
             });
             if let Some(agent) = agent.map(AgentId) {
-                state["channels"] = channels(database, agent)?;
-                state["threads"] = threads(database, agent)?;
+                // Before the messages: what comes in between is then among them, and not counted twice.
+                let unread = database.unread(agent)?;
+                state["channels"] = channels(database, agent, &unread)?;
+                state["threads"] = threads(database, agent, &unread)?;
             }
             Ok(Response::json("200 OK", &state))
         })
@@ -247,14 +249,11 @@ pub(super) fn agent_of(body: &[u8]) -> Option<AgentId> {
         .map(|Body { agent }| AgentId(agent))
 }
 
-fn channels(database: &mut SqliteConnection, agent: AgentId) -> Result<Value> {
+fn channels(database: &mut SqliteConnection, agent: AgentId, unread: &[Unread]) -> Result<Value> {
     let mut channels = Vec::new();
     for channel in database.channels_of(agent)? {
-        let mut row = room(
-            database,
-            Conversation::Channel(channel.id),
-            &channel.reading,
-        )?;
+        let conversation = Conversation::Channel(channel.id);
+        let mut row = room(database, conversation, &channel.markers, unread)?;
         row["id"] = channel.id.0.into();
         row["name"] = channel.name.into();
         row["description"] = channel.description.into();
@@ -269,10 +268,11 @@ fn channels(database: &mut SqliteConnection, agent: AgentId) -> Result<Value> {
     Ok(channels.into())
 }
 
-fn threads(database: &mut SqliteConnection, agent: AgentId) -> Result<Value> {
+fn threads(database: &mut SqliteConnection, agent: AgentId, unread: &[Unread]) -> Result<Value> {
     let mut threads = Vec::new();
     for thread in database.threads_of(agent)? {
-        let mut row = room(database, Conversation::Direct(thread.id), &thread.reading)?;
+        let conversation = Conversation::Direct(thread.id);
+        let mut row = room(database, conversation, &thread.markers, unread)?;
         row["id"] = thread.id.0.into();
         row["agent_ids"] = thread.agents.iter().map(|agent| agent.0).collect();
         threads.push(row);
@@ -284,23 +284,26 @@ fn threads(database: &mut SqliteConnection, agent: AgentId) -> Result<Value> {
 fn room(
     database: &mut SqliteConnection,
     conversation: Conversation,
-    reading: &Reading,
+    markers: &[(AgentId, MessageId)],
+    unread: &[Unread],
 ) -> Result<Value> {
-    let mut messages =
-        database.messages_before(conversation, MessageId(u64::MAX), MESSAGES_AT_FIRST + 1)?;
+    let mut messages = database.history(conversation, None, MESSAGES_AT_FIRST + 1)?;
     let has_older = messages.len() > MESSAGES_AT_FIRST;
     if has_older {
         messages.remove(0);
     }
     let events = messages.iter().map(protocol::message_created);
-    let events = events.filter_map(|event| serde_json::from_str::<Value>(&event).ok());
+    let events: Vec<Value> = events
+        .filter_map(|event| serde_json::from_str(&event).ok())
+        .collect();
+    let unread = unread.iter().find(|one| one.conversation == conversation);
     Ok(json!({
-        "unread": reading.unread,
-        "reads": reading.markers.iter().map(|(reader, id)| json!({
+        "unread": unread.map_or(0, |one| one.unread),
+        "reads": markers.iter().map(|(reader, id)| json!({
             "agent_id": reader.0,
             "last_read_message_id": id.0,
         })).collect::<Vec<_>>(),
         "has_older": has_older,
-        "messages": events.collect::<Vec<_>>(),
+        "messages": events,
     }))
 }

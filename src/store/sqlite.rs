@@ -11,6 +11,7 @@ mod audit;
 mod collation;
 mod connection;
 mod helpdesk;
+mod history;
 mod overview;
 mod rows;
 mod schema;
@@ -27,7 +28,7 @@ use rusqlite::{Connection as Sqlite, Error as SqliteError, ErrorCode, OpenFlags}
 pub use audit::AuditRow;
 pub use connection::SqliteConnection;
 pub use helpdesk::{NewAgent, NewChannel};
-pub use overview::{AgentOverview, ChannelOverview, Reading, ThreadOverview};
+pub use overview::{AgentOverview, ChannelOverview, ThreadOverview};
 
 use super::{Connection, Failure, Result, Store, StoreError};
 use crate::limits::STORE_PATIENCE;

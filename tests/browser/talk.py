@@ -107,7 +107,7 @@ def steps(windows, task, _caller):
         check_equal("a link", outer, expected)
         address = zoe.evaluate("location.href")
         zoe.click("#log .message:last-child .chat-internal-link")
-        zoe.until("document.getElementById('toast').textContent.includes('the ticket ticket #HD-2026-02-05-11')")
+        zoe.until("document.getElementById('toast').textContent.includes('opens ticket #HD-2026-02-05-11')")
         check_equal("address after a link into the helpdesk", zoe.evaluate("location.href"), address)
 
     def hostile():
@@ -152,12 +152,13 @@ def steps(windows, task, _caller):
 
     def pictures():
         folder = task.get("pictures")
+        zoe.until("document.getElementById('toast').hidden")
         for name, width, height, mobile, scheme in (
             ("chat-light", 1280, 800, False, "light"),
             ("chat-dark", 1280, 800, False, "dark"),
             ("chat-phone", 390, 800, True, "light"),
         ):
-            zoe.scheme(scheme)
+            zoe.prefer(scheme)
             zoe.resize(width, height, mobile)
             zoe.until("innerWidth === args[0]", width)
             picture = zoe.picture()

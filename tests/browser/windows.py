@@ -64,8 +64,11 @@ class Window:
             mobile=mobile,
         )
 
-    def scheme(self, name):
-        self.devtools("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": name}])
+    def prefer(self, scheme):
+        """Light or dark; and without motion, so that a picture shows no half of one."""
+        wanted = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}
+        features = [{"name": name, "value": value} for name, value in wanted.items()]
+        self.devtools("Emulation.setEmulatedMedia", features=features)
 
     def open(self, name):
         """Opens the page as this agent and waits until the chat is live."""

@@ -375,7 +375,7 @@ class Chat {
     const link = event.target.closest?.('.chat-internal-link');
     if (!link) return;
     event.preventDefault();
-    toast(`In the helpdesk this opens ${link.getAttribute('href').startsWith('#/kb/') ? 'the article' : 'the ticket'} ${link.textContent}.`);
+    toast(`In the helpdesk this opens ${link.textContent.replace(/\s+/g, ' ')}.`);
   }
 }
 

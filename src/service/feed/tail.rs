@@ -1,6 +1,7 @@
 //! The thread that looks for messages of others in the database, while anybody is connected: new ones, late ones,
 //! and, among the newest, those that were edited or deleted.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -64,7 +65,7 @@ impl Tail<'_> {
             state = feed
                 .changed
                 .wait_timeout_while(state, POLL_INTERVAL, |state| {
-                    state.held.is_empty() && !state.stopping
+                    state.held.is_empty() && !state.nudged && !state.stopping
                 })
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
@@ -76,7 +77,7 @@ impl Tail<'_> {
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
-        if self.service.hub.online_agents() > 0 || !state.held.is_empty() {
+        if self.service.hub.is_anybody_here() || !state.held.is_empty() {
             self.busy = Instant::now();
         } else if state.synced && self.busy.elapsed() >= IDLE_AFTER {
             state.wanted = false;
@@ -91,6 +92,7 @@ impl Tail<'_> {
                 .unwrap_or_else(PoisonError::into_inner);
             self.busy = Instant::now();
         }
+        state.nudged = false;
         let stopping = state.stopping;
         if stopping {
             state.release_held(&self.service.hub, Instant::now());
@@ -132,6 +134,9 @@ impl Tail<'_> {
         let feed = &self.service.feed;
         let mut state = feed.lock();
         state.ledger.begin(&ids, Instant::now());
+        let newest = ids.last().copied().unwrap_or(MessageId(0));
+        self.service.hub.newest(newest);
+        self.service.repeats.begin(newest, Instant::now());
         state.synced = true;
         drop(state);
         feed.changed.notify_all();
@@ -167,7 +172,11 @@ impl Tail<'_> {
                 }
                 continue;
             }
-            let publication = publication(&row, &audiences, protocol::message_created(&row));
+            self.service.repeats.remember(&row, now);
+            let publication = Publication {
+                message: Some(row.id),
+                ..publication(&row, &audiences, protocol::message_created(&row))
+            };
             state.let_through(&self.service.hub, vec![(row.id, publication)], now);
         }
         Ok(())
@@ -208,9 +217,9 @@ impl Tail<'_> {
     ) -> Result<HashMap<Conversation, Arc<[AgentId]>>> {
         let mut audiences: HashMap<Conversation, Arc<[AgentId]>> = HashMap::new();
         for conversation in conversations {
-            if !audiences.contains_key(&conversation) {
+            if let Entry::Vacant(entry) = audiences.entry(conversation) {
                 let agents = self.link.run(|store| store.audience(conversation))?;
-                audiences.insert(conversation, self.service.remember(conversation, agents));
+                entry.insert(self.service.remember(conversation, agents));
             }
         }
         Ok(audiences)
@@ -223,6 +232,7 @@ fn publication(
     text: String,
 ) -> Publication {
     Publication {
+        message: None,
         audience: audiences
             .get(&row.conversation)
             .map_or_else(|| Arc::from([]), Arc::clone),

@@ -6,10 +6,9 @@ use std::collections::HashSet;
 use rusqlite::{Connection as Sqlite, OptionalExtension, Row, TransactionBehavior};
 
 use super::failed;
-use super::rows::{
-    delete_notifications, direct_threads, key, list, members, messages, now, select,
-};
-use crate::model::{Agent, AgentId, ChannelId, Conversation, Message, MessageId, ThreadId};
+use super::history;
+use super::rows::{delete_notifications, direct_threads, key, list, members, now, select};
+use crate::model::{Agent, AgentId, ChannelId, Conversation, Message, MessageId, ThreadId, Unread};
 use crate::settings::Rows;
 use crate::store::{Connection, NewMessage, NewNotification, PostingContext, Result, Sender};
 use crate::text::{Ticket, TicketReferences};
@@ -181,21 +180,13 @@ impl Connection for SqliteConnection {
 
     fn newest_ids(&mut self, most: usize) -> Result<(String, Vec<MessageId>)> {
         self.read("read the newest ids", |conn| {
-            let now = now(conn)?;
-            let mut ids = select(
-                conn,
-                "SELECT id FROM chat_messages ORDER BY id DESC LIMIT ?",
-                (most,),
-                |row| row.get(0).map(MessageId),
-            )?;
-            ids.reverse();
-            Ok((now, ids))
+            Ok((now(conn)?, history::newest_ids(conn, most)?))
         })
     }
 
     fn messages_above(&mut self, id: MessageId, most: usize) -> Result<Vec<Message>> {
         self.read("look for new messages", |conn| {
-            messages(
+            history::messages(
                 conn,
                 "WHERE m.id > ? AND m.deleted_at IS NULL ORDER BY m.id LIMIT ?",
                 (key(id.0), most),
@@ -210,12 +201,53 @@ impl Connection for SqliteConnection {
     ) -> Result<(String, Vec<Message>)> {
         self.read("look for changed messages", |conn| {
             let now = now(conn)?;
-            let changed = messages(
+            let changed = history::messages(
                 conn,
                 "WHERE m.id > ?1 AND (m.edited_at >= ?2 OR m.deleted_at >= ?2) ORDER BY m.id",
                 (key(above.0), since),
             )?;
             Ok((now, changed))
+        })
+    }
+
+    fn history(
+        &mut self,
+        conversation: Conversation,
+        before: Option<MessageId>,
+        most: usize,
+    ) -> Result<Vec<Message>> {
+        self.read("read older messages", |conn| {
+            history::history(conn, conversation, before, most)
+        })
+    }
+
+    fn missed(&mut self, agent: AgentId, after: MessageId, most: usize) -> Result<Vec<Message>> {
+        self.read("read the messages that were missed", |conn| {
+            history::missed(conn, agent, after, most)
+        })
+    }
+
+    fn unread(&mut self, agent: AgentId) -> Result<Vec<Unread>> {
+        self.read("count what was not read", |conn| {
+            history::unread(conn, agent)
+        })
+    }
+
+    fn recent_with_metadata(
+        &mut self,
+        senders: &[AgentId],
+        until: MessageId,
+        seconds: u64,
+    ) -> Result<Vec<Message>> {
+        self.read("look for messages that were sent before", |conn| {
+            history::recent_with_metadata(conn, senders, until, seconds)
+        })
+    }
+
+    fn message(&mut self, id: MessageId) -> Result<Option<Message>> {
+        self.read("read a message", |conn| {
+            let found = history::messages(conn, "WHERE m.id = ?", (key(id.0),))?;
+            Ok(found.into_iter().next())
         })
     }
 
@@ -319,7 +351,7 @@ impl Connection for SqliteConnection {
         self.write("insert messages", |conn| {
             let mut insert = conn.prepare(
                 "INSERT INTO chat_messages (message_scope, channel_id, thread_id, sender_agent_id, body_text, \
-                 body_rendered_html, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                 body_rendered_html, metadata_json, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             )?;
             messages
                 .iter()
@@ -332,6 +364,7 @@ impl Connection for SqliteConnection {
                             key(message.sender.0),
                             &message.body_text,
                             &message.body_rendered_html,
+                            &message.metadata_json,
                             &message.created_at,
                         ))
                         .map(|id| MessageId(id.unsigned_abs()))

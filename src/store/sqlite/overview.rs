@@ -1,11 +1,11 @@
-//! What a page shows of a whole chat to one agent: who there is, where he may read, how much of it is new. The service
-//! itself needs none of it; the helpdesk's application reads it elsewhere.
+//! What a page shows of a whole chat to one agent: who there is, and where he may read. The service itself needs none
+//! of it; elsewhere it is the helpdesk's application that reads it.
 
 use rusqlite::Connection as Sqlite;
 
 use super::connection::SqliteConnection;
-use super::rows::{key, messages, select};
-use crate::model::{AgentId, ChannelId, Conversation, Message, MessageId, ThreadId};
+use super::rows::{key, select};
+use crate::model::{AgentId, ChannelId, MessageId, ThreadId};
 use crate::store::Result;
 
 /// A row of `agents`.
@@ -34,8 +34,8 @@ pub struct ChannelOverview {
     pub description: Option<String>,
     /// Its members, and whether each may post.
     pub members: Vec<(AgentId, bool)>,
-    /// Read markers, and what is new.
-    pub reading: Reading,
+    /// Who has read up to where.
+    pub markers: Vec<(AgentId, MessageId)>,
 }
 
 /// A direct thread, as one of its two agents sees it.
@@ -45,17 +45,8 @@ pub struct ThreadOverview {
     pub id: ThreadId,
     /// The two, the lower id first.
     pub agents: [AgentId; 2],
-    /// Read markers, and what is new.
-    pub reading: Reading,
-}
-
-/// Who has read up to where.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reading {
-    /// The stored markers.
+    /// Who has read up to where.
     pub markers: Vec<(AgentId, MessageId)>,
-    /// Messages of others beyond the marker of the one who asked.
-    pub unread: u64,
 }
 
 impl SqliteConnection {
@@ -97,7 +88,7 @@ impl SqliteConnection {
                         name: row.get(1)?,
                         description: row.get(2)?,
                         members: Vec::new(),
-                        reading: Reading::default(),
+                        markers: Vec::new(),
                     })
                 },
             )?;
@@ -108,7 +99,7 @@ impl SqliteConnection {
                     (key(channel.id.0),),
                     |row| Ok((AgentId(row.get(0)?), row.get::<_, i64>(1)? == 1)),
                 )?;
-                channel.reading = reading(conn, Conversation::Channel(channel.id), agent)?;
+                channel.markers = markers(conn, "channel_id", channel.id.0)?;
             }
             Ok(channels)
         })
@@ -126,65 +117,30 @@ impl SqliteConnection {
                     Ok(ThreadOverview {
                         id: ThreadId(row.get(0)?),
                         agents: [AgentId(row.get(1)?), AgentId(row.get(2)?)],
-                        reading: Reading::default(),
+                        markers: Vec::new(),
                     })
                 },
             )?;
             for thread in &mut threads {
-                thread.reading = reading(conn, Conversation::Direct(thread.id), agent)?;
+                thread.markers = markers(conn, "thread_id", thread.id.0)?;
             }
             Ok(threads)
         })
     }
-
-    /// The last messages of a conversation with ids below `before`, ascending, at most `most`; those that were deleted
-    /// are left out.
-    pub fn messages_before(
-        &mut self,
-        conversation: Conversation,
-        before: MessageId,
-        most: usize,
-    ) -> Result<Vec<Message>> {
-        let (column, id) = column(conversation);
-        self.read("read a conversation", |conn| {
-            let mut found = messages(
-                conn,
-                &format!(
-                    "WHERE m.{column} = ? AND m.id < ? AND m.deleted_at IS NULL ORDER BY m.id DESC LIMIT ?"
-                ),
-                (id, key(before.0), most),
-            )?;
-            found.reverse();
-            Ok(found)
-        })
-    }
 }
 
-fn reading(conn: &Sqlite, conversation: Conversation, agent: AgentId) -> rusqlite::Result<Reading> {
-    let (column, id) = column(conversation);
-    let markers = select(
+/// Who has read a conversation up to where.
+fn markers(
+    conn: &Sqlite,
+    column: &str,
+    conversation: u64,
+) -> rusqlite::Result<Vec<(AgentId, MessageId)>> {
+    select(
         conn,
         &format!(
             "SELECT agent_id, last_read_message_id FROM chat_message_reads WHERE {column} = ? ORDER BY agent_id"
         ),
-        (id,),
+        (key(conversation),),
         |row| Ok((AgentId(row.get(0)?), MessageId(row.get(1)?))),
-    )?;
-    let marker = markers.iter().find(|(reader, _)| *reader == agent);
-    let unread = conn.query_row(
-        &format!(
-            "SELECT COUNT(*) FROM chat_messages \
-             WHERE {column} = ? AND id > ? AND sender_agent_id <> ? AND deleted_at IS NULL"
-        ),
-        (id, key(marker.map_or(0, |(_, id)| id.0)), key(agent.0)),
-        |row| row.get(0),
-    )?;
-    Ok(Reading { markers, unread })
-}
-
-fn column(conversation: Conversation) -> (&'static str, i64) {
-    match conversation {
-        Conversation::Channel(id) => ("channel_id", key(id.0)),
-        Conversation::Direct(id) => ("thread_id", key(id.0)),
-    }
+    )
 }

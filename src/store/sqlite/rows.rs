@@ -2,38 +2,8 @@
 
 use rusqlite::{Connection as Sqlite, Params, Row};
 
-use crate::model::{AgentId, ChannelId, Conversation, Message, MessageId, ThreadId};
+use crate::model::{AgentId, ChannelId, Conversation, ThreadId};
 use crate::store::{Member, Thread, names_conversation};
-
-/// The columns of an event's message, in the order in which [`message`] takes them.
-const SELECT_MESSAGE: &str = "SELECT m.id, m.channel_id, m.thread_id, m.sender_agent_id, m.body_text, \
-     m.body_rendered_html, m.metadata_json, m.created_at, m.edited_at, m.deleted_at, m.deleted_by_agent_id, \
-     a.name, a.chat_handle FROM chat_messages m JOIN agents a ON a.id = m.sender_agent_id";
-
-/// The messages that `rest`, the end of a statement from WHERE on, finds.
-pub fn messages(conn: &Sqlite, rest: &str, params: impl Params) -> rusqlite::Result<Vec<Message>> {
-    select(conn, &format!("{SELECT_MESSAGE} {rest}"), params, message)
-}
-
-fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
-    Ok(Message {
-        id: MessageId(row.get(0)?),
-        conversation: match row.get(1)? {
-            Some(id) => Conversation::Channel(ChannelId(id)),
-            None => Conversation::Direct(ThreadId(row.get(2)?)),
-        },
-        sender: AgentId(row.get(3)?),
-        body_text: row.get(4)?,
-        body_rendered_html: row.get(5)?,
-        metadata_json: row.get(6)?,
-        created_at: row.get(7)?,
-        edited_at: row.get(8)?,
-        deleted_at: row.get(9)?,
-        deleted_by: row.get::<_, Option<u64>>(10)?.map(AgentId),
-        sender_name: row.get(11)?,
-        sender_chat_handle: row.get(12)?,
-    })
-}
 
 /// The database's clock.
 pub fn now(conn: &Sqlite) -> rusqlite::Result<String> {
