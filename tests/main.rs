@@ -9,6 +9,8 @@
 mod browser;
 mod contrib_files;
 #[cfg(feature = "embedded")]
+mod demo;
+#[cfg(feature = "embedded")]
 mod embedded;
 mod golden_dotenv;
 mod golden_events;

@@ -36,16 +36,7 @@ def steps(windows, _task, caller):
     def crash():
         texts = [f"crash {number}" for number in range(20)]
         # As fast as the page can; the crash comes somewhere in between.
-        zoe.evaluate(
-            """(() => {
-              const box = document.getElementById('composer-text');
-              for (const text of arguments[0]) {
-                box.value = text;
-                document.getElementById('composer').requestSubmit();
-              }
-            })()""",
-            texts,
-        )
+        zoe.say_all(texts)
         caller.ask("KILL", "DONE")
         for window in windows:
             window.until(LIVE)

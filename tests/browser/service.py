@@ -70,6 +70,27 @@ def steps(windows, task, _caller):
         open_panel(zoe)
         check_equal("the port", zoe.evaluate("document.getElementById('setting-chat_websocket_port').value"), "8123")
 
+    def refused():
+        """What the service refuses comes back into the box, with the reason."""
+        set_field(zoe, "chat_max_message_length", "10")
+        save(zoe, "Saved.")
+        close_panel(zoe)
+        # The service looks at its settings again within seconds; until then it takes the message.
+        for number in range(100):
+            zoe.say(f"longer than ten characters {number}")
+            zoe.until_settled()
+            if zoe.evaluate("document.getElementById('composer-text').value"):
+                break
+        hint = zoe.evaluate("document.getElementById('composer-hint').textContent")
+        check_equal("the reason", hint, "Not sent: Message cannot exceed 10 characters")
+        zoe.evaluate("document.getElementById('composer-text').select()")
+        zoe.say("short")
+        aicha.until_shown("short")
+        check_equal("the hint is gone", zoe.evaluate("document.getElementById('composer-hint').hidden"), True)
+        open_panel(zoe)
+        set_field(zoe, "chat_max_message_length", "4000")
+        save(zoe, "Saved.")
+
     def stop():
         press(zoe, "stop", "stopped")
         check_equal("process", fact(zoe, "Process"), "–")
@@ -121,6 +142,7 @@ def steps(windows, task, _caller):
     return [
         ("what it shows", shows),
         ("settings", settings),
+        ("refused", refused),
         ("stop", stop),
         ("start", start),
         ("restart", restart),

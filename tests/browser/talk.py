@@ -122,6 +122,34 @@ def steps(windows, task, _caller):
             bad = "[...document.querySelectorAll('#log .body a')].filter((a) => !/^(https?:|#\\/)/.test(a.getAttribute('href'))).length"
             check_equal("links with another scheme", window.evaluate(bad), 0)
 
+    def long_talk():
+        """More than a page begins with, and faster than the service lets anybody be."""
+        texts = [f"number {number}" for number in range(80)]
+        aicha.say_all(texts)
+        zoe.until_shown(texts[-1])
+        aicha.until_settled()
+        for window in (zoe, aicha):
+            check_equal("order", [text for text in window.texts() if text.startswith("number")], texts)
+        zoe.command("POST", "/refresh", {})
+        zoe.until(LIVE)
+        zoe.until("document.querySelector('#log .older')")
+        check_equal("messages at first", len(zoe.texts()), 50)
+        zoe.evaluate("document.getElementById('log').scrollTo(0, 0)")
+        zoe.until_shown(texts[0])
+        check_equal("order", [text for text in zoe.texts() if text.startswith("number")], texts)
+        in_view = (
+            "(() => { const log = document.getElementById('log').getBoundingClientRect();"
+            " const row = [...document.querySelectorAll('#log .body')].find((b) => b.innerText === arguments[0]);"
+            " const at = row.getBoundingClientRect(); return at.bottom > log.top && at.top < log.bottom; })"
+        )
+        check_equal("what was in view still is", zoe.evaluate(f"{in_view}.apply(null, arguments)", "number 30"), True)
+        aicha.say("and one more")
+        zoe.until("!document.getElementById('to-newest').hidden")
+        zoe.until("document.getElementById('to-newest').textContent === '1 new'")
+        zoe.click("#to-newest")
+        zoe.until("document.getElementById('to-newest').hidden")
+        check_equal("the newest is in view", zoe.evaluate(f"{in_view}.apply(null, arguments)", "and one more"), True)
+
     def walls():
         """The two walls behind the server's own escaping hold without it."""
         script = """
@@ -189,6 +217,7 @@ def steps(windows, task, _caller):
         ("line breaks", lines),
         ("links", links),
         ("hostile messages", hostile),
+        ("a long talk", long_talk),
         ("walls behind the server", walls),
         ("a scene", scene),
         ("pictures", pictures),

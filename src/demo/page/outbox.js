@@ -57,12 +57,14 @@ export class Outbox {
     this.flush();
   }
 
-  /** Sends what waits, in the order written: what has to wait holds back what was written after it. */
+  /** Sends what waits, in the order written: in each conversation one after the other, so that a refusal that passes,
+   * or a connection that breaks, cannot change the order. */
   flush() {
     const held = new Set();
     for (const item of this.items) {
-      if (item.state === 'waiting') held.add(item.key);
-      if (item.state !== 'queued' || held.has(item.key)) continue;
+      if (item.state === 'failed' || held.has(item.key)) continue;
+      held.add(item.key);
+      if (item.state !== 'queued') continue;
       const conversation = this.model.conversations.get(item.key);
       if (!conversation) continue;
       const direct = conversation.scope === 'direct';
@@ -84,7 +86,9 @@ export class Outbox {
   /** The server has shown messages of mine: those that wait here are done. */
   acknowledge(messages) {
     const shown = new Set(messages.map((message) => message.ref));
-    for (const item of this.items.filter((one) => shown.has(one.ref))) this.remove(item);
+    const done = this.items.filter((item) => shown.has(item.ref));
+    for (const item of done) this.remove(item);
+    if (done.length) this.flush();
   }
 
   connectionBroke() {
@@ -132,6 +136,7 @@ export class Outbox {
     item.reason = reason;
     this.changed(item.key);
     this.on.refused(item);
+    this.flush();
   }
 
   /** Its writer wants it sent after all. */
