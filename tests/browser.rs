@@ -53,6 +53,10 @@ fn run(name: &str, pictures: &Json) {
         };
         match said {
             "RESTART" => end_well(&mut demo),
+            "FREEZE" => {
+                demo.signal(Signal::STOP);
+                return Some("DONE".to_owned());
+            }
             "KILL" => drop(demo.end(Signal::KILL)),
             "DOWN" => {
                 end_well(&mut demo);

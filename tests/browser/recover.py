@@ -1,6 +1,6 @@
 """The service goes away under open pages and comes back: nothing that was written is lost, or there twice.
 
-Asks the caller to RESTART (in good order), KILL (as a crash does) and start again, or to take it DOWN and UP.
+Asks the caller to RESTART (in good order), KILL (as a crash does) and start again, to FREEZE, or to take it DOWN and UP.
 """
 
 from windows import LIVE, TEXT, Failure, check_equal, main, run_steps
@@ -44,6 +44,46 @@ def steps(windows, _task, caller):
         for window in windows:
             window.until_shown(texts[-1])
             check_once(window, texts)
+
+    def lost_on_the_way():
+        """Sent over a connection that broke before anybody read it."""
+        caller.ask("FREEZE", "DONE")
+        zoe.say("nobody read this")
+        zoe.until("document.querySelector('#log .pending')")
+        caller.ask("KILL", "DONE")
+        zoe.until(LIVE)
+        zoe.until_settled()
+        for window in windows:
+            window.until_shown("nobody read this")
+            check_once(window, ["nobody read this"])
+
+    def answer_lost():
+        """Stored, but the answer never came."""
+        zoe.evaluate(
+            """(() => {
+              const Real = WebSocket;
+              window.WebSocket = class extends Real {
+                set onmessage(hear) { super.onmessage = (event) => { if (!window.deaf) hear(event); }; }
+              };
+              window.WebSocket.OPEN = Real.OPEN;
+            })()"""
+        )
+        caller.ask("RESTART", "DONE")
+        for window in windows:
+            window.until(LIVE)
+        zoe.evaluate("window.deaf = true")
+        zoe.say("the answer to this was lost")
+        aicha.until_shown("the answer to this was lost")
+        check_equal("still waits", zoe.evaluate("document.querySelectorAll('#log .pending').length"), 1)
+        caller.ask("KILL", "DONE")
+        zoe.evaluate("window.deaf = false")
+        aicha.until(LIVE)
+        zoe.until(LIVE)
+        zoe.until_settled()
+        zoe.say("and after that")
+        for window in windows:
+            window.until_shown("and after that")
+            check_once(window, ["the answer to this was lost", "and after that"])
 
     def away():
         caller.ask("DOWN", "DONE")
@@ -93,6 +133,8 @@ def steps(windows, _task, caller):
         ("begin", begin),
         ("restart in good order", restart),
         ("crash", crash),
+        ("lost on the way", lost_on_the_way),
+        ("the answer is lost", answer_lost),
         ("away for a while", away),
         ("reload with something unsent", reload),
         ("both windows agree", complete),

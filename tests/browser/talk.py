@@ -148,7 +148,7 @@ def steps(windows, task, _caller):
         zoe.until("document.getElementById('to-newest').textContent === '1 new'")
         zoe.click("#to-newest")
         zoe.until("document.getElementById('to-newest').hidden")
-        check_equal("the newest is in view", zoe.evaluate(f"{in_view}.apply(null, arguments)", "and one more"), True)
+        zoe.until(f"{in_view}.apply(null, args)", "and one more")
 
     def walls():
         """The two walls behind the server's own escaping hold without it."""

@@ -95,15 +95,17 @@ impl Demo {
         self.child.id()
     }
 
-    /// Sends a signal and waits for the end.
-    pub fn end(&mut self, signal: Signal) -> ExitStatus {
+    pub fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
         kill_process(pid.expect("a pid"), signal)
             .unwrap_or_else(|e| panic!("signal the demo: {e}"));
-        let status = wait::until(wait::LIMIT, || {
-            self.child.try_wait().expect("ask for its end")
-        });
-        let status = status.unwrap_or_else(|| panic!("the demo runs on"));
+    }
+
+    /// Sends a signal and waits for the end.
+    pub fn end(&mut self, signal: Signal) -> ExitStatus {
+        self.signal(signal);
+        let ended = || self.child.try_wait().expect("ask for its end");
+        let status = wait::until(wait::LIMIT, ended).unwrap_or_else(|| panic!("the demo runs on"));
         self.ended = true;
         reaper::forget(&self.child);
         status

@@ -367,7 +367,7 @@ class Chat {
       const list = event.shiftKey ? all.filter((one) => one === this.model.active || one.unread(this.model.me).count) : all;
       if (list.length > 1) this.open(list[(list.indexOf(this.model.active) + step + list.length) % list.length]);
     } else if (event.key === 'Escape' && !this.messages.stuck) {
-      this.messages.toEnd(true);
+      this.messages.toEnd();
     }
   }
 

@@ -22,21 +22,20 @@ export class Messages {
     this.below = 0;
     byId('to-newest').append(icon('down'), el('span', {}));
     byId('to-newest').onclick = () => {
-      this.toEnd(true);
+      this.toEnd();
       byId('composer-text').focus();
     };
     this.log.addEventListener('scroll', () => this.scrolled(), { passive: true });
     // A phone's keyboard, a longer message box or a rotated screen must not push the newest message out of sight.
-    new ResizeObserver(() => { if (this.stuck) this.toEnd(false); }).observe(this.log);
+    new ResizeObserver(() => { if (this.stuck) this.toEnd(); }).observe(this.log);
   }
 
   isAtEnd() {
     return this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight < AT_END;
   }
 
-  toEnd(smoothly) {
-    const calm = matchMedia('(prefers-reduced-motion: reduce)').matches;
-    this.log.scrollTo({ top: this.log.scrollHeight, behavior: smoothly && !calm ? 'smooth' : 'instant' });
+  toEnd() {
+    this.log.scrollTop = this.log.scrollHeight;
     this.stuck = true;
     this.below = 0;
     this.updateJump();
@@ -92,7 +91,7 @@ export class Messages {
     for (const [key, element] of this.elements) if (element.parentNode !== this.log) this.elements.delete(key);
     if (news.some((message) => message.sender_agent_id === this.model.me)) this.stuck = true;
     if (this.stuck) {
-      this.toEnd(false);
+      this.toEnd();
       this.on.read();
     } else {
       this.below += news.length;
