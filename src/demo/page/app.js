@@ -14,6 +14,9 @@ import { setServerTime } from './times.js';
 /** While nobody answers, the page asks again after so long, in ms. */
 const ASK_AGAIN = 2000;
 
+/** Not every message of a quick talk needs a marker of its own: one is sent for what was read within this time, in ms. */
+const MARK_AFTER = 200;
+
 const pause = (time) => new Promise((done) => setTimeout(done, time));
 
 /** Asks until there is an answer; `waiting(failure)` is told of each try that failed. */
@@ -66,7 +69,7 @@ class Chat {
       state: () => this.linkChanged(),
     });
     this.outbox = new Outbox(this.model, this.link, {
-      changed: (key) => { if (this.model.active?.key === key) this.messages.update(); },
+      changed: (key) => { if (this.model.active?.key === key) this.updateSoon(); },
       refused: (item) => this.refused(item),
     });
     this.messages = new Messages(this.model, this.outbox, {
@@ -194,6 +197,16 @@ class Chat {
     if (byId('room-about').textContent !== text) byId('room-about').textContent = text;
   }
 
+  /** Shows what has changed, once for all that this event changes. */
+  updateSoon() {
+    if (this.updateIsDue) return;
+    this.updateIsDue = true;
+    queueMicrotask(() => {
+      this.updateIsDue = false;
+      this.updateAll();
+    });
+  }
+
   updateAll() {
     this.about();
     this.sidebar.update();
@@ -240,7 +253,7 @@ class Chat {
       case 'chat.message.updated':
       case 'chat.message.deleted':
         this.model.change(event);
-        return this.updateAll();
+        return this.updateSoon();
       case 'chat.typing': {
         const conversation = this.model.of(event);
         if (event.agent_id !== this.model.me) conversation?.noteTyping(event.agent_id, Date.now());
@@ -248,13 +261,11 @@ class Chat {
       }
       case 'chat.read.updated':
         this.model.of(event)?.mark(event.agent_id, event.last_read_message_id);
-        return this.updateAll();
+        return this.updateSoon();
       case 'presence.updated':
         if (event.online) this.model.online.add(event.agent_id);
         else this.model.online.delete(event.agent_id);
-        this.sidebar.update();
-        this.about();
-        return this.people.update();
+        return this.updateSoon();
       case 'error':
         if (!this.outbox.refuse(event) && event.code !== 'rate_limited') toast(event.message);
         return undefined;
@@ -271,7 +282,7 @@ class Chat {
     if (message.sender_agent_id === this.model.me) this.outbox.acknowledge([message]);
     conversation.typing.delete(message.sender_agent_id);
     if (conversation === this.model.active && !this.isWatched()) this.noteUnread(conversation);
-    this.updateAll();
+    this.updateSoon();
   }
 
   refused(item) {
@@ -285,7 +296,7 @@ class Chat {
 
   linkChanged() {
     if (!this.link.live) this.outbox?.connectionBroke();
-    if (this.model.active) this.messages.update();
+    if (this.model.active) this.updateSoon();
     this.showLink();
   }
 
@@ -296,6 +307,15 @@ class Chat {
   }
 
   markRead() {
+    if (this.markIsDue || !this.isWatched()) return;
+    this.markIsDue = true;
+    setTimeout(() => {
+      this.markIsDue = false;
+      this.sendMark();
+    }, MARK_AFTER);
+  }
+
+  sendMark() {
     const conversation = this.model.active;
     if (!conversation || !this.link.live || !this.isWatched()) return;
     const newest = conversation.newestId;
