@@ -21,8 +21,8 @@ use crate::store::Connection;
 const AUDIT_ROWS: usize = 8;
 /// Beyond a hundred years a number of days is a slip of the hand.
 const MAX_DAYS: u64 = 36_500;
-/// As many characters as a column of 65,535 bytes is sure to hold.
-const MAX_MESSAGE_CHARS: u64 = 16_000;
+/// What `body_text` holds.
+const MAX_MESSAGE_CHARS: u64 = 65_535;
 
 /// What a setting may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
