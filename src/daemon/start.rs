@@ -3,7 +3,7 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -215,7 +215,7 @@ pub fn listen(config: &Config, rows: &Rows, link: &mut Link) -> Result<Listener,
     for warning in warnings {
         warn!("{warning}");
     }
-    let bound = TcpListener::bind(format!("{host}:{port}")).and_then(|socket| {
+    let bound = bind(&host, port).and_then(|socket| {
         // The standard library's backlog is too short for a reconnect of everybody at once.
         rustix::net::listen(&socket, BACKLOG)?;
         let port = socket.local_addr()?.port();
@@ -237,6 +237,13 @@ pub fn listen(config: &Config, rows: &Rows, link: &mut Link) -> Result<Listener,
             ),
         )
     })
+}
+
+/// A name such as `localhost` may stand for both families; the proxy looks for the service at the IPv4 one.
+fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
+    let mut addresses: Vec<SocketAddr> = format!("{host}:{port}").to_socket_addrs()?.collect();
+    addresses.sort_by_key(SocketAddr::is_ipv6);
+    TcpListener::bind(&addresses[..])
 }
 
 /// Raises the soft limit of open files to the hard one, and returns how many connections it allows.
