@@ -7,12 +7,14 @@
     reason = "a toolbox: which tool a test happens to use today is no measure of what belongs in it"
 )]
 
+pub mod clock;
 pub mod daemon;
 pub mod expect;
 pub mod fixtures;
 pub mod json;
 pub mod jwt;
 pub mod mariadb;
+pub mod ops;
 pub mod outcome;
 pub mod reaper;
 pub mod replay;
