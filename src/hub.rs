@@ -14,7 +14,7 @@ use std::{io, thread};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::frame::Frame;
-use crate::model::{AgentId, CloseCode};
+use crate::model::{AgentId, CloseCode, MessageId};
 
 /// Commands that may wait; whoever adds one more waits for the hub, which never waits for anybody.
 const QUEUE_LENGTH: usize = 4096;
@@ -52,11 +52,26 @@ pub trait Subscriber: Send + Sync {
 /// A socket that is shared between its reader, the hub and those who answer it.
 pub type SubscriberRef = Arc<dyn Subscriber>;
 
-/// Makes the answer to an accepted authentication out of the agents that are online, sorted.
-pub type Welcome = Box<dyn FnOnce(&[AgentId]) -> Frame + Send>;
+/// Makes the answer to an accepted authentication out of the agents that are online, sorted, and the newest
+/// message that went through.
+pub type Welcome = Box<dyn FnOnce(&[AgentId], MessageId) -> Frame + Send>;
+
+/// What a socket missed while it was away.
+#[derive(Default)]
+pub struct Backlog {
+    /// Messages, ascending by id.
+    pub messages: Vec<(MessageId, Frame)>,
+    /// What it gets after them.
+    pub done: Option<Frame>,
+}
+
+/// How long a socket that got a message from the database is not told of it a second time by whoever is late.
+const DOUBLE_WINDOW: Duration = Duration::from_secs(60);
 
 /// A frame for the sockets of several agents.
 pub struct Publication {
+    /// The message that it tells of, if it is a new one.
+    pub message: Option<MessageId>,
     /// Whose sockets.
     pub audience: Arc<[AgentId]>,
     /// What they get.
@@ -75,7 +90,14 @@ enum Command {
         agent: AgentId,
         welcome: Welcome,
         refusal: Frame,
+        hold: bool,
     },
+    Release {
+        subscriber: SubscriberRef,
+        agent: AgentId,
+        backlog: Backlog,
+    },
+    Newest(MessageId),
     Leave {
         subscriber: SubscriberId,
         agent: AgentId,
@@ -127,6 +149,8 @@ impl Hub {
             agents: HashMap::new(),
             leaving: Vec::new(),
             online: Arc::clone(&hub.online),
+            newest: MessageId(0),
+            catching_up: HashMap::new(),
             touched: Vec::new(),
             resumed: Vec::new(),
         };
@@ -136,21 +160,38 @@ impl Hub {
         Ok((hub, thread))
     }
 
-    /// Adds an authenticated socket, or renews one that is there, and resumes it. `refusal` is what it gets,
-    /// before it is closed, where its agent has too many.
+    /// Adds an authenticated socket, or renews one that is there. `refusal` is what it gets, before it is closed,
+    /// where its agent has too many. With `hold` everything else is kept back for it until [`Hub::release`];
+    /// without, it is resumed.
     pub fn join(
         &self,
         subscriber: SubscriberRef,
         agent: AgentId,
         welcome: Welcome,
         refusal: Frame,
+        hold: bool,
     ) {
         self.send(Command::Join {
             subscriber,
             agent,
             welcome,
             refusal,
+            hold,
         });
+    }
+
+    /// Gives a socket that was held what it missed, then what was kept back for it, and resumes it.
+    pub fn release(&self, subscriber: SubscriberRef, agent: AgentId, backlog: Backlog) {
+        self.send(Command::Release {
+            subscriber,
+            agent,
+            backlog,
+        });
+    }
+
+    /// The newest message that the database had when it was looked at for the first time, or again.
+    pub fn newest(&self, id: MessageId) {
+        self.send(Command::Newest(id));
     }
 
     /// Takes a socket out.
@@ -217,12 +258,22 @@ struct Sockets {
     offline_at: Option<Instant>,
 }
 
+/// A socket between what it missed and what is live.
+enum CatchingUp {
+    /// What was published since it joined.
+    Held(Vec<(Option<MessageId>, Frame)>),
+    /// Messages that it got out of the database; whoever publishes them late tells it nothing new.
+    Knows(HashSet<MessageId>, Instant),
+}
+
 struct State {
     config: HubConfig,
     agents: HashMap<AgentId, Sockets>,
     /// Agents in their grace, the earliest first.
     leaving: Vec<(Instant, AgentId)>,
     online: Arc<Mutex<BTreeSet<AgentId>>>,
+    newest: MessageId,
+    catching_up: HashMap<SubscriberId, CatchingUp>,
     touched: Vec<SubscriberRef>,
     resumed: Vec<SubscriberRef>,
 }
@@ -263,7 +314,14 @@ impl State {
                 agent,
                 welcome,
                 refusal,
-            } => self.join(subscriber, agent, welcome, &refusal),
+                hold,
+            } => self.join(subscriber, agent, welcome, &refusal, hold),
+            Command::Release {
+                subscriber,
+                agent,
+                backlog,
+            } => self.release(&subscriber, agent, backlog),
+            Command::Newest(id) => self.newest = self.newest.max(id),
             Command::Leave { subscriber, agent } => self.leave(subscriber, agent),
             Command::Answer {
                 to,
@@ -313,6 +371,7 @@ impl State {
         agent: AgentId,
         welcome: Welcome,
         refusal: &Frame,
+        hold: bool,
     ) {
         let sockets = self.agents.entry(agent).or_default();
         let renewal = sockets.open.iter().any(|one| one.id() == subscriber.id());
@@ -333,14 +392,76 @@ impl State {
             online.insert(agent);
             online.iter().copied().collect()
         };
-        self.push(&subscriber, &welcome(&online), Weight::Essential);
+        let welcome = welcome(&online, self.newest);
+        self.push(&subscriber, &welcome, Weight::Essential);
         if appears && !renewal {
             self.announce(agent, true);
         }
-        self.resumed.push(subscriber);
+        if hold {
+            self.catching_up
+                .insert(subscriber.id(), CatchingUp::Held(Vec::new()));
+        } else {
+            self.resumed.push(subscriber);
+        }
+    }
+
+    fn release(&mut self, subscriber: &SubscriberRef, agent: AgentId, backlog: Backlog) {
+        let id = subscriber.id();
+        let Some(CatchingUp::Held(held)) = self.catching_up.remove(&id) else {
+            return;
+        };
+        let known: HashSet<MessageId> = backlog.messages.iter().map(|(id, _)| *id).collect();
+        // One piece, which a socket always takes, however large.
+        let frames: Vec<&Frame> = backlog
+            .messages
+            .iter()
+            .map(|(_, frame)| frame)
+            .chain(&backlog.done)
+            .collect();
+        if !frames.is_empty() {
+            self.push(subscriber, &Frame::joined(&frames), Weight::Essential);
+        }
+        for (message, frame) in &held {
+            if !message.is_some_and(|message| known.contains(&message)) {
+                self.push(subscriber, frame, Weight::Essential);
+            }
+        }
+        let is_open = |sockets: &Sockets| sockets.open.iter().any(|one| one.id() == id);
+        if !known.is_empty() && self.agents.get(&agent).is_some_and(is_open) {
+            self.catching_up
+                .insert(id, CatchingUp::Knows(known, Instant::now()));
+        }
+        self.resumed.push(Arc::clone(subscriber));
+    }
+
+    /// Whether a socket that is catching up takes care of a frame itself.
+    fn catches(
+        catching_up: &mut HashMap<SubscriberId, CatchingUp>,
+        subscriber: SubscriberId,
+        message: Option<MessageId>,
+        frame: &Frame,
+        weight: Weight,
+    ) -> bool {
+        match catching_up.get_mut(&subscriber) {
+            None => false,
+            Some(CatchingUp::Held(held)) => {
+                if weight == Weight::Essential {
+                    held.push((message, frame.clone()));
+                }
+                true
+            }
+            Some(CatchingUp::Knows(known, since)) => {
+                let doubled = message.is_some_and(|message| known.contains(&message));
+                if since.elapsed() >= DOUBLE_WINDOW {
+                    catching_up.remove(&subscriber);
+                }
+                doubled
+            }
+        }
     }
 
     fn leave(&mut self, subscriber: SubscriberId, agent: AgentId) {
+        self.catching_up.remove(&subscriber);
         let Some(sockets) = self.agents.get_mut(&agent) else {
             return;
         };
@@ -381,19 +502,37 @@ impl State {
 
     fn publish(&mut self, publication: Publication) {
         let Publication {
+            message,
             audience,
             frame,
             weight,
             own,
             resume,
         } = publication;
+        if let Some(message) = message {
+            self.newest = self.newest.max(message);
+        }
         for sockets in audience.iter().filter_map(|agent| self.agents.get(agent)) {
             for subscriber in &sockets.open {
                 let frame = match &own {
                     Some((id, instead)) if *id == subscriber.id() => instead.as_ref(),
                     _ => Some(&frame),
                 };
-                if frame.is_some_and(|frame| subscriber.push(frame, weight)) {
+                let Some(frame) = frame else {
+                    continue;
+                };
+                if !self.catching_up.is_empty()
+                    && Self::catches(
+                        &mut self.catching_up,
+                        subscriber.id(),
+                        message,
+                        frame,
+                        weight,
+                    )
+                {
+                    continue;
+                }
+                if subscriber.push(frame, weight) {
                     self.touched.push(Arc::clone(subscriber));
                 }
             }
