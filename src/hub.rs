@@ -5,21 +5,26 @@
 //!
 //! The hub never asks the database, never blocks on a socket and knows no JSON: frames reach it encoded.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+mod catching_up;
+mod presence;
+mod state;
+
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Sender, bounded};
 
+pub use self::catching_up::Backlog;
+pub use self::presence::{DaemonId, Presence, RemotePresence};
+use self::state::State;
 use crate::frame::Frame;
 use crate::model::{AgentId, CloseCode, MessageId};
 
 /// Commands that may wait; whoever adds one more waits for the hub, which never waits for anybody.
 const QUEUE_LENGTH: usize = 4096;
-/// Commands that are carried out before the sockets are written.
-const BATCH: usize = 1024;
 
 /// Identifies one socket for as long as the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,18 +61,6 @@ pub type SubscriberRef = Arc<dyn Subscriber>;
 /// message that went through.
 pub type Welcome = Box<dyn FnOnce(&[AgentId], MessageId) -> Frame + Send>;
 
-/// What a socket missed while it was away.
-#[derive(Default)]
-pub struct Backlog {
-    /// Messages, ascending by id.
-    pub messages: Vec<(MessageId, Frame)>,
-    /// What it gets after them.
-    pub done: Option<Frame>,
-}
-
-/// How long a socket that got a message from the database is not told of it a second time by whoever is late.
-const DOUBLE_WINDOW: Duration = Duration::from_secs(60);
-
 /// A frame for the sockets of several agents.
 pub struct Publication {
     /// The message that it tells of, if it is a new one.
@@ -98,6 +91,7 @@ enum Command {
         backlog: Backlog,
     },
     Newest(MessageId),
+    Remote(DaemonId, RemotePresence),
     Leave {
         subscriber: SubscriberId,
         agent: AgentId,
@@ -124,13 +118,15 @@ pub struct HubConfig {
     pub presence_grace: Duration,
     /// Encodes `presence.updated`.
     pub presence: fn(AgentId, bool) -> Frame,
+    /// Is told when an agent's first socket comes here or his last is gone; must not block.
+    pub on_presence: Box<dyn Fn(AgentId, bool) + Send>,
 }
 
 /// The way into the hub; cheap to clone.
 #[derive(Clone)]
 pub struct Hub {
     commands: Sender<Command>,
-    online: Arc<Mutex<BTreeSet<AgentId>>>,
+    presence: Arc<Mutex<Presence>>,
 }
 
 impl Hub {
@@ -142,18 +138,9 @@ impl Hub {
         let (sender, receiver) = bounded(QUEUE_LENGTH);
         let hub = Hub {
             commands: sender,
-            online: Arc::default(),
+            presence: Arc::default(),
         };
-        let state = State {
-            config,
-            agents: HashMap::new(),
-            leaving: Vec::new(),
-            online: Arc::clone(&hub.online),
-            newest: MessageId(0),
-            catching_up: HashMap::new(),
-            touched: Vec::new(),
-            resumed: Vec::new(),
-        };
+        let state = State::new(config, Arc::clone(&hub.presence));
         let thread = thread::Builder::new()
             .name("hub".to_owned())
             .spawn(move || state.run(&receiver))?;
@@ -235,308 +222,27 @@ impl Hub {
         self.send(Command::Stop);
     }
 
-    /// Agents that are online now, those in their grace included.
-    pub fn online_agents(&self) -> usize {
-        self.online
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len()
+    /// Another daemon on the same database told of its agents.
+    pub fn remote_presence(&self, daemon: DaemonId, told: RemotePresence) {
+        self.send(Command::Remote(daemon, told));
+    }
+
+    /// Agents with a socket here, those in their grace included.
+    pub fn local_agents(&self) -> BTreeSet<AgentId> {
+        self.presence().local().clone()
+    }
+
+    /// Whether any agent has a socket here, or had one within his grace.
+    pub fn is_anybody_here(&self) -> bool {
+        !self.presence().local().is_empty()
+    }
+
+    fn presence(&self) -> std::sync::MutexGuard<'_, Presence> {
+        self.presence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn send(&self, command: Command) {
         // Fails only after the hub's thread has ended, when there is nobody left to tell.
         let _ = self.commands.send(command);
-    }
-}
-
-#[derive(Default)]
-struct Sockets {
-    open: Vec<SubscriberRef>,
-    /// When the last of them authenticated.
-    joined: Option<Instant>,
-    /// When the agent goes offline, if no socket comes before.
-    offline_at: Option<Instant>,
-}
-
-/// A socket between what it missed and what is live.
-enum CatchingUp {
-    /// What was published since it joined.
-    Held(Vec<(Option<MessageId>, Frame)>),
-    /// Messages that it got out of the database; whoever publishes them late tells it nothing new.
-    Knows(HashSet<MessageId>, Instant),
-}
-
-struct State {
-    config: HubConfig,
-    agents: HashMap<AgentId, Sockets>,
-    /// Agents in their grace, the earliest first.
-    leaving: Vec<(Instant, AgentId)>,
-    online: Arc<Mutex<BTreeSet<AgentId>>>,
-    newest: MessageId,
-    catching_up: HashMap<SubscriberId, CatchingUp>,
-    touched: Vec<SubscriberRef>,
-    resumed: Vec<SubscriberRef>,
-}
-
-impl State {
-    fn run(mut self, commands: &Receiver<Command>) {
-        let mut running = true;
-        while running {
-            let first = match self.leaving.first() {
-                Some((deadline, _)) => commands.recv_deadline(*deadline),
-                None => commands.recv().map_err(RecvTimeoutError::from),
-            };
-            match first {
-                Ok(command) => {
-                    running = self.carry_out(command);
-                    for command in commands.try_iter().take(BATCH) {
-                        running &= self.carry_out(command);
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => running = false,
-            }
-            self.end_graces(Instant::now());
-            for subscriber in self.touched.drain(..) {
-                subscriber.flush();
-            }
-            // Only now: the next event's answer must not overtake what was written for this one.
-            for subscriber in self.resumed.drain(..) {
-                subscriber.resume();
-            }
-        }
-    }
-
-    fn carry_out(&mut self, command: Command) -> bool {
-        match command {
-            Command::Join {
-                subscriber,
-                agent,
-                welcome,
-                refusal,
-                hold,
-            } => self.join(subscriber, agent, welcome, &refusal, hold),
-            Command::Release {
-                subscriber,
-                agent,
-                backlog,
-            } => self.release(&subscriber, agent, backlog),
-            Command::Newest(id) => self.newest = self.newest.max(id),
-            Command::Leave { subscriber, agent } => self.leave(subscriber, agent),
-            Command::Answer {
-                to,
-                frame,
-                close,
-                resume,
-            } => {
-                if let Some(frame) = frame {
-                    self.push(&to, &frame, Weight::Essential);
-                }
-                if let Some(code) = close {
-                    to.close(code);
-                }
-                if resume {
-                    self.resumed.push(to);
-                }
-            }
-            Command::Publish(publication) => self.publish(publication),
-            Command::CloseInactive { active, asked } => {
-                let gone = |agent: &AgentId, sockets: &Sockets| {
-                    !active.contains(agent) && sockets.joined.is_none_or(|joined| joined < asked)
-                };
-                for (_, sockets) in self
-                    .agents
-                    .iter()
-                    .filter(|(agent, sockets)| gone(agent, sockets))
-                {
-                    for subscriber in &sockets.open {
-                        subscriber.close(CloseCode::Deactivated);
-                    }
-                }
-            }
-            Command::Stop => return false,
-        }
-        true
-    }
-
-    fn push(&mut self, subscriber: &SubscriberRef, frame: &Frame, weight: Weight) {
-        if subscriber.push(frame, weight) {
-            self.touched.push(Arc::clone(subscriber));
-        }
-    }
-
-    fn join(
-        &mut self,
-        subscriber: SubscriberRef,
-        agent: AgentId,
-        welcome: Welcome,
-        refusal: &Frame,
-        hold: bool,
-    ) {
-        let sockets = self.agents.entry(agent).or_default();
-        let renewal = sockets.open.iter().any(|one| one.id() == subscriber.id());
-        if !renewal && sockets.open.len() >= self.config.max_per_agent {
-            self.push(&subscriber, refusal, Weight::Essential);
-            subscriber.close(CloseCode::Policy);
-            self.resumed.push(subscriber);
-            return;
-        }
-        sockets.joined = Some(Instant::now());
-        let appears = sockets.open.is_empty() && sockets.offline_at.take().is_none();
-        if !renewal {
-            sockets.open.push(Arc::clone(&subscriber));
-            self.leaving.retain(|(_, leaving)| *leaving != agent);
-        }
-        let online: Vec<AgentId> = {
-            let mut online = self.online.lock().unwrap_or_else(PoisonError::into_inner);
-            online.insert(agent);
-            online.iter().copied().collect()
-        };
-        let welcome = welcome(&online, self.newest);
-        self.push(&subscriber, &welcome, Weight::Essential);
-        if appears && !renewal {
-            self.announce(agent, true);
-        }
-        if hold {
-            self.catching_up
-                .insert(subscriber.id(), CatchingUp::Held(Vec::new()));
-        } else {
-            self.resumed.push(subscriber);
-        }
-    }
-
-    fn release(&mut self, subscriber: &SubscriberRef, agent: AgentId, backlog: Backlog) {
-        let id = subscriber.id();
-        let Some(CatchingUp::Held(held)) = self.catching_up.remove(&id) else {
-            return;
-        };
-        let known: HashSet<MessageId> = backlog.messages.iter().map(|(id, _)| *id).collect();
-        // One piece, which a socket always takes, however large.
-        let frames: Vec<&Frame> = backlog
-            .messages
-            .iter()
-            .map(|(_, frame)| frame)
-            .chain(&backlog.done)
-            .collect();
-        if !frames.is_empty() {
-            self.push(subscriber, &Frame::joined(&frames), Weight::Essential);
-        }
-        for (message, frame) in &held {
-            if !message.is_some_and(|message| known.contains(&message)) {
-                self.push(subscriber, frame, Weight::Essential);
-            }
-        }
-        let is_open = |sockets: &Sockets| sockets.open.iter().any(|one| one.id() == id);
-        if !known.is_empty() && self.agents.get(&agent).is_some_and(is_open) {
-            self.catching_up
-                .insert(id, CatchingUp::Knows(known, Instant::now()));
-        }
-        self.resumed.push(Arc::clone(subscriber));
-    }
-
-    /// Whether a socket that is catching up takes care of a frame itself.
-    fn catches(
-        catching_up: &mut HashMap<SubscriberId, CatchingUp>,
-        subscriber: SubscriberId,
-        message: Option<MessageId>,
-        frame: &Frame,
-        weight: Weight,
-    ) -> bool {
-        match catching_up.get_mut(&subscriber) {
-            None => false,
-            Some(CatchingUp::Held(held)) => {
-                if weight == Weight::Essential {
-                    held.push((message, frame.clone()));
-                }
-                true
-            }
-            Some(CatchingUp::Knows(known, since)) => {
-                let doubled = message.is_some_and(|message| known.contains(&message));
-                if since.elapsed() >= DOUBLE_WINDOW {
-                    catching_up.remove(&subscriber);
-                }
-                doubled
-            }
-        }
-    }
-
-    fn leave(&mut self, subscriber: SubscriberId, agent: AgentId) {
-        self.catching_up.remove(&subscriber);
-        let Some(sockets) = self.agents.get_mut(&agent) else {
-            return;
-        };
-        let before = sockets.open.len();
-        sockets.open.retain(|one| one.id() != subscriber);
-        if before > 0 && sockets.open.is_empty() {
-            let deadline = Instant::now() + self.config.presence_grace;
-            sockets.offline_at = Some(deadline);
-            self.leaving.push((deadline, agent));
-        }
-    }
-
-    fn end_graces(&mut self, now: Instant) {
-        while let Some(&(deadline, agent)) = self.leaving.first() {
-            if deadline > now {
-                return;
-            }
-            self.leaving.remove(0);
-            self.agents.remove(&agent);
-            self.online
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .remove(&agent);
-            self.announce(agent, false);
-        }
-    }
-
-    fn announce(&mut self, agent: AgentId, online: bool) {
-        let frame = (self.config.presence)(agent, online);
-        for (_, sockets) in self.agents.iter().filter(|(other, _)| **other != agent) {
-            for subscriber in &sockets.open {
-                if subscriber.push(&frame, Weight::Ephemeral) {
-                    self.touched.push(Arc::clone(subscriber));
-                }
-            }
-        }
-    }
-
-    fn publish(&mut self, publication: Publication) {
-        let Publication {
-            message,
-            audience,
-            frame,
-            weight,
-            own,
-            resume,
-        } = publication;
-        if let Some(message) = message {
-            self.newest = self.newest.max(message);
-        }
-        for sockets in audience.iter().filter_map(|agent| self.agents.get(agent)) {
-            for subscriber in &sockets.open {
-                let frame = match &own {
-                    Some((id, instead)) if *id == subscriber.id() => instead.as_ref(),
-                    _ => Some(&frame),
-                };
-                let Some(frame) = frame else {
-                    continue;
-                };
-                if !self.catching_up.is_empty()
-                    && Self::catches(
-                        &mut self.catching_up,
-                        subscriber.id(),
-                        message,
-                        frame,
-                        weight,
-                    )
-                {
-                    continue;
-                }
-                if subscriber.push(frame, weight) {
-                    self.touched.push(Arc::clone(subscriber));
-                }
-            }
-        }
-        self.resumed.extend(resume);
     }
 }
