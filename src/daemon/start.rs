@@ -19,7 +19,7 @@ use crate::exit_code;
 use crate::heartbeat;
 use crate::limits::{HEARTBEAT_STALE_SECONDS, STORE_PATIENCE, STORE_START_PATIENCE};
 use crate::log_file;
-use crate::pid_file::{Occupied, PidFile};
+use crate::pid_file::{Occupied, PidFile, is_live_daemon};
 use crate::settings::{Rows, key};
 use crate::store::mysql::MysqlStore;
 use crate::store::{Failure as StoreFailure, Link, Store};
@@ -152,7 +152,9 @@ pub fn claim(
             }
             Err(Occupied::ByDaemon { pid, locked }) => (pid, locked),
         };
-        if is_fresh(config, &rows) {
+        let waited = Instant::now() > deadline;
+        // Whoever has locked the file a moment ago has not written its pid yet; the old one would mislead.
+        if is_fresh(config, &rows) && (!locked || waited || is_live_daemon(pid)) {
             eprintln!("A healthy chat websocket daemon is already running with PID {pid}.");
             return Ok(None);
         }
@@ -163,7 +165,7 @@ pub fn claim(
                 Err(_) => continue,
             }
         }
-        if Instant::now() > deadline {
+        if waited {
             let message = format!(
                 "process {pid} holds {} but has shown no heartbeat for {HEARTBEAT_STALE_SECONDS} s; end it (kill {pid}) and \
                  start again",
