@@ -12,6 +12,7 @@ mod golden_handshake;
 mod golden_render;
 mod golden_render_live;
 mod harness;
+mod lifecycle;
 mod ops_golden;
 mod ops_golden_listen;
 mod ops_golden_second;

@@ -311,10 +311,10 @@ fn a_stopped_and_continued_daemon_answers() {
     let (database, _) = seeded();
     let daemon = Daemon::start(&database, &Options::new());
     let mut client = daemon.login(1).unwrap();
-    daemon.signal(Signal::STOP);
+    daemon.freeze();
     client.send(r#"{"type":"ping"}"#);
     wait::pass(Duration::from_millis(1500));
-    daemon.signal(Signal::CONT);
+    daemon.thaw();
     let answer = client.next_json().unwrap();
     let kind = recorded.need("ping_answered_with");
     assert_eq!(answer.need("type"), kind);

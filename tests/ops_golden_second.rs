@@ -4,8 +4,6 @@
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use rustix::process::Signal;
-
 use crate::support::daemon::{Daemon, Install, Options};
 use crate::support::mariadb::Database;
 use crate::support::ops::{await_look, ensure, pid_file, recorded, seeded, set, setting};
@@ -59,7 +57,7 @@ fn a_second_start_beside_a_healthy_daemon_changes_nothing() {
     let first = Daemon::start(&database, &Options::new());
     // Stopped behind its first heartbeats, it writes nothing itself: what nobody writes stays as we leave it.
     await_look(&first, &mut conn);
-    first.signal(Signal::STOP);
+    first.freeze();
     for key in [STATUS, PID, LAST_STARTED] {
         set(&mut conn, key, "untouched");
     }
@@ -85,7 +83,7 @@ fn a_second_start_beside_a_healthy_daemon_changes_nothing() {
     assert_eq!(setting(&mut conn, LAST_SEEN), Some(fresh));
     assert_eq!(pid_file(&first), Some(pid));
     assert_eq!(first.log(), before);
-    first.signal(Signal::CONT);
+    first.thaw();
     first.login(1).unwrap();
 }
 
@@ -99,7 +97,7 @@ fn a_second_start_beside_a_live_daemon_without_a_heartbeat_harms_nothing() {
     let first = Daemon::start(&database, &Options::new());
     let mut client = first.login(1).unwrap();
     await_look(&first, &mut conn);
-    first.signal(Signal::STOP);
+    first.freeze();
     let old = clock::app_time(-95);
     set(&mut conn, LAST_SEEN, &old);
     set(&mut conn, LAST_STARTED, "untouched");
@@ -120,7 +118,7 @@ fn a_second_start_beside_a_live_daemon_without_a_heartbeat_harms_nothing() {
     );
     assert_eq!(pid_file(&first), Some(pid));
     assert!(recorded.need("first_one_still_alive").is_true());
-    first.signal(Signal::CONT);
+    first.thaw();
     assert!(client.ping_barrier().unwrap().1.is_none());
 }
 

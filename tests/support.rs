@@ -7,6 +7,7 @@
     reason = "a toolbox: which tool a test happens to use today is no measure of what belongs in it"
 )]
 
+pub mod chat;
 pub mod clock;
 pub mod daemon;
 pub mod expect;
@@ -16,6 +17,7 @@ pub mod jwt;
 pub mod mariadb;
 pub mod ops;
 pub mod outcome;
+pub mod proxy;
 pub mod reaper;
 pub mod replay;
 pub mod rows;

@@ -312,6 +312,28 @@ impl Daemon {
             .unwrap_or_else(|e| panic!("signal the daemon: {e}"));
     }
 
+    /// Stops all its threads where they are, until `thaw`.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.pid());
+        let is_stopped = |task: &fs::DirEntry| {
+            let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            // The state stands behind the name, which may hold anything.
+            stat.rsplit(") ")
+                .next()
+                .is_some_and(|rest| rest.starts_with('T'))
+        };
+        wait::until(wait::LIMIT, || {
+            let mut tasks = fs::read_dir(&tasks).expect("list the threads").flatten();
+            tasks.all(|task| is_stopped(&task)).then_some(())
+        })
+        .expect("every thread stops");
+    }
+
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
     /// The exit status, if it has ended.
     pub fn exit_now(&mut self) -> Option<ExitStatus> {
         if self.ended.is_none() {
