@@ -135,7 +135,7 @@ pub fn wait_for_store(store: &dyn Store) -> Result<Rows, Failure> {
     }
 }
 
-/// Takes the pid file and writes the first rows; `None` where a healthy daemon runs already.
+/// Takes the pid file, without changing it; `None` where a healthy daemon runs already.
 pub fn claim(
     path: &Path,
     config: &Config,
@@ -144,9 +144,9 @@ pub fn claim(
 ) -> Result<Option<PidFile>, Failure> {
     let deadline = Instant::now() + FIRST_BEAT_PATIENCE;
     let mut rows = rows.clone();
-    let mut pid_file = loop {
+    loop {
         let (pid, locked) = match PidFile::lock(path) {
-            Ok(pid_file) => break pid_file,
+            Ok(pid_file) => return Ok(Some(pid_file)),
             Err(Occupied::ByError(error)) => {
                 return Err(cannot_create("lock the pid file", path, &error));
             }
@@ -161,7 +161,7 @@ pub fn claim(
         if !locked {
             warn!("process {pid} has shown no heartbeat for long and is passed over");
             match PidFile::take_over(path) {
-                Ok(pid_file) => break pid_file,
+                Ok(pid_file) => return Ok(Some(pid_file)),
                 Err(_) => continue,
             }
         }
@@ -177,10 +177,18 @@ pub fn claim(
         // It may be starting just now.
         thread::sleep(Duration::from_millis(100));
         rows = read_again(link)?;
-    };
+    }
+}
+
+/// Writes the pid and the first rows.
+pub fn announce(
+    mut pid_file: PidFile,
+    config: &Config,
+    link: &mut Link,
+) -> Result<PidFile, Failure> {
     pid_file
         .write()
-        .map_err(|error| cannot_create("write the pid file", path, &error))?;
+        .map_err(|error| cannot_create("write the pid file", pid_file.path(), &error))?;
     let now = config.clock.now_text();
     let deadline = Instant::now() + STORE_PATIENCE;
     let started = link
@@ -196,7 +204,7 @@ pub fn claim(
             format!("{failed}; the database user needs UPDATE on the table settings"),
         ));
     }
-    Ok(Some(pid_file))
+    Ok(pid_file)
 }
 
 fn is_fresh(config: &Config, rows: &Rows) -> bool {
