@@ -20,6 +20,7 @@ mod other_door;
 mod outer_clients;
 mod random;
 mod sending_again;
+mod shutdown;
 mod support;
 mod text_hostile;
 mod text_model;
