@@ -19,6 +19,7 @@ pub mod ops;
 pub mod outcome;
 pub mod proxy;
 pub mod reaper;
+pub mod redis;
 pub mod replay;
 pub mod rows;
 pub mod seed;

@@ -19,6 +19,7 @@ use self::batch::{Answer, Outcome, Step, Waiting, Written, attempt, key};
 use super::in_flight::Ticket;
 use super::queries::refusal;
 use super::{PostJob, Service};
+use crate::bus::Note;
 use crate::frame::Frame;
 use crate::job_queue::Taken;
 use crate::model::{Message, MessageId, Refusal};
@@ -155,6 +156,9 @@ impl Poster<'_> {
                 Answer::Refused(refusal) => self.refuse(waiting, refusal),
                 Answer::Repeated(message) => self.repeat(waiting, &message),
             }
+        }
+        if let (Some(bus), false) = (&self.service.bus, written.stored.is_empty()) {
+            bus.say(Note::Posted);
         }
         let now = Instant::now();
         let publications = written
