@@ -9,6 +9,7 @@ use rustix::process::Signal;
 
 use crate::support::chat::{Answer, Place, Voice, audit};
 use crate::support::daemon::{Daemon, Install, Options};
+use crate::support::json::Json;
 use crate::support::mariadb::{Database, Server};
 use crate::support::ops::{pid_file, seeded, set, setting};
 use crate::support::ws::Client;
@@ -78,6 +79,41 @@ fn hundreds_of_sockets_get_1001_as_well() {
     assert_rows_of_a_stop(&mut conn);
 }
 
+/// A message that is being written by another door.
+fn gap(database: &Database) -> Conn {
+    let mut conn = database.conn();
+    seed::run(&mut conn, "START TRANSACTION", vec![]);
+    let row =
+        r#"{"message_scope":"channel","channel_id":1,"sender_agent_id":1,"body_text":"never"}"#;
+    seed::insert(&mut conn, "chat_messages", &[Json::parse(row).unwrap()]);
+    conn
+}
+
+/// The stop has begun when this one can be committed.
+#[test]
+fn what_waited_for_a_lock_when_the_signal_came_is_answered() {
+    let (database, mut conn) = seeded();
+    let mut daemon = Daemon::start(&database, &Options::new());
+    let mut voice = Voice::login(daemon.port(), 1).unwrap();
+    let mut other = daemon.login(3).unwrap();
+    let mut locker = gap(&database);
+    let lock = "SELECT id FROM chat_threads WHERE id = 1 FOR UPDATE";
+    seed::run(&mut locker, lock, vec![]);
+    let body = voice.body();
+    voice.say(Place::Direct(1), &body);
+    other.ping_barrier().unwrap();
+    daemon.signal(Signal::TERM);
+    // The port is closed once the stop has begun to read no more; then the message still waits.
+    let closed = || std::net::TcpStream::connect(("127.0.0.1", daemon.port())).err();
+    wait::until(wait::LIMIT, closed).expect("nobody listens any more");
+    seed::run(&mut locker, "ROLLBACK", vec![]);
+    assert_eq!(voice.await_end().unwrap(), Some(1001));
+    assert_eq!(daemon.wait_exit(wait::LIMIT).code(), Some(0));
+    let answer = voice.sent[0].answer.clone();
+    assert!(matches!(answer, Some(Answer::Stored(_))), "{answer:?}");
+    audit(&mut conn, &[&voice]).unwrap();
+}
+
 /// A person who presses Enter just before a restart must not lose the line.
 #[test]
 fn what_was_sent_before_the_signal_is_committed_and_answered() {
@@ -89,11 +125,18 @@ fn what_was_sent_before_the_signal_is_committed_and_answered() {
         let mut voices: Vec<Voice> = agents
             .map(|agent| Voice::login(daemon.port(), agent).unwrap())
             .collect();
+        // Somebody else's message, which never is committed, leaves a gap before ours: they wait for it a moment.
+        let mut gap = database.conn();
+        seed::run(&mut gap, "START TRANSACTION", vec![]);
+        let message =
+            r#"{"message_scope":"channel","channel_id":1,"sender_agent_id":1,"body_text":"never"}"#;
+        seed::insert(&mut gap, "chat_messages", &[Json::parse(message).unwrap()]);
         for voice in &mut voices {
             let body = format!("round {round}, {}", voice.body());
             voice.say(Place::Channel(1), &body);
         }
         stop(&mut daemon);
+        drop(gap);
         for voice in &mut voices {
             assert_eq!(voice.await_end().unwrap(), Some(1001));
             let answer = voice.sent[0].answer.clone();
