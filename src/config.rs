@@ -18,7 +18,7 @@ use crate::settings::Rows;
 
 /// Default address where the settings name none, or one that cannot be.
 pub const DEFAULT_HOST: &str = "127.0.0.1";
-/// Default port where the settings name none, or one that cannot be.
+/// Default port where the settings have no such row.
 pub const DEFAULT_PORT: u16 = 8090;
 const MAX_HOST_CHARS: usize = 255;
 
@@ -366,17 +366,17 @@ pub fn listen_address(config: &Config, rows: &Rows) -> (String, u16, Vec<String>
         ));
         DEFAULT_HOST.to_owned()
     });
+    // As the helpdesk itself takes it, which tells the proxy's admin the same port.
     let port = config.port.unwrap_or_else(|| {
-        let port = rows.integer("chat_websocket_port", i64::from(DEFAULT_PORT));
-        u16::try_from(port)
-            .ok()
-            .filter(|port| *port > 0)
-            .unwrap_or_else(|| {
-                warnings.push(format!(
-                    "setting chat_websocket_port is {port}, which is no port; listening on {DEFAULT_PORT} instead"
-                ));
-                DEFAULT_PORT
-            })
+        let wanted = rows.integer("chat_websocket_port", i64::from(DEFAULT_PORT));
+        let port = wanted.clamp(1, i64::from(u16::MAX)) as u16;
+        if i64::from(port) != wanted {
+            warnings.push(format!(
+                "setting chat_websocket_port is {:?}, which is no port; listening on {port} instead",
+                rows.text("chat_websocket_port", "")
+            ));
+        }
+        port
     });
     (host, port, warnings)
 }
@@ -442,11 +442,14 @@ mod tests {
     fn what_is_not_named_has_its_default() {
         let config = with(&[]).expect("complete");
         assert_eq!(config.storage, Path::new("/srv/helpdesk/storage"));
-        let Database::Mysql(database) = config.database else {
-            panic!("{:?}", config.database);
-        };
-        assert_eq!(database.host, "localhost");
-        assert_eq!(database.collation, "utf8mb4_unicode_ci");
+        match config.database {
+            Database::Mysql(database) => {
+                assert_eq!(database.host, "localhost");
+                assert_eq!(database.collation, "utf8mb4_unicode_ci");
+            }
+            #[cfg(feature = "embedded")]
+            other => panic!("{other:?}"),
+        }
         assert_eq!((config.host, config.port), (None, None));
     }
 
@@ -524,6 +527,21 @@ mod tests {
             let config = with(&[(name, value)]).expect(value);
             assert_eq!((config.host, config.port), (None, None));
         }
+    }
+
+    #[test]
+    fn a_port_of_the_settings_is_brought_into_its_range() {
+        let config = with(&[]).expect("complete");
+        let port = |value: &str| {
+            let row = ("chat_websocket_port".to_owned(), Some(value.to_owned()));
+            let (_, port, warnings) = listen_address(&config, &Rows::new([row]));
+            (port, warnings.len())
+        };
+        assert_eq!(port(" 8091x"), (8091, 0));
+        for (value, wanted) in [("", 1), ("abc", 1), ("-5", 1), ("0", 1), ("65536", 65535)] {
+            assert_eq!(port(value), (wanted, 1), "{value}");
+        }
+        assert_eq!(listen_address(&config, &Rows::default()).1, DEFAULT_PORT);
     }
 
     #[test]

@@ -112,6 +112,9 @@ pub fn serve(root: &Path, variables: &Variables, level: log::LevelFilter) -> Res
     let Some(pid_file) = start::claim(&places.pid_file, &config, &mut link, &rows)? else {
         return Ok(());
     };
+    // From here on there is something to clean up, so a stop waits for its turn.
+    let events = Events::watch().map_err(|error| cannot_start(&error))?;
+    let pid_file = start::announce(pid_file, &config, &mut link)?;
     let listener = match start::listen(&config, &rows, &mut link) {
         Ok(listener) => listener,
         Err(failure) => {
@@ -119,7 +122,6 @@ pub fn serve(root: &Path, variables: &Variables, level: log::LevelFilter) -> Res
             return Err(failure);
         }
     };
-    let events = Events::watch().map_err(|error| cannot_start(&error))?;
     Running::begin(Prepared {
         config,
         rows,
@@ -172,7 +174,6 @@ struct Running {
     store_threads: Vec<JoinHandle<()>>,
     store_done: Receiver<()>,
     timer: JoinHandle<()>,
-    timer_done: Receiver<()>,
     timer_orders: Sender<Order>,
     events: Events,
     end_wanted: Receiver<()>,
@@ -240,12 +241,10 @@ impl Running {
         }
         let (timer_orders, orders) = bounded(4);
         let (stop_sender, stop_requested) = bounded(1);
-        let (timer_done_sender, timer_done) = bounded(1);
         let timer = {
             let (service, clock, link) = (Arc::clone(&service), config.clock.clone(), new_link());
             named("timer", STORE_STACK, move || {
                 heartbeat::run(&service, link, &clock, &orders, &stop_sender);
-                let _ = timer_done_sender.send(());
             })?
         };
         let reactor = Reactor::new(
@@ -267,7 +266,6 @@ impl Running {
             store_threads,
             store_done,
             timer,
-            timer_done,
             timer_orders,
             events,
             end_wanted,

@@ -240,7 +240,7 @@ fn two_demos_get_a_port_each_and_one_folder_has_one_demo() {
     assert_eq!(third.status.code(), Some(1));
     let said = String::from_utf8_lossy(&third.stderr);
     assert!(said.contains(first.url()), "{said}");
-    assert_eq!(history(first.port()).is_empty(), false);
+    assert!(!history(first.port()).is_empty());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use andrea_chat_websocket::demo::data;
 use andrea_chat_websocket::model::{AgentId, Conversation};
-use andrea_chat_websocket::store::Connection;
+use andrea_chat_websocket::store::History;
 use andrea_chat_websocket::store::sqlite::SqliteStore;
 
 use crate::support::daemon::{Daemon, Install, Options};

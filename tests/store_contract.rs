@@ -9,7 +9,9 @@ mod schema;
 mod transactions;
 
 use andrea_chat_websocket::config::DatabaseConfig;
-use andrea_chat_websocket::model::{AgentId, ChannelId, Conversation, MessageId, ThreadId};
+use andrea_chat_websocket::model::{
+    AgentId, ChannelId, Conversation, Message, MessageId, ThreadId,
+};
 use andrea_chat_websocket::store::mysql::MysqlStore;
 use andrea_chat_websocket::store::{Connection, Failure, NewMessage, Result, Store};
 
@@ -209,4 +211,14 @@ on_both_engines! {
         what_has_read_may_still_write
         a_reader_waits_for_no_writer
     }
+}
+
+/// Messages above an id that are not deleted, as the tail finds them.
+fn above(connection: &mut dyn Connection, id: MessageId, most: usize) -> Vec<Message> {
+    let ids = connection.ids_above(id, 1000).expect("ask for ids");
+    assert!(ids.is_sorted());
+    let mut messages = connection.messages(&ids).expect("ask for messages");
+    messages.retain(|one| one.deleted_at.is_none());
+    messages.truncate(most);
+    messages
 }

@@ -7,6 +7,8 @@
     reason = "a toolbox: which tool a test happens to use today is no measure of what belongs in it"
 )]
 
+pub mod chat;
+pub mod clock;
 pub mod daemon;
 #[cfg(feature = "embedded")]
 pub mod demo;
@@ -17,7 +19,9 @@ pub mod fixtures;
 pub mod json;
 pub mod jwt;
 pub mod mariadb;
+pub mod ops;
 pub mod outcome;
+pub mod proxy;
 pub mod reaper;
 pub mod redis;
 pub mod replay;

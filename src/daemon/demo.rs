@@ -153,12 +153,13 @@ impl Demo {
         let rows = start::wait_for_store(self.store.as_ref())?;
         let mut link = self.link();
         let claimed = start::claim(&self.pid_file, &self.config, &mut link, &rows)?;
-        let pid_file = claimed.ok_or_else(|| {
+        let claimed = claimed.ok_or_else(|| {
             Failure::new(
                 exit_code::FAILED,
                 "another daemon works on this data; end it, or name another folder with --data",
             )
         })?;
+        let pid_file = start::announce(claimed, &self.config, &mut link)?;
         let socket = self
             .listener
             .try_clone()

@@ -3,7 +3,7 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::exit_code;
 use crate::heartbeat;
 use crate::limits::{HEARTBEAT_STALE_SECONDS, STORE_PATIENCE, STORE_START_PATIENCE};
 use crate::log_file;
-use crate::pid_file::{Occupied, PidFile};
+use crate::pid_file::{Occupied, PidFile, is_live_daemon};
 use crate::settings::{Rows, key};
 use crate::store::mysql::MysqlStore;
 #[cfg(feature = "embedded")]
@@ -133,7 +133,7 @@ pub fn wait_for_store(store: &dyn Store) -> Result<Rows, Failure> {
     }
 }
 
-/// Takes the pid file and writes the first rows; `None` where a healthy daemon runs already.
+/// Takes the pid file, without changing it; `None` where a healthy daemon runs already.
 pub fn claim(
     path: &Path,
     config: &Config,
@@ -142,26 +142,28 @@ pub fn claim(
 ) -> Result<Option<PidFile>, Failure> {
     let deadline = Instant::now() + FIRST_BEAT_PATIENCE;
     let mut rows = rows.clone();
-    let mut pid_file = loop {
+    loop {
         let (pid, locked) = match PidFile::lock(path) {
-            Ok(pid_file) => break pid_file,
+            Ok(pid_file) => return Ok(Some(pid_file)),
             Err(Occupied::ByError(error)) => {
                 return Err(cannot_create("lock the pid file", path, &error));
             }
             Err(Occupied::ByDaemon { pid, locked }) => (pid, locked),
         };
-        if is_fresh(config, &rows) {
+        let waited = Instant::now() > deadline;
+        // Whoever has locked the file a moment ago has not written its pid yet; the old one would mislead.
+        if is_fresh(config, &rows) && (!locked || waited || is_live_daemon(pid)) {
             eprintln!("A healthy chat websocket daemon is already running with PID {pid}.");
             return Ok(None);
         }
         if !locked {
             warn!("process {pid} has shown no heartbeat for long and is passed over");
             match PidFile::take_over(path) {
-                Ok(pid_file) => break pid_file,
+                Ok(pid_file) => return Ok(Some(pid_file)),
                 Err(_) => continue,
             }
         }
-        if Instant::now() > deadline {
+        if waited {
             let message = format!(
                 "process {pid} holds {} but has shown no heartbeat for {HEARTBEAT_STALE_SECONDS} s; end it (kill {pid}) and \
                  start again",
@@ -173,10 +175,18 @@ pub fn claim(
         // It may be starting just now.
         thread::sleep(Duration::from_millis(100));
         rows = read_again(link)?;
-    };
+    }
+}
+
+/// Writes the pid and the first rows.
+pub fn announce(
+    mut pid_file: PidFile,
+    config: &Config,
+    link: &mut Link,
+) -> Result<PidFile, Failure> {
     pid_file
         .write()
-        .map_err(|error| cannot_create("write the pid file", path, &error))?;
+        .map_err(|error| cannot_create("write the pid file", pid_file.path(), &error))?;
     let now = config.clock.now_text();
     let deadline = Instant::now() + STORE_PATIENCE;
     let started = link
@@ -192,7 +202,7 @@ pub fn claim(
             format!("{failed}; the database user needs UPDATE on the table settings"),
         ));
     }
-    Ok(Some(pid_file))
+    Ok(pid_file)
 }
 
 fn is_fresh(config: &Config, rows: &Rows) -> bool {
@@ -213,7 +223,7 @@ pub fn listen(config: &Config, rows: &Rows, link: &mut Link) -> Result<Listener,
     for warning in warnings {
         warn!("{warning}");
     }
-    let bound = TcpListener::bind(format!("{host}:{port}")).and_then(|socket| {
+    let bound = bind(&host, port).and_then(|socket| {
         // The standard library's backlog is too short for a reconnect of everybody at once.
         rustix::net::listen(&socket, BACKLOG)?;
         let port = socket.local_addr()?.port();
@@ -235,6 +245,13 @@ pub fn listen(config: &Config, rows: &Rows, link: &mut Link) -> Result<Listener,
             ),
         )
     })
+}
+
+/// A name such as `localhost` may stand for both families; the proxy looks for the service at the IPv4 one.
+fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
+    let mut addresses: Vec<SocketAddr> = format!("{host}:{port}").to_socket_addrs()?.collect();
+    addresses.sort_by_key(SocketAddr::is_ipv6);
+    TcpListener::bind(&addresses[..])
 }
 
 /// Raises the soft limit of open files to the hard one, and returns how many connections it allows.

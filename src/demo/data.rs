@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use crate::model::{AgentId, ChannelId, Conversation, MessageId, ThreadId};
 use crate::store::sqlite::{NewAgent, NewChannel, SqliteConnection, SqliteStore};
-use crate::store::{Connection, NewMessage, Result};
+use crate::store::{Connection, NewMessage, Posting, Result};
 use crate::text::{self, Tickets};
 
 /// Fills an empty database, as a whole or not at all. False where there is a helpdesk already.

@@ -18,7 +18,7 @@ use crate::model::{AgentId, Conversation, MessageId, Unread};
 use crate::protocol;
 use crate::settings::Settings;
 use crate::store::sqlite::{SqliteConnection, SqliteStore};
-use crate::store::{Connection, Result};
+use crate::store::{Connection, History, Result};
 
 /// For how long a token is good, in seconds: as long as it takes to open a socket, and no longer.
 const TOKEN_SECONDS: u64 = 60;

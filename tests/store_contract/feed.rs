@@ -33,11 +33,7 @@ pub fn messages_come_whole_and_in_order(ground: &mut Ground) {
          body_rendered_html = NULL WHERE body_text = 'edited'",
     );
     let mut connection = ground.connect();
-    let mut above = |id, most| {
-        connection
-            .messages_above(id, most)
-            .expect("ask for messages")
-    };
+    let mut above = |id, most| super::above(connection.as_mut(), id, most);
     let bodies = |messages: &[Message]| -> Vec<String> {
         messages.iter().map(|one| one.body_text.clone()).collect()
     };
@@ -132,11 +128,11 @@ pub fn a_history_is_of_one_conversation_and_ends_before(ground: &mut Ground) {
         history(Conversation::Direct(ThreadId(NOBODY)), None, 10),
         []
     );
-    let one = connection.message(ids[4]).expect("read a message");
+    let one = connection.messages(&[ids[4]]).expect("read messages").pop();
     assert_eq!(one.map(|one| one.body_text).as_deref(), Some("deleted"));
     for nobody in [0, ids[5].0 + 1, NOBODY] {
-        let none = connection.message(MessageId(nobody));
-        assert_eq!(none.expect("read a message"), None);
+        let none = connection.messages(&[MessageId(nobody)]);
+        assert_eq!(none.expect("read messages"), []);
     }
 }
 

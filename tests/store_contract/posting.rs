@@ -227,10 +227,10 @@ pub fn text_is_stored_to_the_last_byte_and_no_longer(ground: &mut Ground) {
         new.body_rendered_html = body.to_owned();
         let id = ground.post(&[new])[0];
         let mut connection = ground.connect();
-        let above = connection.messages_above(id, 1).expect("ask for messages");
+        let above = super::above(connection.as_mut(), id, 1);
         assert_eq!(above, []);
         let below = andrea_chat_websocket::model::MessageId(id.0 - 1);
-        let stored = connection.messages_above(below, 1).expect("ask");
+        let stored = super::above(connection.as_mut(), below, 1);
         assert_eq!(stored[0].body_text, body);
         assert_eq!(stored[0].body_rendered_html.as_deref(), Some(body));
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use andrea_chat_websocket::model::{ChannelId, MessageId, ThreadId};
 use andrea_chat_websocket::store::{Failure, NewMessage};
 
-use super::{ANN, ANN_AND_BOB, BOB, GENERAL, Ground, assert_refused, message};
+use super::{ANN, ANN_AND_BOB, BOB, GENERAL, Ground, above, assert_refused, message};
 use crate::support::wait;
 
 const COUNT: &str = "SELECT COUNT(*) FROM chat_messages";
@@ -16,7 +16,7 @@ pub fn what_is_committed_is_there_when_opened_again(ground: &mut Ground) {
     let new = message(GENERAL, ANN, "for good");
     let ids = ground.post(std::slice::from_ref(&new));
     let mut connection = ground.connect();
-    let stored = connection.messages_above(MessageId(0), 10).expect("ask");
+    let stored = above(connection.as_mut(), MessageId(0), 10);
     assert_eq!(stored.len(), 1);
     assert_eq!(
         (stored[0].id, stored[0].body_text.as_str()),
@@ -249,12 +249,9 @@ pub fn a_reader_waits_for_no_writer(ground: &mut Ground) {
     let began = Instant::now();
     let rows = reader.settings().expect("read the settings");
     assert_eq!(rows.text("chat_websocket_status", ""), "stopped");
-    assert_eq!(reader.messages_above(MessageId(0), 1).expect("read"), []);
+    assert_eq!(above(reader.as_mut(), MessageId(0), 1), []);
     reader.audience(GENERAL).expect("read an audience");
     assert!(began.elapsed() < Duration::from_secs(1));
     writer.commit().expect("commit");
-    assert_eq!(
-        reader.messages_above(MessageId(0), 1).expect("read").len(),
-        1
-    );
+    assert_eq!(above(reader.as_mut(), MessageId(0), 1).len(), 1);
 }

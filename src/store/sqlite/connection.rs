@@ -10,7 +10,9 @@ use super::history;
 use super::rows::{delete_notifications, direct_threads, key, list, members, now, select};
 use crate::model::{Agent, AgentId, ChannelId, Conversation, Message, MessageId, ThreadId, Unread};
 use crate::settings::Rows;
-use crate::store::{Connection, NewMessage, NewNotification, PostingContext, Result, Sender};
+use crate::store::{
+    Connection, History, NewMessage, NewNotification, Posting, PostingContext, Result, Sender,
+};
 use crate::text::{Ticket, TicketReferences};
 
 /// One connection to the file.
@@ -177,19 +179,32 @@ impl Connection for SqliteConnection {
             Ok(MessageId(marker))
         })
     }
+}
 
+impl History for SqliteConnection {
     fn newest_ids(&mut self, most: usize) -> Result<(String, Vec<MessageId>)> {
         self.read("read the newest ids", |conn| {
             Ok((now(conn)?, history::newest_ids(conn, most)?))
         })
     }
 
-    fn messages_above(&mut self, id: MessageId, most: usize) -> Result<Vec<Message>> {
+    fn ids_above(&mut self, id: MessageId, most: usize) -> Result<Vec<MessageId>> {
         self.read("look for new messages", |conn| {
+            select(
+                conn,
+                "SELECT id FROM chat_messages WHERE id > ? ORDER BY id LIMIT ?",
+                (key(id.0), most),
+                |row| row.get(0).map(MessageId),
+            )
+        })
+    }
+
+    fn messages(&mut self, ids: &[MessageId]) -> Result<Vec<Message>> {
+        self.read("read messages", |conn| {
             history::messages(
                 conn,
-                "WHERE m.id > ? AND m.deleted_at IS NULL ORDER BY m.id LIMIT ?",
-                (key(id.0), most),
+                "WHERE m.id IN (SELECT value FROM json_each(?)) ORDER BY m.id",
+                (list(ids.iter().map(|id| key(id.0))),),
             )
         })
     }
@@ -243,14 +258,9 @@ impl Connection for SqliteConnection {
             history::recent_with_metadata(conn, senders, until, seconds)
         })
     }
+}
 
-    fn message(&mut self, id: MessageId) -> Result<Option<Message>> {
-        self.read("read a message", |conn| {
-            let found = history::messages(conn, "WHERE m.id = ?", (key(id.0),))?;
-            Ok(found.into_iter().next())
-        })
-    }
-
+impl Posting for SqliteConnection {
     fn begin(&mut self) -> Result<()> {
         match self.conn.is_autocommit() {
             true => self.statement("begin a transaction", "BEGIN IMMEDIATE"),
