@@ -1,7 +1,7 @@
 //! The demo's page in a real browser. What is done there and checked stands in the scripts under tests/browser; here
 //! the demo is started for them, and ended and started again when they ask for it.
 //!
-//! ANDREA_TEST_PICTURES=DIR leaves pictures of the page there, for the README: `contrib/screenshots`.
+//! ANDREA_TEST_PICTURES=DIR leaves pictures of the page there, for the README: `docs/screenshots`.
 
 use std::env;
 use std::path::Path;
