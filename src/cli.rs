@@ -172,15 +172,19 @@ fn serve(options: Serve) -> ExitCode {
 
 #[cfg(feature = "embedded")]
 fn demo(options: Demo) -> ExitCode {
+    use std::io::{Write, stdout};
+
     let options = daemon::DemoOptions {
         data: options.data,
         port: options.port,
         level: options.log_level.parse().unwrap_or(log::LevelFilter::Info),
     };
     let outcome = daemon::demo(&options, |demo| {
-        println!("The chat is at {}", demo.url);
-        println!(
-            "Open it in two windows. Ctrl-C stops it; what is said stays in {}",
+        // Nobody may be reading; the page is there all the same.
+        let _ = writeln!(
+            stdout(),
+            "The chat is at {}\nOpen it in two windows. Ctrl-C stops it; what is said stays in {}",
+            demo.url,
             demo.data.display()
         );
     });

@@ -311,7 +311,8 @@ fn a_stopped_service_leaves_its_page_and_is_started_from_there() {
 
 #[test]
 fn settings_are_checked_and_set_all_or_none() {
-    let demo = Demo::start(&new_folder(), 0);
+    let data = new_folder();
+    let mut demo = Demo::start(&data, 0);
     let port = demo.port();
     let set = |values: &str| {
         post_from_page(
@@ -349,4 +350,18 @@ fn settings_are_checked_and_set_all_or_none() {
         "200"
     );
     assert_eq!(value("chat_websocket_port"), "9000");
+
+    // A demo whose service is stopped ends as well as any other, and starts it again next time.
+    post_from_page(port, "/demo/service/stop", "{\"agent\":1}");
+    let stopped = wait::until(wait::LIMIT, || {
+        let recorded = body(&get(port, "/demo/service"))
+            .need("recorded_status")
+            .to_string();
+        (recorded == "\"stopped\"").then_some(())
+    });
+    assert_eq!(stopped, Some(()));
+    let ended = demo.end(Signal::TERM);
+    assert!(ended.success(), "{ended}");
+    let demo = Demo::start(&data, 0);
+    login(demo.port(), 1);
 }

@@ -31,12 +31,14 @@ async function insist(path, waiting) {
   }
 }
 
+function waits(failure) {
+  byId('pick').hidden = false;
+  byId('pick-note').textContent = `${failure.message}. Trying again…`;
+}
+
 async function begin() {
   const wanted = new URLSearchParams(location.search).get('as');
-  const { agents } = await insist('/demo/state', (failure) => {
-    byId('pick').hidden = false;
-    byId('pick-note').textContent = `${failure.message}. Trying again…`;
-  });
+  const { agents } = await insist('/demo/state', waits);
   const active = agents.filter((agent) => agent.is_active);
   const named = (agent) => [agent.handle, agent.name, agent.name.split(' ')[0], String(agent.id)]
     .some((name) => name?.toLowerCase() === wanted?.toLowerCase());
@@ -118,7 +120,7 @@ class Chat {
   }
 
   async start() {
-    this.load(await insist(this.statePath(), () => {}));
+    this.load(await insist(this.statePath(), waits));
     this.composer.restoreDrafts();
     byId('pick').hidden = true;
     byId('chat').hidden = false;

@@ -217,7 +217,7 @@ export class Messages {
     const parts = {
       time: el('time', { class: 'time' }),
       bubble: el('div', { class: 'bubble' }),
-      body: el('div', { class: 'body' }),
+      body: el('div', { class: 'body', dir: 'auto' }),
       state: el('div', { class: 'state' }),
       seen: el('div', { class: 'seen' }),
     };
