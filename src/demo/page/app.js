@@ -298,6 +298,8 @@ class Chat {
 
   linkChanged() {
     if (!this.link.live) this.outbox?.connectionBroke();
+    // For a moment the last that was known is the best guess; after that it is none.
+    if (this.link.state === 'offline') this.model.online = new Set();
     if (this.model.active) this.updateSoon();
     this.showLink();
   }

@@ -52,7 +52,7 @@ export class ServicePanel {
             button('stop', 'Stop', 'danger')),
           this.answer, this.note),
         el('section', { 'aria-labelledby': 'settings-title' }, el('h3', { id: 'settings-title' }, 'Settings'), this.form),
-        el('section', { 'aria-labelledby': 'audit-title' }, el('h3', { id: 'audit-title' }, 'What was asked of it'), this.log)),
+        el('section', { 'aria-labelledby': 'audit-title' }, el('h3', { id: 'audit-title' }, 'Recent requests'), this.log)),
     );
   }
 
@@ -61,6 +61,8 @@ export class ServicePanel {
       this.show(await getJson('/demo/service'));
     } catch (failure) {
       this.setBadge('stopped', 'No answer');
+      this.dialog.classList.add('silent');
+      for (const button of this.dialog.querySelectorAll('[data-action]')) button.disabled = true;
       this.answer.textContent = `${failure.message}. If the demo was ended, start it again where you started it.`;
       this.answer.dataset.silent = '1';
     }
@@ -72,6 +74,7 @@ export class ServicePanel {
   }
 
   show(status) {
+    this.dialog.classList.remove('silent');
     if (this.answer.dataset.silent) {
       delete this.answer.dataset.silent;
       this.answer.textContent = '';
