@@ -27,15 +27,25 @@ export class Messages {
     };
     this.log.addEventListener('scroll', () => this.scrolled(), { passive: true });
     // A phone's keyboard, a longer message box or a rotated screen must not push the newest message out of sight.
-    new ResizeObserver(() => { if (this.stuck) this.toEnd(); }).observe(this.log);
+    new ResizeObserver(() => { if (this.stuck && !this.hasLeftEnd()) this.toEnd(); }).observe(this.log);
   }
 
   isAtEnd() {
     return this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight < AT_END;
   }
 
+  extent() {
+    return `${this.log.scrollHeight} ${this.log.clientHeight}`;
+  }
+
+  /** Whether somebody has scrolled away from the end, though the browser has not said so yet. */
+  hasLeftEnd() {
+    return this.stuck && !this.isAtEnd() && this.pinned === this.extent();
+  }
+
   toEnd() {
     this.log.scrollTop = this.log.scrollHeight;
+    this.pinned = this.extent();
     this.stuck = true;
     this.below = 0;
     this.updateJump();
@@ -82,6 +92,7 @@ export class Messages {
       this.lastSeen = conversation.newestId;
     }
     // A whole history is nothing to be read out; single messages are.
+    if (!switched && this.hasLeftEnd()) this.stuck = false;
     const many = switched || this.loading;
     this.log.setAttribute('aria-live', many ? 'off' : 'polite');
     const news = conversation.messages.filter((message) => message.id > this.lastSeen);
