@@ -14,6 +14,7 @@ mod golden_render_live;
 mod harness;
 mod hostile;
 mod lifecycle;
+mod liveness;
 mod ops_golden;
 mod ops_golden_listen;
 mod ops_golden_second;
