@@ -28,3 +28,5 @@ mod support;
 mod text_hostile;
 mod text_model;
 mod text_properties;
+mod wire_frames;
+mod wire_limits;

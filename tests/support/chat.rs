@@ -2,6 +2,7 @@
 //! all of them afterwards.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use mysql::Conn;
@@ -42,12 +43,23 @@ impl Place {
 }
 
 /// A message as a socket or the table shows it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Message {
     pub id: i64,
     pub place: Place,
     pub sender: i64,
     pub body: String,
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let start: String = self.body.chars().take(60).collect();
+        write!(
+            out,
+            "{} by {} in {:?}: {start:?}",
+            self.id, self.sender, self.place
+        )
+    }
 }
 
 impl Message {
