@@ -6,6 +6,9 @@
 )]
 
 mod contrib_files;
+mod database_cuts;
+mod database_locks;
+mod database_trouble;
 mod golden_dotenv;
 mod golden_events;
 mod golden_handshake;

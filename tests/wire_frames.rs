@@ -69,8 +69,8 @@ fn frames_at_the_edges_of_every_length_are_sent() {
             _ => message_of(&mut conn, &mut sender, &mut reader, wanted),
         };
         let bits = match wanted {
-            ..=125 => 7,
-            ..=65_535 => 16,
+            0..=125 => 7,
+            126..=65_535 => 16,
             _ => 64,
         };
         assert_eq!((frame.payload.len(), frame.length_bits), (wanted, bits));
