@@ -9,6 +9,7 @@ mod contrib_files;
 mod database_cuts;
 mod database_locks;
 mod database_trouble;
+#[cfg(feature = "embedded")]
 mod embedded;
 mod golden_dotenv;
 mod golden_events;
@@ -35,4 +36,3 @@ mod text_model;
 mod text_properties;
 mod wire_frames;
 mod wire_limits;
-#[cfg(feature = "embedded")]
