@@ -5,6 +5,7 @@
     reason = "a test that stops at what it did not expect has done its work"
 )]
 
+mod burst;
 mod contrib_files;
 mod database_cuts;
 mod database_locks;

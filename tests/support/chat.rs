@@ -154,6 +154,21 @@ impl Voice {
         self.client.write(&packet);
     }
 
+    /// Sends what somebody else has sent, under the same references.
+    pub fn say_again(&mut self, other: &Voice) {
+        for sent in &other.sent {
+            self.client
+                .send(&sent.place.event(&sent.body, &sent.reference));
+            self.sent.push(Sent {
+                place: sent.place,
+                body: sent.body.clone(),
+                reference: sent.reference.clone(),
+                answer: None,
+                was_unknown: false,
+            });
+        }
+    }
+
     /// A body that no other message has.
     pub fn body(&self) -> String {
         format!("voice {} says {}", self.name, self.sent.len())
