@@ -145,6 +145,27 @@ fn a_row_that_stays_locked_refuses_those_who_need_it_and_no_others() {
     assert_agreed(&database, &mut voices);
 }
 
+/// What such a socket says meanwhile, pongs too, is only read when it is answered.
+#[test]
+fn a_socket_that_waits_for_the_database_is_not_taken_for_dead() {
+    let (database, mut conn) = seeded();
+    let options = Options::new()
+        .env("CHAT_WEBSOCKET_PING_INTERVAL", "1")
+        .env("CHAT_WEBSOCKET_IDLE_TIMEOUT", "3");
+    let daemon = Daemon::start(&database, &options);
+    let mut voice = login(&daemon, 1);
+    let lock = locker(
+        &database,
+        &["SELECT id FROM chat_threads WHERE id = 1 FOR UPDATE"],
+    );
+    let answer = voice.ask(THREAD).unwrap();
+    assert!(matches!(answer, Some(Answer::Refused(_))), "{answer:?}");
+    drop(lock);
+    let answer = voice.ask(THREAD).unwrap();
+    assert!(is_stored(answer.as_ref()), "{answer:?}");
+    audit(&mut conn, &[&voice]).unwrap();
+}
+
 fn notifications(conn: &mut Conn) -> i64 {
     let count: Option<i64> = conn
         .query_first("SELECT COUNT(*) FROM agent_notifications")
