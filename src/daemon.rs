@@ -377,11 +377,12 @@ impl Events {
         // Never joined: the process does not wait for it.
         named("signals", 64 * 1024, move || {
             for signal in signals.forever() {
-                let event = match signal {
-                    SIGHUP => Event::Reload,
-                    _ => Event::Terminate,
+                let sent = match signal {
+                    // Full only where it was asked for many times already.
+                    SIGHUP => sender.try_send(Event::Reload).is_ok(),
+                    _ => sender.send(Event::Terminate).is_ok(),
                 };
-                if sender.try_send(event).is_err() {
+                if !sent {
                     warn!("signal {signal} comes while others are being handled");
                 }
             }

@@ -7,7 +7,11 @@
 
 #[cfg(feature = "embedded")]
 mod browser;
+mod burst;
 mod contrib_files;
+mod database_cuts;
+mod database_locks;
+mod database_trouble;
 #[cfg(feature = "embedded")]
 mod demo;
 #[cfg(feature = "embedded")]
@@ -20,6 +24,7 @@ mod golden_render_live;
 mod harness;
 mod hostile;
 mod lifecycle;
+mod liveness;
 mod ops_golden;
 mod ops_golden_listen;
 mod ops_golden_second;
@@ -34,3 +39,5 @@ mod support;
 mod text_hostile;
 mod text_model;
 mod text_properties;
+mod wire_frames;
+mod wire_limits;

@@ -83,7 +83,6 @@ pub fn run(running: Running) {
     if ended < store_threads.len() {
         // They are inside a call to the database that does not come back; the process does not wait for it.
         warn!("the database does not answer; what it was asked last is given up");
-        service.give_up();
     } else {
         for thread in store_threads {
             if thread.join().is_err() {
@@ -94,6 +93,7 @@ pub fn run(running: Running) {
     if let (Some(threads), Some(bus)) = (bus_threads, &service.bus) {
         threads.stop(bus);
     }
+    service.give_up();
     service.hub.stop();
     if hub_thread.join().is_err() {
         error!("the hub had failed");
