@@ -25,6 +25,7 @@ use crate::heartbeat::{self, Order};
 use crate::hub::{Hub, HubConfig};
 use crate::pid_file::PidFile;
 use crate::protocol;
+use crate::push::{self, PushSettings};
 use crate::service::{self, Service};
 use crate::settings::{Rows, Settings};
 use crate::store::{Link, Store};
@@ -79,6 +80,8 @@ pub fn serve(root: &Path, variables: &Variables, level: log::LevelFilter) -> Res
             )
         })?),
     };
+    let push =
+        push::prepare(&config.push).map_err(|error| Failure::new(exit_code::CONFIG, error.0))?;
     let places = start::prepare_storage(&config, level)?;
     let store = start::open_store(&config);
     let health = Arc::new(AtomicBool::new(true));
@@ -94,6 +97,7 @@ pub fn serve(root: &Path, variables: &Variables, level: log::LevelFilter) -> Res
             store,
             health,
             bus,
+            push,
             listener,
             pid_file,
             link,
@@ -119,6 +123,7 @@ struct Prepared {
     store: Arc<dyn Store>,
     health: Arc<AtomicBool>,
     bus: Option<(Bus, bus::Connector)>,
+    push: Option<(push::Queue, push::Starter)>,
     listener: start::Listener,
     pid_file: PidFile,
     link: Link,
@@ -132,6 +137,7 @@ struct Running {
     reactor_threads: ReactorThreads,
     hub_thread: JoinHandle<()>,
     bus_threads: Option<BusThreads>,
+    push: Option<push::Worker>,
     store_threads: Vec<JoinHandle<()>>,
     store_done: Receiver<()>,
     timer: JoinHandle<()>,
@@ -152,6 +158,7 @@ impl Running {
             store,
             health,
             bus,
+            push,
             listener,
             pid_file,
             link,
@@ -169,9 +176,14 @@ impl Running {
                 None => Box::new(|_, _| {}),
             },
         })?;
+        let (push_queue, push_starter) = push.unzip();
+        if let Some(push) = &push_queue {
+            push.configure(PushSettings::from_rows(&rows));
+        }
         let service = Arc::new(Service::new(
             hub,
             bus.clone(),
+            push_queue,
             config.limits.clone(),
             TokenVerifier::new(&config.jwt_secret),
             Settings::from_rows(&rows),
@@ -208,6 +220,9 @@ impl Running {
                 service::run_queries,
             )?);
         }
+        let push = push_starter
+            .map(|push| push.start(new_link(), config.clock.clone(), config.jwt_secret.clone()))
+            .transpose()?;
         let (timer_orders, orders) = bounded(4);
         let (stop_sender, stop_requested) = bounded(1);
         let (timer_done_sender, timer_done) = bounded(1);
@@ -234,6 +249,7 @@ impl Running {
             reactor_threads,
             hub_thread,
             bus_threads,
+            push,
             store_threads,
             store_done,
             timer,

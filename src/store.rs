@@ -6,6 +6,7 @@
 
 mod link;
 pub mod mysql;
+pub mod push;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -251,6 +252,11 @@ pub trait Connection: Send {
 
     /// Writes notifications; a duplicate of (agent, dedupe key) is passed over.
     fn insert_notifications(&mut self, notifications: &[NewNotification]) -> Result<()>;
+
+    /// This connection as one that can be asked about push subscriptions, if the engine has them.
+    fn push(&mut self) -> Option<&mut dyn push::PushStore> {
+        None
+    }
 
     /// Makes the transaction durable.
     ///

@@ -19,6 +19,8 @@ use crate::store::Link;
 
 /// How long what was received may take to be committed.
 const COMMIT_SHARE: Duration = Duration::from_millis(1500);
+/// When what was noticed last must have been pushed.
+const PUSH_SHARE: Duration = Duration::from_secs(2);
 /// When the last socket must have had its goodbye.
 const GOODBYE_SHARE: Duration = Duration::from_millis(3500);
 
@@ -35,6 +37,7 @@ pub fn run(running: Running) {
         reactor_threads,
         hub_thread,
         bus_threads,
+        push,
         store_threads,
         store_done,
         timer,
@@ -87,6 +90,10 @@ pub fn run(running: Running) {
             }
         }
     }
+    let push_until = begun + PUSH_SHARE;
+    if let Some(push) = &push {
+        push.finish_by(push_until);
+    }
     if let (Some(threads), Some(bus)) = (bus_threads, &service.bus) {
         threads.stop(bus);
     }
@@ -95,6 +102,9 @@ pub fn run(running: Running) {
         error!("the hub had failed");
     }
     reactor.say_goodbye(begun + GOODBYE_SHARE);
+    if let Some(push) = &push {
+        push.wait(push_until);
+    }
     // The timer writes to the same rows; it must have ended before they are written for the last time.
     match timer_done.recv_deadline(begun + TIMER_SHARE) {
         Err(RecvTimeoutError::Timeout) => {

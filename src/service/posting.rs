@@ -145,6 +145,9 @@ impl Poster<'_> {
                 }
             }
         }
+        if let Some(push) = &self.service.push {
+            push.offer(written.notices);
+        }
         if let (Some(bus), false) = (&self.service.bus, written.stored.is_empty()) {
             bus.say(Note::Posted);
         }
@@ -194,8 +197,11 @@ impl Poster<'_> {
                 let unknown = |(place, _)| (place, Answer::Refused(Refusal::OutcomeUnknown));
                 let mut answered = written.answered;
                 answered.extend(written.stored.into_iter().map(unknown));
-                let stored = Vec::new();
-                self.finish(&batch, Written { stored, answered });
+                let refused = Written {
+                    answered,
+                    ..Written::default()
+                };
+                self.finish(&batch, refused);
             }
         }
     }

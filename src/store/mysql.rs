@@ -2,6 +2,8 @@
 //! names every column, never creates or alters a table, and uses nothing that only one of the two servers has
 //! (contract: database.md, schema.sql).
 
+mod push;
+
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
@@ -254,6 +256,33 @@ impl MysqlConnection {
         }
         Ok(found)
     }
+
+    /// At most [`ROWS_PER_INSERT`] of them.
+    fn insert_notification_rows(&mut self, rows: &[NewNotification]) -> Result<()> {
+        let tuples = vec!["(?, ?, 'info', ?, ?, ?, ?, ?)"; rows.len()].join(", ");
+        let params: Vec<Value> = rows
+            .iter()
+            .flat_map(|notification| {
+                [
+                    Value::from(notification.agent.0),
+                    Value::from(notification.kind),
+                    Value::from(notification.title),
+                    Value::from(notification.body.as_str()),
+                    Value::from(notification.link.as_str()),
+                    Value::from(notification.data_json.as_str()),
+                    Value::from(notification.dedupe_key.as_str()),
+                ]
+            })
+            .collect();
+        self.execute(
+            "insert notifications",
+            &format!(
+                "INSERT IGNORE INTO agent_notifications \
+                 (agent_id, type, severity, title, body, link, data_json, dedupe_key) VALUES {tuples}"
+            ),
+            params,
+        )
+    }
 }
 
 impl Connection for MysqlConnection {
@@ -262,7 +291,7 @@ impl Connection for MysqlConnection {
         let rows = self.rows(
             OPERATION,
             "SELECT key_name, value FROM settings \
-             WHERE key_name LIKE 'chat\\_%' OR key_name = 'app_url'",
+             WHERE key_name LIKE 'chat\\_%' OR key_name LIKE 'push\\_vapid\\_%' OR key_name = 'app_url'",
             (),
         )?;
         let pairs = rows
@@ -767,31 +796,13 @@ impl Connection for MysqlConnection {
 
     fn insert_notifications(&mut self, notifications: &[NewNotification]) -> Result<()> {
         for chunk in notifications.chunks(ROWS_PER_INSERT) {
-            let tuples = vec!["(?, ?, 'info', ?, ?, ?, ?, ?)"; chunk.len()].join(", ");
-            let params: Vec<Value> = chunk
-                .iter()
-                .flat_map(|notification| {
-                    [
-                        Value::from(notification.agent.0),
-                        Value::from(notification.kind),
-                        Value::from(notification.title),
-                        Value::from(notification.body.as_str()),
-                        Value::from(notification.link.as_str()),
-                        Value::from(notification.data_json.as_str()),
-                        Value::from(notification.dedupe_key.as_str()),
-                    ]
-                })
-                .collect();
-            self.execute(
-                "insert notifications",
-                &format!(
-                    "INSERT IGNORE INTO agent_notifications \
-                     (agent_id, type, severity, title, body, link, data_json, dedupe_key) VALUES {tuples}"
-                ),
-                params,
-            )?;
+            self.insert_notification_rows(chunk)?;
         }
         Ok(())
+    }
+
+    fn push(&mut self) -> Option<&mut dyn super::push::PushStore> {
+        Some(self)
     }
 
     fn commit(&mut self) -> Result<()> {
