@@ -63,6 +63,13 @@ enum Event {
     Broken(&'static str),
 }
 
+/// The signals of the process and what its threads report; outlives a run of the service.
+#[derive(Clone)]
+struct Events {
+    sender: Sender<Event>,
+    receiver: Receiver<Event>,
+}
+
 /// Runs the service for the install at `root` until it is told to stop.
 ///
 /// # Errors
@@ -90,30 +97,37 @@ pub fn serve(root: &Path, variables: &Variables, level: log::LevelFilter) -> Res
     let Some(pid_file) = start::claim(&places.pid_file, &config, &mut link, &rows)? else {
         return Ok(());
     };
-    match start::listen(&config, &rows, &mut link) {
-        Ok(listener) => Running::begin(Prepared {
-            config,
-            rows,
-            store,
-            health,
-            bus,
-            push,
-            listener,
-            pid_file,
-            link,
-        })
-        .map_err(|error| {
-            Failure::new(
-                exit_code::SOFTWARE,
-                format!("cannot start: {error}; look at the limits of processes and open files"),
-            )
-        })?
-        .wait(),
+    // From here on there is something to clean up, so a stop waits for its turn.
+    let events = Events::watch().map_err(|error| cannot_start(&error))?;
+    let pid_file = start::announce(pid_file, &config, &mut link)?;
+    let listener = match start::listen(&config, &rows, &mut link) {
+        Ok(listener) => listener,
         Err(failure) => {
             pid_file.remove();
-            Err(failure)
+            return Err(failure);
         }
-    }
+    };
+    Running::begin(Prepared {
+        config,
+        rows,
+        store,
+        health,
+        bus,
+        push,
+        listener,
+        pid_file,
+        link,
+        events,
+    })
+    .map_err(|error| cannot_start(&error))?
+    .wait()
+}
+
+fn cannot_start(error: &io::Error) -> Failure {
+    Failure::new(
+        exit_code::SOFTWARE,
+        format!("cannot start: {error}; look at the limits of processes and open files"),
+    )
 }
 
 /// What a start has brought together before the first thread.
@@ -127,6 +141,7 @@ struct Prepared {
     listener: start::Listener,
     pid_file: PidFile,
     link: Link,
+    events: Events,
 }
 
 /// A service that is up.
@@ -141,10 +156,8 @@ struct Running {
     store_threads: Vec<JoinHandle<()>>,
     store_done: Receiver<()>,
     timer: JoinHandle<()>,
-    timer_done: Receiver<()>,
     timer_orders: Sender<Order>,
-    signals: signal_hook::iterator::Handle,
-    events: Receiver<Event>,
+    events: Events,
     stop_requested: Receiver<()>,
     pid_file: PidFile,
     link: Link,
@@ -162,9 +175,8 @@ impl Running {
             listener,
             pid_file,
             link,
+            events,
         } = prepared;
-        let (event_sender, events) = bounded(16);
-        let signals = watch_signals(event_sender.clone())?;
         let max_connections = start::raise_file_limit(config.limits.max_connections);
         let (bus, connector) = bus.unzip();
         let (hub, hub_thread) = Hub::start(HubConfig {
@@ -199,7 +211,7 @@ impl Running {
             &service,
             new_link(),
             &done,
-            &event_sender,
+            &events.sender,
             service::run_posting,
         )?];
         store_threads.push(store_thread(
@@ -207,7 +219,7 @@ impl Running {
             &service,
             new_link(),
             &done,
-            &event_sender,
+            &events.sender,
             service::run_tail,
         )?);
         for name in ["query-0", "query-1"].into_iter().take(QUERY_THREADS) {
@@ -216,7 +228,7 @@ impl Running {
                 &service,
                 new_link(),
                 &done,
-                &event_sender,
+                &events.sender,
                 service::run_queries,
             )?);
         }
@@ -225,12 +237,10 @@ impl Running {
             .transpose()?;
         let (timer_orders, orders) = bounded(4);
         let (stop_sender, stop_requested) = bounded(1);
-        let (timer_done_sender, timer_done) = bounded(1);
         let timer = {
             let (service, clock, link) = (Arc::clone(&service), config.clock.clone(), new_link());
             named("timer", STORE_STACK, move || {
                 heartbeat::run(&service, link, &clock, &orders, &stop_sender);
-                let _ = timer_done_sender.send(());
             })?
         };
         let reactor = Reactor::new(
@@ -253,9 +263,7 @@ impl Running {
             store_threads,
             store_done,
             timer,
-            timer_done,
             timer_orders,
-            signals,
             events,
             stop_requested,
             pid_file,
@@ -267,7 +275,7 @@ impl Running {
     fn wait(self) -> Result<(), Failure> {
         let failure = loop {
             crossbeam_channel::select! {
-                recv(self.events) -> event => match event {
+                recv(self.events.receiver) -> event => match event {
                     Ok(Event::Reload) => {
                         // Full only where it is about to be done already.
                         let _ = self.timer_orders.try_send(Order::Reload);
@@ -338,20 +346,25 @@ fn store_thread(
     })
 }
 
-fn watch_signals(events: Sender<Event>) -> io::Result<signal_hook::iterator::Handle> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    let handle = signals.handle();
-    // Never joined: it ends with its handle, and the process does not wait for it.
-    named("signals", 64 * 1024, move || {
-        for signal in signals.forever() {
-            let event = match signal {
-                SIGHUP => Event::Reload,
-                _ => Event::Terminate,
-            };
-            if events.try_send(event).is_err() {
-                warn!("signal {signal} comes while others are being handled");
+impl Events {
+    /// Watches the signals until the process ends.
+    fn watch() -> io::Result<Self> {
+        let (sender, receiver) = bounded(16);
+        let events = Events { sender, receiver };
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+        let sender = events.sender.clone();
+        // Never joined: the process does not wait for it.
+        named("signals", 64 * 1024, move || {
+            for signal in signals.forever() {
+                let event = match signal {
+                    SIGHUP => Event::Reload,
+                    _ => Event::Terminate,
+                };
+                if sender.try_send(event).is_err() {
+                    warn!("signal {signal} comes while others are being handled");
+                }
             }
-        }
-    })?;
-    Ok(handle)
+        })?;
+        Ok(events)
+    }
 }

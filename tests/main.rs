@@ -6,6 +6,8 @@
 )]
 
 mod contrib_files;
+#[cfg(feature = "embedded")]
+mod embedded;
 mod golden_dotenv;
 mod golden_events;
 mod golden_handshake;
@@ -13,11 +15,17 @@ mod golden_render;
 mod golden_render_live;
 mod harness;
 mod hostile;
+mod lifecycle;
+mod ops_golden;
+mod ops_golden_listen;
+mod ops_golden_second;
 mod other_door;
 mod outer_clients;
 mod random;
 mod sending_again;
 mod several_machines;
+mod shutdown;
+mod store_contract;
 mod support;
 mod text_hostile;
 mod text_model;

@@ -32,7 +32,7 @@ impl fmt::Debug for Subscription {
 
 /// A connection that can be asked about subscriptions.
 pub trait PushStore {
-    /// As [`Connection::insert_notifications`](super::Connection::insert_notifications), and says by their places, in
+    /// As [`Posting::insert_notifications`](super::Posting::insert_notifications), and says by their places, in
     /// ascending order, which of them were new.
     ///
     /// # Errors

@@ -2,7 +2,8 @@
 
 use mysql::Value;
 
-use super::{MysqlConnection, ROWS_PER_INSERT, columns, ids, marks};
+use super::posting::ROWS_PER_INSERT;
+use super::{MysqlConnection, columns, ids, marks};
 use crate::model::AgentId;
 use crate::store::push::{PushStore, Subscription};
 use crate::store::{NewNotification, Result};
