@@ -214,7 +214,7 @@ mod tests {
     }
 
     /// The example of RFC 8291, section 5, with the values of its appendix A. Its private keys are left out: that both
-    /// sides agree on the secret is shown by browsers' own code in `tests/push.rs`.
+    /// sides agree on the secret is shown by an implementation of others in `tests/push.rs`.
     #[test]
     fn the_example_of_rfc_8291_comes_out() {
         let keys = Keys {

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, never, select};
-use log::{error, info, warn};
+use log::{debug, error, info, warn};
 
 use super::payload::payload;
 use super::reach::Endpoint;
@@ -257,7 +257,8 @@ impl Dispatcher {
         let who = format!("{:?}", delivery.subscription);
         let hash = delivery.subscription.endpoint_hash.clone();
         match self.schedule.settle(delivery, outcome, Instant::now()) {
-            Settled::Done | Settled::Waits => {}
+            Settled::Done => {}
+            Settled::Waits(why) => debug!("{who}: {why}; tried again later"),
             Settled::Failed(why) => self.failed(&who, why),
             Settled::Forget => match self.ask(|store| store.delete_subscription(&hash)) {
                 Ok(()) => info!("{who} has expired and is deleted"),
@@ -288,6 +289,7 @@ impl Dispatcher {
                 }
             }
         } else {
+            debug!("{who}: {why}");
             self.unsaid += 1;
         }
         self.failure = Some(why.chars().take(FAILURE_CHARS).collect());

@@ -46,6 +46,17 @@ pub enum PostError {
     Io(io::Error),
 }
 
+impl PostError {
+    /// Whether somebody answered who is not the one that was meant: trying again changes nothing.
+    pub fn is_impostor(&self) -> bool {
+        let PostError::Io(error) = self else {
+            return false;
+        };
+        let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+        matches!(cause, Some(rustls::Error::InvalidCertificate(_)))
+    }
+}
+
 impl fmt::Display for PostError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

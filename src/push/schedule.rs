@@ -85,8 +85,8 @@ pub enum Settled {
     Forget,
     /// It failed for good.
     Failed(String),
-    /// It is tried again.
-    Waits,
+    /// It is tried again; why it has to be.
+    Waits(String),
 }
 
 /// All pushes that wait or are on their way.
@@ -213,7 +213,7 @@ impl Schedule {
         match pause {
             Some(pause) if pause <= LONGEST_PAUSE && self.waiting.len() < MOST_WAITING => {
                 self.waiting.push((now + pause, delivery));
-                Settled::Waits
+                Settled::Waits(why)
             }
             _ => Settled::Failed(why),
         }
@@ -290,7 +290,8 @@ mod tests {
         schedule.add(to("a.test", now));
         let delivery = sent(&mut schedule, now);
         let later = Outcome::Later(Some(7 * SECOND), "429".to_owned());
-        assert_eq!(schedule.settle(delivery, later, now), Settled::Waits);
+        let settled = schedule.settle(delivery, later, now);
+        assert_eq!(settled, Settled::Waits("429".to_owned()));
         assert!(is_quiet(&mut schedule, now + 6 * SECOND));
         assert_eq!(schedule.due(), Some(now + 7 * SECOND));
         sent(&mut schedule, now + 7 * SECOND);
@@ -306,7 +307,8 @@ mod tests {
         let failed = || Outcome::Later(None, "500".to_owned());
         for pause in RETRIES {
             let delivery = sent(&mut schedule, now);
-            assert_eq!(schedule.settle(delivery, failed(), now), Settled::Waits);
+            let settled = schedule.settle(delivery, failed(), now);
+            assert_eq!(settled, Settled::Waits("500".to_owned()));
             assert!(is_quiet(&mut schedule, now + pause - SECOND));
             now += pause;
         }

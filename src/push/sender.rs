@@ -176,9 +176,10 @@ fn send(client: &Client, job: &Job) -> Outcome {
             Outcome::Silent(why.to_string())
         }
         Err(PostError::Unreachable(why)) => Outcome::Refused(why.to_string()),
-        Err(PostError::Io(error)) => {
-            Outcome::Silent(format!("cannot reach {place}: {}", PostError::Io(error)))
+        Err(error) if error.is_impostor() => {
+            Outcome::Refused(format!("cannot trust {place}: {error}"))
         }
+        Err(error) => Outcome::Silent(format!("cannot reach {place}: {error}")),
     }
 }
 
