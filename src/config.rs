@@ -14,6 +14,7 @@ use crate::auth::MIN_SECRET_BYTES;
 use crate::clock::AppClock;
 use crate::dotenv;
 use crate::limits::Limits;
+use crate::push;
 use crate::settings::Rows;
 
 /// Default address where the settings name none, or one that cannot be.
@@ -206,6 +207,8 @@ pub struct Config {
     pub bus_url: Option<String>,
     /// Limits and intervals.
     pub limits: Limits,
+    /// Web Push.
+    pub push: push::Options,
 }
 
 impl fmt::Debug for Config {
@@ -256,6 +259,7 @@ impl Config {
             database: database(root, variables)?,
             bus_url: variables.get("CHAT_BUS_URL"),
             limits: Limits::from_variables(variables)?,
+            push: push::Options::from_variables(root, variables)?,
         })
     }
 }

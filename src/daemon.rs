@@ -32,6 +32,7 @@ use crate::hub::{Hub, HubConfig};
 use crate::limits::Limits;
 use crate::pid_file::PidFile;
 use crate::protocol;
+use crate::push::{self, PushSettings};
 use crate::service::{self, Service};
 use crate::settings::{Rows, Settings};
 use crate::store::{Link, Store};
@@ -104,6 +105,8 @@ pub fn serve(root: &Path, variables: &Variables, level: log::LevelFilter) -> Res
             )
         })?),
     };
+    let push =
+        push::prepare(&config.push).map_err(|error| Failure::new(exit_code::CONFIG, error.0))?;
     let places = start::prepare_storage(&config, level)?;
     let store = start::open_store(&config);
     let health = Arc::new(AtomicBool::new(true));
@@ -128,6 +131,7 @@ pub fn serve(root: &Path, variables: &Variables, level: log::LevelFilter) -> Res
         store,
         health,
         bus,
+        push,
         listener,
         pid_file,
         link,
@@ -154,6 +158,7 @@ struct Prepared {
     store: Arc<dyn Store>,
     health: Arc<AtomicBool>,
     bus: Option<(Bus, bus::Connector)>,
+    push: Option<(push::Queue, push::Starter)>,
     listener: start::Listener,
     pid_file: PidFile,
     link: Link,
@@ -171,6 +176,7 @@ struct Running {
     reactor_threads: ReactorThreads,
     hub_thread: JoinHandle<()>,
     bus_threads: Option<BusThreads>,
+    push: Option<push::Worker>,
     store_threads: Vec<JoinHandle<()>>,
     store_done: Receiver<()>,
     timer: JoinHandle<()>,
@@ -190,6 +196,7 @@ impl Running {
             store,
             health,
             bus,
+            push,
             listener,
             pid_file,
             link,
@@ -200,9 +207,14 @@ impl Running {
         let max_connections = start::raise_file_limit(config.limits.max_connections);
         let (bus, connector) = bus.unzip();
         let (hub, hub_thread) = start_hub(&config.limits, bus.clone())?;
+        let (push_queue, push_starter) = push.unzip();
+        if let Some(push) = &push_queue {
+            push.configure(PushSettings::from_rows(&rows));
+        }
         let service = Arc::new(Service::new(
             hub,
             bus.clone(),
+            push_queue,
             config.limits.clone(),
             TokenVerifier::new(&config.jwt_secret),
             Settings::from_rows(&rows),
@@ -239,6 +251,9 @@ impl Running {
                 service::run_queries,
             )?);
         }
+        let push = push_starter
+            .map(|push| push.start(new_link(), config.clock.clone(), config.jwt_secret.clone()))
+            .transpose()?;
         let (timer_orders, orders) = bounded(4);
         let (stop_sender, stop_requested) = bounded(1);
         let timer = {
@@ -263,6 +278,7 @@ impl Running {
             reactor_threads,
             hub_thread,
             bus_threads,
+            push,
             store_threads,
             store_done,
             timer,

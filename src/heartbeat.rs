@@ -9,6 +9,7 @@ use log::{info, warn};
 
 use crate::clock::AppClock;
 use crate::limits::{HEARTBEAT_INTERVAL, RECHECK_INTERVAL};
+use crate::push::PushSettings;
 use crate::service::Service;
 use crate::settings::{Settings, key};
 use crate::store::Link;
@@ -75,6 +76,9 @@ fn look_at_settings(
     let rows = link.run(|store| store.settings())?;
     if service.set_settings(Settings::from_rows(&rows)) {
         info!("settings changed");
+    }
+    if let Some(push) = &service.push {
+        push.configure(PushSettings::from_rows(&rows));
     }
     if rows.integer(key::STOP_REQUESTED, 0) == 1 {
         // Full only where it was asked for already.

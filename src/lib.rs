@@ -25,6 +25,7 @@ pub mod log_file;
 pub mod model;
 pub mod pid_file;
 pub mod protocol;
+pub mod push;
 pub mod service;
 pub mod session;
 pub mod settings;

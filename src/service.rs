@@ -28,6 +28,7 @@ use crate::job_queue::JobQueue;
 use crate::limits::{Limits, RECHECK_INTERVAL, STORE_PATIENCE};
 use crate::model::{Agent, AgentId, CloseCode, Conversation, Refusal};
 use crate::protocol::{self, Ref};
+use crate::push;
 use crate::session::{Ask, Post};
 use crate::settings::Settings;
 
@@ -70,6 +71,8 @@ pub struct Service {
     pub hub: Hub,
     /// The way to other daemons on the same database, if there is one.
     pub bus: Option<Bus>,
+    /// The way to browsers without a window, if this build has it.
+    pub push: Option<push::Queue>,
     /// The door through which messages reach the hub.
     pub feed: feed::Feed,
     /// Messages that may be sent again.
@@ -98,6 +101,7 @@ impl Service {
     pub fn new(
         hub: Hub,
         bus: Option<Bus>,
+        push: Option<push::Queue>,
         limits: Limits,
         verifier: TokenVerifier,
         settings: Settings,
@@ -105,6 +109,7 @@ impl Service {
         Service {
             hub,
             bus,
+            push,
             feed: feed::Feed::default(),
             repeats: repeats::Repeats::default(),
             posts: JobQueue::default(),

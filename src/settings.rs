@@ -17,6 +17,10 @@ pub mod key {
     pub const STOP_REQUESTED: &str = "chat_websocket_stop_requested";
     /// `1` asks the supervisor for another daemon.
     pub const RESTART_REQUESTED: &str = "chat_websocket_restart_requested";
+    /// When a push failed last, local time of `APP_TIMEZONE`.
+    pub const PUSH_LAST_SEND_FAILED_AT: &str = "push_last_send_failed_at";
+    /// Why, at most 500 characters.
+    pub const PUSH_LAST_SEND_FAILURE: &str = "push_last_send_failure";
 }
 
 /// Largest incoming message whatever `chat_max_message_length` says, in bytes: a limit on memory.

@@ -6,6 +6,7 @@
 
 mod link;
 pub mod mysql;
+pub mod push;
 #[cfg(feature = "embedded")]
 pub mod sqlite;
 
@@ -179,6 +180,11 @@ pub trait Connection: History + Posting + Send {
         conversation: Conversation,
         last_read: MessageId,
     ) -> Result<MessageId>;
+
+    /// This connection as one that can be asked about push subscriptions, if the engine has them.
+    fn push(&mut self) -> Option<&mut dyn push::PushStore> {
+        None
+    }
 }
 
 /// What was said.

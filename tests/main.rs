@@ -30,6 +30,8 @@ mod ops_golden_listen;
 mod ops_golden_second;
 mod other_door;
 mod outer_clients;
+#[cfg(feature = "push")]
+mod push;
 mod random;
 mod sending_again;
 mod several_machines;

@@ -22,6 +22,7 @@ pub mod mariadb;
 pub mod ops;
 pub mod outcome;
 pub mod proxy;
+pub mod push_service;
 pub mod reaper;
 pub mod redis;
 pub mod replay;

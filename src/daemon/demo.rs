@@ -31,6 +31,7 @@ use crate::demo::data;
 use crate::demo::site::DemoSite;
 use crate::exit_code;
 use crate::limits::Limits;
+use crate::push;
 use crate::service::Service;
 use crate::settings::{Rows, Settings, key};
 use crate::store::sqlite::SqliteStore;
@@ -171,6 +172,7 @@ impl Demo {
             store: Arc::clone(&self.store) as Arc<dyn Store>,
             health: Arc::clone(&self.health),
             bus: None,
+            push: None,
             listener: start::Listener {
                 socket,
                 address: self.address.clone(),
@@ -295,6 +297,7 @@ impl Pages {
         let service = Arc::new(Service::new(
             hub,
             None,
+            None,
             demo.config.limits.clone(),
             TokenVerifier::new(&demo.config.jwt_secret),
             settings,
@@ -339,6 +342,7 @@ fn config(data: &Path) -> Result<Config, Failure> {
         port: None,
         database: Database::Sqlite(data.join("chat.sqlite")),
         limits: Limits::from_variables(&variables).map_err(wrong)?,
+        push: push::Options::from_variables(data, &variables).map_err(wrong)?,
     })
 }
 

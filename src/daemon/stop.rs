@@ -21,6 +21,8 @@ use crate::store::Link;
 const ON_THE_WAY: Duration = Duration::from_millis(50);
 /// How long what was received may take to be committed.
 const COMMIT_SHARE: Duration = Duration::from_millis(1500);
+/// When what was noticed last must have been pushed.
+const PUSH_SHARE: Duration = Duration::from_secs(2);
 /// When the last socket must have had its goodbye.
 const GOODBYE_SHARE: Duration = Duration::from_millis(3500);
 
@@ -37,6 +39,7 @@ pub fn run(running: Running) {
         reactor_threads,
         hub_thread,
         bus_threads,
+        push,
         store_threads,
         store_done,
         timer,
@@ -90,6 +93,10 @@ pub fn run(running: Running) {
             }
         }
     }
+    let push_until = begun + PUSH_SHARE;
+    if let Some(push) = &push {
+        push.finish_by(push_until);
+    }
     if let (Some(threads), Some(bus)) = (bus_threads, &service.bus) {
         threads.stop(bus);
     }
@@ -99,6 +106,9 @@ pub fn run(running: Running) {
         error!("the hub had failed");
     }
     reactor.say_goodbye(begun + GOODBYE_SHARE);
+    if let Some(push) = &push {
+        push.wait(push_until);
+    }
     write_last_rows(timer, link, config.clock, begun + ROWS_SHARE);
     pid_file.remove();
     drop((events, end_wanted, stop_requested));

@@ -210,6 +210,9 @@ impl Poster<'_> {
                 Answer::Repeated(message) => self.repeat(waiting, &message),
             }
         }
+        if let Some(push) = &self.service.push {
+            push.offer(written.notices);
+        }
         if let (Some(bus), false) = (&self.service.bus, written.stored.is_empty()) {
             bus.say(Note::Posted);
         }
@@ -270,8 +273,11 @@ impl Poster<'_> {
                 let unknown = |(place, _)| (place, Answer::Refused(Refusal::OutcomeUnknown));
                 let mut answered = written.answered;
                 answered.extend(written.stored.into_iter().map(unknown));
-                let stored = Vec::new();
-                self.finish(&batch, Written { stored, answered });
+                let refused = Written {
+                    answered,
+                    ..Written::default()
+                };
+                self.finish(&batch, refused);
             }
         }
     }

@@ -4,6 +4,7 @@
 
 mod history;
 mod posting;
+mod push;
 
 use std::collections::HashSet;
 use std::fs;
@@ -196,7 +197,7 @@ impl Connection for MysqlConnection {
         let rows = self.rows(
             OPERATION,
             "SELECT key_name, value FROM settings \
-             WHERE key_name LIKE 'chat\\_%' OR key_name = 'app_url'",
+             WHERE key_name LIKE 'chat\\_%' OR key_name LIKE 'push\\_vapid\\_%' OR key_name = 'app_url'",
             (),
         )?;
         let pairs = rows
@@ -335,6 +336,10 @@ impl Connection for MysqlConnection {
             )?;
         }
         Ok(MessageId(marker.first().map_or(0, |(marker,)| *marker)))
+    }
+
+    fn push(&mut self) -> Option<&mut dyn super::push::PushStore> {
+        Some(self)
     }
 }
 

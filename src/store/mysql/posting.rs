@@ -12,7 +12,7 @@ use crate::store::{
 use crate::text::{Ticket, TicketReferences};
 
 /// Rows of one insert of mentions or notifications; a statement has at most 65,535 parameters.
-const ROWS_PER_INSERT: usize = 500;
+pub(super) const ROWS_PER_INSERT: usize = 500;
 
 impl MysqlConnection {
     fn members(&mut self, channels: &[ChannelId], context: &mut PostingContext) -> Result<()> {
@@ -77,6 +77,33 @@ impl MysqlConnection {
             });
         }
         Ok(())
+    }
+
+    /// At most [`ROWS_PER_INSERT`] of them.
+    pub(super) fn insert_notification_rows(&mut self, rows: &[NewNotification]) -> Result<()> {
+        let tuples = vec!["(?, ?, 'info', ?, ?, ?, ?, ?)"; rows.len()].join(", ");
+        let params: Vec<Value> = rows
+            .iter()
+            .flat_map(|notification| {
+                [
+                    Value::from(notification.agent.0),
+                    Value::from(notification.kind),
+                    Value::from(notification.title),
+                    Value::from(notification.body.as_str()),
+                    Value::from(notification.link.as_str()),
+                    Value::from(notification.data_json.as_str()),
+                    Value::from(notification.dedupe_key.as_str()),
+                ]
+            })
+            .collect();
+        self.execute(
+            "insert notifications",
+            &format!(
+                "INSERT IGNORE INTO agent_notifications \
+                 (agent_id, type, severity, title, body, link, data_json, dedupe_key) VALUES {tuples}"
+            ),
+            params,
+        )
     }
 }
 
@@ -275,29 +302,7 @@ impl Posting for MysqlConnection {
 
     fn insert_notifications(&mut self, notifications: &[NewNotification]) -> Result<()> {
         for chunk in notifications.chunks(ROWS_PER_INSERT) {
-            let tuples = vec!["(?, ?, 'info', ?, ?, ?, ?, ?)"; chunk.len()].join(", ");
-            let params: Vec<Value> = chunk
-                .iter()
-                .flat_map(|notification| {
-                    [
-                        Value::from(notification.agent.0),
-                        Value::from(notification.kind),
-                        Value::from(notification.title),
-                        Value::from(notification.body.as_str()),
-                        Value::from(notification.link.as_str()),
-                        Value::from(notification.data_json.as_str()),
-                        Value::from(notification.dedupe_key.as_str()),
-                    ]
-                })
-                .collect();
-            self.execute(
-                "insert notifications",
-                &format!(
-                    "INSERT IGNORE INTO agent_notifications \
-                     (agent_id, type, severity, title, body, link, data_json, dedupe_key) VALUES {tuples}"
-                ),
-                params,
-            )?;
+            self.insert_notification_rows(chunk)?;
         }
         Ok(())
     }
