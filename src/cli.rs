@@ -1,12 +1,15 @@
-//! The command line, parsed and validated whole before anything acts; help needs no configuration. The only file
+//! The command line, parsed and validated whole before anything acts; help needs no configuration. The only place
 //! that prints, and the only one that names the argument parser.
 
-use std::path::PathBuf;
+mod operate;
+
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
+use crate::clock::AppClock;
 use crate::config::Variables;
 use crate::{daemon, exit_code};
 
@@ -31,7 +34,12 @@ enum Command {
                       storage; 78 wrong configuration."
     )]
     Serve(Box<Serve>),
+    #[command(flatten)]
+    Operate(operate::Operate),
 }
+
+/// Why a subcommand does not do what it was asked, for people, and the exit code.
+type Stop = (String, u8);
 
 #[derive(Args)]
 struct Serve {
@@ -48,6 +56,9 @@ struct Serve {
     #[arg(long, value_name = "LEVEL", default_value = "info",
           value_parser = ["error", "warn", "info", "debug"])]
     log_level: String,
+    /// Started by the supervisor, so what goes to standard error stands in the log
+    #[arg(long, hide = true)]
+    supervised: bool,
     #[command(flatten)]
     limits: LimitOptions,
 }
@@ -117,31 +128,44 @@ pub fn run() -> ExitCode {
             };
         }
     };
-    match cli.command {
-        Command::Serve(options) => serve(*options),
-    }
-}
-
-fn serve(options: Serve) -> ExitCode {
-    let level = options.log_level.parse().unwrap_or(log::LevelFilter::Info);
-    let outcome = absolute(&options.root).and_then(|root| {
-        let mut variables =
-            Variables::load(&root).map_err(|error| (error.to_string(), exit_code::CONFIG))?;
-        variables.set_option("CHAT_WEBSOCKET_HOST", "--host", options.host);
-        variables.set_option("CHAT_WEBSOCKET_PORT", "--port", options.port);
-        options.limits.apply(&mut variables);
-        daemon::serve(&root, &variables, level).map_err(|failure| (failure.message, failure.code))
-    });
-    match outcome {
-        Ok(()) => ExitCode::from(exit_code::OK),
-        Err((message, code)) => {
-            eprintln!("andrea-chat-websocket: {message}");
-            ExitCode::from(code)
+    let log_of = match &cli.command {
+        Command::Serve(options) if options.supervised => Some(options.root.clone()),
+        _ => None,
+    };
+    let outcome = match cli.command {
+        Command::Serve(options) => serve(*options).map(|()| exit_code::OK),
+        Command::Operate(command) => operate::run(command),
+    };
+    ExitCode::from(outcome.unwrap_or_else(|(message, code)| {
+        match log_of {
+            Some(root) => eprintln!("[{}] {message}", clock_of(&root).now_text()),
+            None => eprintln!("andrea-chat-websocket: {message}"),
         }
-    }
+        code
+    }))
 }
 
-fn absolute(root: &std::path::Path) -> Result<PathBuf, (String, u8)> {
+fn serve(options: Serve) -> Result<(), Stop> {
+    let level = options.log_level.parse().unwrap_or(log::LevelFilter::Info);
+    let root = absolute(&options.root)?;
+    let mut variables =
+        Variables::load(&root).map_err(|error| (error.to_string(), exit_code::CONFIG))?;
+    variables.set_option("CHAT_WEBSOCKET_HOST", "--host", options.host);
+    variables.set_option("CHAT_WEBSOCKET_PORT", "--port", options.port);
+    options.limits.apply(&mut variables);
+    daemon::serve(&root, &variables, level).map_err(|failure| (failure.message, failure.code))
+}
+
+/// The clock of an install whose configuration may be the very thing that is wrong.
+fn clock_of(root: &Path) -> AppClock {
+    Variables::load(root)
+        .ok()
+        .and_then(|variables| variables.get("APP_TIMEZONE"))
+        .and_then(|zone| AppClock::of_zone(&zone))
+        .unwrap_or(AppClock::utc())
+}
+
+fn absolute(root: &Path) -> Result<PathBuf, Stop> {
     root.canonicalize().map_err(|error| {
         (
             format!(

@@ -4,6 +4,8 @@
 mod start;
 mod stop;
 
+pub use start::open_store;
+
 use std::io;
 use std::path::Path;
 use std::sync::Arc;

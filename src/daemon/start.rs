@@ -1,11 +1,10 @@
 //! The steps of a start, each with what is said where it fails: storage, log, database, pid file, address
 //! (contract: operations.md).
 
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io;
 use std::net::TcpListener;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,12 +19,11 @@ use crate::heartbeat;
 use crate::limits::{HEARTBEAT_STALE_SECONDS, STORE_PATIENCE, STORE_START_PATIENCE};
 use crate::log_file;
 use crate::pid_file::{Occupied, PidFile};
+use crate::places::Places;
 use crate::settings::{Rows, key};
 use crate::store::mysql::MysqlStore;
 use crate::store::{Failure as StoreFailure, Link, Store};
 
-/// Mode of folders that are made, before the umask.
-const FOLDER_MODE: u32 = 0o775;
 /// Pause between two tries to reach the database.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 /// How long a daemon that holds the lock may take to show its first heartbeat.
@@ -34,12 +32,6 @@ const FIRST_BEAT_PATIENCE: Duration = Duration::from_secs(5);
 const BACKLOG: i32 = 4096;
 /// Descriptors that are not sockets of clients: database, log, epoll, standard streams, some to spare.
 const OTHER_FILES: u64 = 64;
-
-/// Where the daemon leaves its files.
-pub struct Places {
-    /// The pid file.
-    pub pid_file: PathBuf,
-}
 
 /// A socket that listens, and how the log calls its address.
 pub struct Listener {
@@ -51,26 +43,19 @@ pub struct Listener {
 
 /// Makes the folders and opens the log.
 pub fn prepare_storage(config: &Config, level: LevelFilter) -> Result<Places, Failure> {
-    let runtime = config.storage.join("runtime");
-    let logs = config.storage.join("logs");
-    for folder in [&runtime, &logs] {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(FOLDER_MODE)
-            .create(folder)
-            .map_err(|error| cannot_create("make the folder", folder, &error))?;
-    }
-    let log = logs.join("chat-websocket.log");
-    log_file::install(&log, level, config.clock.clone())
-        .map_err(|error| cannot_create("open the log file", &log, &error))?;
+    let places = Places::of(config);
+    places
+        .make_folders()
+        .map_err(|(folder, error)| cannot_create("make the folder", &folder, &error))?;
+    let log = &places.log_file;
+    log_file::install(log, level, config.clock.clone())
+        .map_err(|error| cannot_create("open the log file", log, &error))?;
     std::panic::set_hook(Box::new(|panic| {
         let thread = thread::current();
         let name = thread.name().unwrap_or("unnamed");
         error!("panic in thread {name}: {panic}");
     }));
-    Ok(Places {
-        pid_file: runtime.join("chat-websocket.pid"),
-    })
+    Ok(places)
 }
 
 fn cannot_create(what: &str, path: &Path, error: &io::Error) -> Failure {
