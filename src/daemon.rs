@@ -158,7 +158,7 @@ impl Running {
             Settings::from_rows(&rows),
         ));
         let new_link = || Link::new(Arc::clone(&store), Arc::clone(&health));
-        let (done, store_done) = bounded(QUERY_THREADS + 1);
+        let (done, store_done) = bounded(QUERY_THREADS + 2);
         let mut store_threads = vec![store_thread(
             "posting",
             &service,
@@ -167,6 +167,14 @@ impl Running {
             &event_sender,
             service::run_posting,
         )?];
+        store_threads.push(store_thread(
+            "tail",
+            &service,
+            new_link(),
+            &done,
+            &event_sender,
+            service::run_tail,
+        )?);
         for name in ["query-0", "query-1"].into_iter().take(QUERY_THREADS) {
             store_threads.push(store_thread(
                 name,

@@ -269,36 +269,28 @@ pub fn read_updated(conversation: Conversation, agent: AgentId, last_read: Messa
     })
 }
 
-/// `chat.channel.message.created` or `chat.direct.message.created`.
-pub fn message_created(message: &Message) -> String {
-    #[derive(Serialize)]
-    struct Out<'a> {
-        r#type: &'static str,
-        message: Row<'a>,
-    }
-    #[derive(Serialize)]
-    struct Row<'a> {
-        id: u64,
-        message_scope: &'static str,
-        channel_id: Option<u64>,
-        thread_id: Option<u64>,
-        sender_agent_id: u64,
-        body_text: &'a str,
-        body_rendered_html: Option<&'a str>,
-        metadata_json: Option<&'a str>,
-        created_at: &'a str,
-        edited_at: Option<&'a str>,
-        deleted_at: Option<&'a str>,
-        deleted_by_agent_id: Option<u64>,
-        sender_name: &'a str,
-        sender_chat_handle: Option<&'a str>,
-    }
-    text_of(&Out {
-        r#type: match message.conversation {
-            Conversation::Channel(_) => "chat.channel.message.created",
-            Conversation::Direct(_) => "chat.direct.message.created",
-        },
-        message: Row {
+/// A row of `chat_messages` and the two columns of its sender, as events carry it.
+#[derive(Serialize)]
+struct MessageRow<'a> {
+    id: u64,
+    message_scope: &'static str,
+    channel_id: Option<u64>,
+    thread_id: Option<u64>,
+    sender_agent_id: u64,
+    body_text: &'a str,
+    body_rendered_html: Option<&'a str>,
+    metadata_json: Option<&'a str>,
+    created_at: &'a str,
+    edited_at: Option<&'a str>,
+    deleted_at: Option<&'a str>,
+    deleted_by_agent_id: Option<u64>,
+    sender_name: &'a str,
+    sender_chat_handle: Option<&'a str>,
+}
+
+impl<'a> MessageRow<'a> {
+    fn of(message: &'a Message) -> Self {
+        MessageRow {
             id: message.id.0,
             message_scope: message.conversation.scope(),
             channel_id: message.conversation.channel_id().map(|id| id.0),
@@ -313,7 +305,55 @@ pub fn message_created(message: &Message) -> String {
             deleted_by_agent_id: message.deleted_by.map(|id| id.0),
             sender_name: &message.sender_name,
             sender_chat_handle: message.sender_chat_handle.as_deref(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct MessageEvent<'a> {
+    r#type: &'static str,
+    message: MessageRow<'a>,
+}
+
+/// `chat.channel.message.created` or `chat.direct.message.created`.
+pub fn message_created(message: &Message) -> String {
+    text_of(&MessageEvent {
+        r#type: match message.conversation {
+            Conversation::Channel(_) => "chat.channel.message.created",
+            Conversation::Direct(_) => "chat.direct.message.created",
         },
+        message: MessageRow::of(message),
+    })
+}
+
+/// `chat.message.updated`, additive: a message was edited by another process.
+pub fn message_updated(message: &Message) -> String {
+    text_of(&MessageEvent {
+        r#type: "chat.message.updated",
+        message: MessageRow::of(message),
+    })
+}
+
+/// `chat.message.deleted`, additive: a message was marked deleted by another process. Its text is not repeated.
+pub fn message_deleted(message: &Message) -> String {
+    #[derive(Serialize)]
+    struct Out<'a> {
+        r#type: &'static str,
+        message_id: u64,
+        scope: &'static str,
+        channel_id: Option<u64>,
+        thread_id: Option<u64>,
+        deleted_at: Option<&'a str>,
+        deleted_by_agent_id: Option<u64>,
+    }
+    text_of(&Out {
+        r#type: "chat.message.deleted",
+        message_id: message.id.0,
+        scope: message.conversation.scope(),
+        channel_id: message.conversation.channel_id().map(|id| id.0),
+        thread_id: message.conversation.thread_id().map(|id| id.0),
+        deleted_at: message.deleted_at.as_deref(),
+        deleted_by_agent_id: message.deleted_by.map(|id| id.0),
     })
 }
 

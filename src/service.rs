@@ -4,14 +4,16 @@
 //! Messages are stored by one thread (`posting`), everything else that needs the database by a few others
 //! (`queries`), so that a slow query delays neither typing nor anybody's ping.
 
+mod feed;
 mod notifications;
 mod posting;
 mod queries;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+pub use feed::run as run_tail;
 pub use posting::run as run_posting;
 pub use queries::run as run_queries;
 
@@ -62,6 +64,8 @@ pub enum Progress {
 pub struct Service {
     /// The fan-out.
     pub hub: Hub,
+    /// The door through which messages reach the hub.
+    pub feed: feed::Feed,
     /// Messages on their way.
     pub posts: JobQueue<PostJob>,
     /// Other questions to the database.
@@ -84,6 +88,7 @@ impl Service {
     pub fn new(hub: Hub, limits: Limits, verifier: TokenVerifier, settings: Settings) -> Self {
         Service {
             hub,
+            feed: feed::Feed::default(),
             posts: JobQueue::default(),
             queries: JobQueue::default(),
             limits,
@@ -238,6 +243,3 @@ impl Service {
             .unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// How often a thread that waits for work looks after what it left undone.
-const UNDONE_CHECK: Duration = Duration::from_secs(1);

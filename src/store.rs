@@ -12,7 +12,7 @@ use std::fmt;
 
 pub use link::Link;
 
-use crate::model::{Agent, AgentId, ChannelId, Conversation, MessageId, ThreadId};
+use crate::model::{Agent, AgentId, ChannelId, Conversation, Message, MessageId, ThreadId};
 use crate::settings::Rows;
 use crate::text::{Ticket, TicketReferences};
 
@@ -176,6 +176,17 @@ pub trait Connection: Send {
         conversation: Conversation,
         last_read: MessageId,
     ) -> Result<MessageId>;
+
+    /// The database's clock and the ids of the newest messages, ascending, at most `most`.
+    fn newest_ids(&mut self, most: usize) -> Result<(String, Vec<MessageId>)>;
+
+    /// Messages with ids above this one that are not deleted, ascending by id, at most `most`.
+    fn messages_above(&mut self, id: MessageId, most: usize) -> Result<Vec<Message>>;
+
+    /// Messages with ids above `above` that were edited or deleted at `since` or later, and the database's clock
+    /// when they were asked for.
+    fn changed_messages(&mut self, above: MessageId, since: &str)
+    -> Result<(String, Vec<Message>)>;
 
     /// Opens the transaction of a batch of messages.
     fn begin(&mut self) -> Result<()>;

@@ -12,6 +12,7 @@ mod golden_handshake;
 mod golden_render;
 mod golden_render_live;
 mod harness;
+mod other_door;
 mod outer_clients;
 mod random;
 mod support;

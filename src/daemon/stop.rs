@@ -70,6 +70,7 @@ pub fn run(running: Running) {
     let commit_until = begun + COMMIT_SHARE;
     service.posts.close(commit_until);
     service.queries.close(commit_until);
+    service.feed.stop();
     let _ = timer_orders.try_send(Order::Stop);
     let ended = store_threads
         .iter()

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use log::{error, info, warn};
+use log::{error, warn};
 
 use super::notifications::{self, Kind, Subject};
 use super::queries::refusal;
-use super::{Client, PostJob, Service, UNDONE_CHECK};
+use super::{Client, PostJob, Service};
 use crate::frame::Frame;
 use crate::hub::{Publication, Weight};
 use crate::job_queue::Taken;
@@ -38,16 +38,11 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Stores messages until the queue is closed and empty.
 pub fn run(service: &Service, link: Link) {
-    let mut poster = Poster {
-        service,
-        link,
-        in_doubt: Vec::new(),
-    };
+    let mut poster = Poster { service, link };
     loop {
-        let patience = (!poster.in_doubt.is_empty()).then_some(UNDONE_CHECK);
-        match service.posts.take(BATCH, patience) {
+        match service.posts.take(BATCH, None) {
             Taken::Jobs(jobs) => poster.store_all(jobs),
-            Taken::Nothing => poster.settle_doubts(),
+            Taken::Nothing => {}
             Taken::Closed => return,
         }
     }
@@ -56,9 +51,6 @@ pub fn run(service: &Service, link: Link) {
 struct Poster<'a> {
     service: &'a Service,
     link: Link,
-    /// Batches whose senders were told that their outcome is unknown. They are looked for before anything else
-    /// is written, and published if they were stored after all: what is in the database is shown.
-    in_doubt: Vec<Vec<Stored>>,
 }
 
 struct Waiting {
@@ -69,7 +61,7 @@ struct Waiting {
 
 /// A message with its id, and who is to be told.
 struct Stored {
-    from: Option<Arc<dyn Client>>,
+    from: Arc<dyn Client>,
     message: Message,
     row: NewMessage,
     audience: Arc<[AgentId]>,
@@ -116,13 +108,6 @@ impl Poster<'_> {
     fn store(&mut self, mut batch: Vec<Waiting>) {
         let mut notify = true;
         while !batch.is_empty() {
-            self.settle_doubts();
-            if !self.in_doubt.is_empty() {
-                // The database is still away; what was said first must come first.
-                batch = self.refuse_late(batch, Refusal::Unavailable);
-                thread::sleep(RETRY_PAUSE);
-                continue;
-            }
             match attempt(&mut self.link, &batch, self.service, notify) {
                 Outcome::Done(stored, refused) => return self.finish(batch, stored, refused),
                 Outcome::Unknown(stored, refused) => {
@@ -130,6 +115,7 @@ impl Poster<'_> {
                 }
                 Outcome::Failed(error, step) => {
                     self.roll_back();
+                    self.service.feed.void_claims();
                     if step == Step::Notification {
                         warn!("{error}; the message is stored without notifying anybody");
                         notify = false;
@@ -191,28 +177,11 @@ impl Poster<'_> {
             self.service
                 .refuse(Arc::clone(&one.from), refusal, one.post.reference.as_ref());
         }
-        for (_, one) in stored {
-            self.publish(one);
-        }
-    }
-
-    fn publish(&self, stored: Stored) {
-        let text = protocol::message_created(&stored.message);
-        let frame = Frame::text(&text);
-        let own = match (&stored.from, &stored.reference) {
-            (Some(from), Some(reference)) => {
-                let own = Frame::text(&protocol::with_ref(text, Some(reference)));
-                Some((from.id(), Some(own)))
-            }
-            _ => None,
-        };
-        self.service.hub.publish(Publication {
-            audience: stored.audience,
-            frame,
-            weight: Weight::Essential,
-            own,
-            resume: stored.from.map(Client::subscriber),
-        });
+        let publications = stored
+            .into_iter()
+            .map(|(_, one)| (one.message.id, publication(one)))
+            .collect();
+        self.service.feed.publish(&self.service.hub, publications);
     }
 
     /// The connection went away between the commit and its answer: asks, on a new one, what became of it.
@@ -240,13 +209,15 @@ impl Poster<'_> {
             .run_until(deadline, |store| store.were_committed(&rows))
         {
             Ok(true) => self.finish(batch, stored, refused),
-            Ok(false) => self.store(batch),
+            Ok(false) => {
+                self.service.feed.void_claims();
+                self.store(batch);
+            }
             Err(error) => {
                 error!("{error}; their senders are told that the outcome is unknown");
-                let mut doubtful = Vec::new();
-                for (place, mut one) in stored {
-                    one.from = None;
-                    doubtful.push(one);
+                // If they were stored after all they are shown late, like anybody else's.
+                self.service.feed.release_claims();
+                for (place, _) in stored {
                     let waiting = &batch[place];
                     self.service.refuse(
                         Arc::clone(&waiting.from),
@@ -255,30 +226,24 @@ impl Poster<'_> {
                     );
                 }
                 self.finish(batch, Vec::new(), refused);
-                self.in_doubt.push(doubtful);
             }
         }
     }
+}
 
-    fn settle_doubts(&mut self) {
-        while let Some(batch) = self.in_doubt.first() {
-            let rows: Vec<(MessageId, &NewMessage)> =
-                batch.iter().map(|one| (one.message.id, &one.row)).collect();
-            let count = rows.len();
-            match self.link.run(|store| store.were_committed(&rows)) {
-                Err(_) => return,
-                Ok(true) => {
-                    info!("{count} messages of unknown outcome were stored; they are shown now");
-                    for one in self.in_doubt.remove(0) {
-                        self.publish(one);
-                    }
-                }
-                Ok(false) => {
-                    info!("{count} messages of unknown outcome were not stored");
-                    self.in_doubt.remove(0);
-                }
-            }
-        }
+fn publication(stored: Stored) -> Publication {
+    let text = protocol::message_created(&stored.message);
+    let frame = Frame::text(&text);
+    let own = stored.reference.as_ref().map(|reference| {
+        let own = Frame::text(&protocol::with_ref(text, Some(reference)));
+        (stored.from.id(), Some(own))
+    });
+    Publication {
+        audience: stored.audience,
+        frame,
+        weight: Weight::Essential,
+        own,
+        resume: Some(stored.from.subscriber()),
     }
 }
 
@@ -332,6 +297,7 @@ fn prepare(
     }
     let rows: Vec<NewMessage> = accepted.iter().map(|(_, row)| row.clone()).collect();
     let ids = store.insert_messages(&rows)?;
+    service.feed.claim(&ids);
     let mut stored = Vec::new();
     let mut threads = Vec::new();
     for ((place, row), id) in accepted.into_iter().zip(ids) {
@@ -449,7 +415,7 @@ fn stored_message(
 ) -> Stored {
     let sender = context.senders.iter().find(|one| one.id == row.sender);
     Stored {
-        from: Some(Arc::clone(&batch[place].from)),
+        from: Arc::clone(&batch[place].from),
         audience: audience(context, row.conversation),
         reference: post.reference.clone(),
         message: Message {

@@ -36,7 +36,11 @@ fn answer(service: &Service, link: &mut Link, job: QueryJob, deadline: Instant) 
     let failed = match ask {
         Ask::Authenticate { claims, reference } => {
             match link.run_until(deadline, |store| store.active_agent(claims.agent)) {
-                Ok(agent) => return authenticated(service, from, agent, &claims, reference),
+                Ok(agent) => {
+                    // Whatever is said from here on must reach this socket.
+                    service.feed.wake(deadline);
+                    return authenticated(service, from, agent, &claims, reference);
+                }
                 Err(error) => (error, Ask::Authenticate { claims, reference }),
             }
         }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::config::DatabaseConfig;
 use crate::limits::STORE_PATIENCE;
-use crate::model::{Agent, AgentId, ChannelId, Conversation, MessageId, ThreadId};
+use crate::model::{Agent, AgentId, ChannelId, Conversation, Message, MessageId, ThreadId};
 use crate::settings::Rows;
 use crate::text::{Ticket, TicketReferences};
 
@@ -139,6 +139,13 @@ impl MysqlConnection {
         self.conn
             .query_drop(sql)
             .map_err(|error| failed(operation, query_failure(&error), &error))
+    }
+
+    fn now(&mut self, operation: &'static str) -> Result<String> {
+        let rows = self.rows(operation, "SELECT CAST(NOW() AS CHAR)", ())?;
+        let now = rows.into_iter().next().map(|row| columns(row, operation));
+        let (now,): (String,) = now.transpose()?.unwrap_or_default();
+        Ok(now)
     }
 
     fn members(&mut self, channels: &[ChannelId], context: &mut PostingContext) -> Result<()> {
@@ -378,6 +385,57 @@ impl Connection for MysqlConnection {
             )?;
         }
         Ok(MessageId(marker.first().map_or(0, |(marker,)| *marker)))
+    }
+
+    fn newest_ids(&mut self, most: usize) -> Result<(String, Vec<MessageId>)> {
+        const OPERATION: &str = "read the newest ids";
+        let now = self.now(OPERATION)?;
+        let mut ids = self
+            .rows(
+                OPERATION,
+                "SELECT id FROM chat_messages ORDER BY id DESC LIMIT ?",
+                (most as u64,),
+            )?
+            .into_iter()
+            .map(|row| columns::<(u64,)>(row, OPERATION).map(|(id,)| MessageId(id)))
+            .collect::<Result<Vec<_>>>()?;
+        ids.reverse();
+        Ok((now, ids))
+    }
+
+    fn messages_above(&mut self, id: MessageId, most: usize) -> Result<Vec<Message>> {
+        const OPERATION: &str = "look for new messages";
+        self.rows(
+            OPERATION,
+            &format!(
+                "{SELECT_MESSAGE} WHERE m.id > ? AND m.deleted_at IS NULL ORDER BY m.id LIMIT ?"
+            ),
+            (id.0, most as u64),
+        )?
+        .into_iter()
+        .map(|row| message(row, OPERATION))
+        .collect()
+    }
+
+    fn changed_messages(
+        &mut self,
+        above: MessageId,
+        since: &str,
+    ) -> Result<(String, Vec<Message>)> {
+        const OPERATION: &str = "look for changed messages";
+        let now = self.now(OPERATION)?;
+        let messages = self
+            .rows(
+                OPERATION,
+                &format!(
+                    "{SELECT_MESSAGE} WHERE m.id > ? AND (m.edited_at >= ? OR m.deleted_at >= ?) ORDER BY m.id"
+                ),
+                (above.0, since, since),
+            )?
+            .into_iter()
+            .map(|row| message(row, OPERATION))
+            .collect::<Result<_>>()?;
+        Ok((now, messages))
     }
 
     fn begin(&mut self) -> Result<()> {
@@ -637,6 +695,50 @@ impl Connection for MysqlConnection {
         Ok(messages.iter().all(|(id, message)| {
             found.contains(&(id.0, message.sender.0, message.body_text.clone()))
         }))
+    }
+}
+
+/// The columns of an event's message, in the order in which [`message`] takes them.
+const SELECT_MESSAGE: &str = "SELECT m.id, m.channel_id, m.thread_id, m.sender_agent_id, m.body_text, \
+     m.body_rendered_html, CAST(m.metadata_json AS CHAR), CAST(m.created_at AS CHAR), CAST(m.edited_at AS CHAR), \
+     CAST(m.deleted_at AS CHAR), m.deleted_by_agent_id, a.name, a.chat_handle \
+     FROM chat_messages m JOIN agents a ON a.id = m.sender_agent_id";
+
+fn message(mut row: Row, operation: &'static str) -> Result<Message> {
+    let channel: Option<u64> = take(&mut row, 1, operation)?;
+    let thread: Option<u64> = take(&mut row, 2, operation)?;
+    let deleted_by: Option<u64> = take(&mut row, 10, operation)?;
+    Ok(Message {
+        id: MessageId(take(&mut row, 0, operation)?),
+        conversation: match (channel, thread) {
+            (Some(id), _) => Conversation::Channel(ChannelId(id)),
+            (None, id) => Conversation::Direct(ThreadId(id.unwrap_or_default())),
+        },
+        sender: AgentId(take(&mut row, 3, operation)?),
+        body_text: take(&mut row, 4, operation)?,
+        body_rendered_html: take(&mut row, 5, operation)?,
+        metadata_json: take(&mut row, 6, operation)?,
+        created_at: take(&mut row, 7, operation)?,
+        edited_at: take(&mut row, 8, operation)?,
+        deleted_at: take(&mut row, 9, operation)?,
+        deleted_by: deleted_by.map(AgentId),
+        sender_name: take(&mut row, 11, operation)?,
+        sender_chat_handle: take(&mut row, 12, operation)?,
+    })
+}
+
+fn take<T: mysql::prelude::FromValue>(
+    row: &mut Row,
+    column: usize,
+    operation: &'static str,
+) -> Result<T> {
+    match row.take_opt(column) {
+        Some(Ok(value)) => Ok(value),
+        _ => Err(StoreError {
+            operation,
+            failure: Failure::Refused,
+            cause: format!("unexpected type of column {column}"),
+        }),
     }
 }
 
