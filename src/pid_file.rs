@@ -282,7 +282,12 @@ mod tests {
     fn a_lock_whose_number_means_nothing_here_is_a_daemon_that_is_not_signalled() {
         let path = path("elsewhere");
         let held = PidFile::lock(&path).expect("free");
-        let unverified = |pid| Some(Holder { pid, verified: false });
+        let unverified = |pid| {
+            Some(Holder {
+                pid,
+                verified: false,
+            })
+        };
         assert_eq!(holder(&path).expect("readable"), unverified(0));
         let mut other = Command::new("sleep").arg("60").spawn().expect("spawned");
         fs::write(&path, other.id().to_string()).expect("written");

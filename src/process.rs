@@ -152,7 +152,10 @@ mod tests {
         assert!(!process.ended_within(Duration::from_millis(1)));
         process.signal(Signal::TERM).expect("allowed");
         assert!(process.ended_within(Duration::from_secs(10)));
-        assert!(Process::open(child.id()).is_none(), "a zombie is no process");
+        assert!(
+            Process::open(child.id()).is_none(),
+            "a zombie is no process"
+        );
         child.wait().expect("waited");
         assert!(process.signal(Signal::TERM).is_err());
     }

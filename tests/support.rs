@@ -7,6 +7,7 @@
     reason = "a toolbox: which tool a test happens to use today is no measure of what belongs in it"
 )]
 
+pub mod cron;
 pub mod daemon;
 pub mod expect;
 pub mod fixtures;
