@@ -8,6 +8,8 @@ mod feed;
 mod notifications;
 mod posting;
 mod queries;
+mod repeats;
+mod resume;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -66,6 +68,8 @@ pub struct Service {
     pub hub: Hub,
     /// The door through which messages reach the hub.
     pub feed: feed::Feed,
+    /// Messages that may be sent again.
+    pub repeats: repeats::Repeats,
     /// Messages on their way.
     pub posts: JobQueue<PostJob>,
     /// Other questions to the database.
@@ -89,6 +93,7 @@ impl Service {
         Service {
             hub,
             feed: feed::Feed::default(),
+            repeats: repeats::Repeats::default(),
             posts: JobQueue::default(),
             queries: JobQueue::default(),
             limits,
@@ -183,6 +188,8 @@ impl Service {
             }
             Ask::Post(Post { reference, .. })
             | Ask::Typing { reference, .. }
+            | Ask::History { reference, .. }
+            | Ask::Unread { reference, .. }
             | Ask::Read { reference, .. } => self.refuse(job.from, refusal, reference.as_ref()),
         }
     }
@@ -204,6 +211,7 @@ impl Service {
             return self.hub.answer(to, Frame::text(&text), resume);
         }
         self.hub.publish(Publication {
+            message: None,
             audience,
             frame: Frame::text(&protocol::typing(conversation, agent)),
             weight: Weight::Ephemeral,

@@ -16,6 +16,7 @@ mod harness;
 mod other_door;
 mod outer_clients;
 mod random;
+mod sending_again;
 mod supervise;
 mod support;
 mod text_hostile;

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::config::DatabaseConfig;
 use crate::limits::STORE_PATIENCE;
-use crate::model::{Agent, AgentId, ChannelId, Conversation, Message, MessageId, ThreadId};
+use crate::model::{Agent, AgentId, ChannelId, Conversation, Message, MessageId, ThreadId, Unread};
 use crate::settings::Rows;
 use crate::text::{Ticket, TicketReferences};
 
@@ -139,6 +139,22 @@ impl MysqlConnection {
         self.conn
             .query_drop(sql)
             .map_err(|error| failed(operation, query_failure(&error), &error))
+    }
+
+    /// Messages of a query that has the newest first, ascending by id.
+    fn newest_first(
+        &mut self,
+        operation: &'static str,
+        sql: &str,
+        params: impl Into<Params>,
+    ) -> Result<Vec<Message>> {
+        let mut messages = self
+            .rows(operation, sql, params)?
+            .into_iter()
+            .map(|row| message(row, operation))
+            .collect::<Result<Vec<_>>>()?;
+        messages.reverse();
+        Ok(messages)
     }
 
     fn now(&mut self, operation: &'static str) -> Result<String> {
@@ -438,6 +454,119 @@ impl Connection for MysqlConnection {
         Ok((now, messages))
     }
 
+    fn history(
+        &mut self,
+        conversation: Conversation,
+        before: Option<MessageId>,
+        most: usize,
+    ) -> Result<Vec<Message>> {
+        const OPERATION: &str = "read older messages";
+        let (column, id) = conversation_column(conversation);
+        let before = before.map_or(u64::MAX >> 1, |before| before.0);
+        self.newest_first(
+            OPERATION,
+            &format!(
+                "{SELECT_MESSAGE} WHERE m.{column} = ? AND m.id < ? AND m.deleted_at IS NULL \
+                 ORDER BY m.id DESC LIMIT ?"
+            ),
+            (id, before, most as u64),
+        )
+    }
+
+    fn missed(&mut self, agent: AgentId, after: MessageId, most: usize) -> Result<Vec<Message>> {
+        const OPERATION: &str = "read the messages that were missed";
+        self.newest_first(
+            OPERATION,
+            &format!(
+                "{SELECT_MESSAGE} WHERE m.id > ? AND m.deleted_at IS NULL AND (m.channel_id IN \
+                 (SELECT cm.channel_id FROM chat_channel_members cm JOIN chat_channels c \
+                 ON c.id = cm.channel_id AND c.is_active = 1 WHERE cm.agent_id = ?) OR m.thread_id IN \
+                 (SELECT t.id FROM chat_threads t WHERE t.agent_one_id = ? OR t.agent_two_id = ?)) \
+                 ORDER BY m.id DESC LIMIT ?"
+            ),
+            (after.0, agent.0, agent.0, agent.0, most as u64),
+        )
+    }
+
+    fn unread(&mut self, agent: AgentId) -> Result<Vec<Unread>> {
+        const OPERATION: &str = "count what was not read";
+        let count = |column: &str| {
+            format!(
+                "COALESCE(r.last_read_message_id, 0), (SELECT COUNT(*) FROM chat_messages m \
+                 WHERE m.{column} = c.id AND m.id > COALESCE(r.last_read_message_id, 0) \
+                 AND m.deleted_at IS NULL AND m.sender_agent_id <> ?)"
+            )
+        };
+        let channels = format!(
+            "SELECT c.id, {} FROM chat_channel_members cm \
+             JOIN chat_channels c ON c.id = cm.channel_id AND c.is_active = 1 \
+             LEFT JOIN chat_message_reads r ON r.agent_id = cm.agent_id AND r.message_scope = 'channel' \
+             AND r.channel_id = c.id WHERE cm.agent_id = ? ORDER BY c.id",
+            count("channel_id")
+        );
+        let threads = format!(
+            "SELECT c.id, {} FROM chat_threads c \
+             LEFT JOIN chat_message_reads r ON r.agent_id = ? AND r.message_scope = 'direct' \
+             AND r.thread_id = c.id WHERE c.agent_one_id = ? OR c.agent_two_id = ? ORDER BY c.id",
+            count("thread_id")
+        );
+        let id = agent.0;
+        let mut found = Vec::new();
+        for row in self.rows(OPERATION, &channels, (id, id))? {
+            let (channel, last_read, unread): (u64, u64, u64) = columns(row, OPERATION)?;
+            found.push(Unread {
+                conversation: Conversation::Channel(ChannelId(channel)),
+                unread,
+                last_read: MessageId(last_read),
+            });
+        }
+        for row in self.rows(OPERATION, &threads, (id, id, id, id))? {
+            let (thread, last_read, unread): (u64, u64, u64) = columns(row, OPERATION)?;
+            found.push(Unread {
+                conversation: Conversation::Direct(ThreadId(thread)),
+                unread,
+                last_read: MessageId(last_read),
+            });
+        }
+        Ok(found)
+    }
+
+    fn recent_with_metadata(
+        &mut self,
+        senders: &[AgentId],
+        until: MessageId,
+        seconds: u64,
+    ) -> Result<Vec<Message>> {
+        const OPERATION: &str = "look for messages that were sent before";
+        let mut params = ids(senders.iter().map(|id| id.0));
+        params.extend(ids([seconds, until.0]));
+        self.rows(
+            OPERATION,
+            &format!(
+                "{SELECT_MESSAGE} WHERE m.sender_agent_id IN ({}) AND m.created_at >= NOW() - INTERVAL ? SECOND \
+                 AND m.id <= ? AND m.metadata_json IS NOT NULL ORDER BY m.id",
+                marks(senders.len())
+            ),
+            params,
+        )?
+        .into_iter()
+        .map(|row| message(row, OPERATION))
+        .collect()
+    }
+
+    fn message(&mut self, id: MessageId) -> Result<Option<Message>> {
+        const OPERATION: &str = "read a message";
+        self.rows(
+            OPERATION,
+            &format!("{SELECT_MESSAGE} WHERE m.id = ?"),
+            (id.0,),
+        )?
+        .into_iter()
+        .next()
+        .map(|row| message(row, OPERATION))
+        .transpose()
+    }
+
     fn begin(&mut self) -> Result<()> {
         const OPERATION: &str = "begin a transaction";
         if self.posting.is_some() {
@@ -576,7 +705,7 @@ impl Connection for MysqlConnection {
 
     fn insert_messages(&mut self, messages: &[NewMessage]) -> Result<Vec<MessageId>> {
         const OPERATION: &str = "insert messages";
-        let tuples = vec!["(?, ?, ?, ?, ?, ?, ?)"; messages.len()].join(", ");
+        let tuples = vec!["(?, ?, ?, ?, ?, ?, ?, ?)"; messages.len()].join(", ");
         let params: Vec<Value> = messages
             .iter()
             .flat_map(|message| {
@@ -587,6 +716,7 @@ impl Connection for MysqlConnection {
                     Value::from(message.sender.0),
                     Value::from(message.body_text.as_str()),
                     Value::from(message.body_rendered_html.as_str()),
+                    Value::from(message.metadata_json.as_deref()),
                     Value::from(message.created_at.as_str()),
                 ]
             })
@@ -595,7 +725,7 @@ impl Connection for MysqlConnection {
             OPERATION,
             &format!(
                 "INSERT INTO chat_messages (message_scope, channel_id, thread_id, sender_agent_id, body_text, \
-                 body_rendered_html, created_at) VALUES {tuples}"
+                 body_rendered_html, metadata_json, created_at) VALUES {tuples}"
             ),
             params,
         )?;

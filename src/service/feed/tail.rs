@@ -77,7 +77,7 @@ impl Tail<'_> {
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
-        if self.service.hub.online_agents() > 0 || !state.held.is_empty() {
+        if self.service.hub.is_anybody_here() || !state.held.is_empty() {
             self.busy = Instant::now();
         } else if state.synced && self.busy.elapsed() >= IDLE_AFTER {
             state.wanted = false;
@@ -133,6 +133,9 @@ impl Tail<'_> {
         let feed = &self.service.feed;
         let mut state = feed.lock();
         state.ledger.begin(&ids, Instant::now());
+        let newest = ids.last().copied().unwrap_or(MessageId(0));
+        self.service.hub.newest(newest);
+        self.service.repeats.begin(newest, Instant::now());
         state.synced = true;
         drop(state);
         feed.changed.notify_all();
@@ -168,7 +171,11 @@ impl Tail<'_> {
                 }
                 continue;
             }
-            let publication = publication(&row, &audiences, protocol::message_created(&row));
+            self.service.repeats.remember(&row, now);
+            let publication = Publication {
+                message: Some(row.id),
+                ..publication(&row, &audiences, protocol::message_created(&row))
+            };
             state.let_through(&self.service.hub, vec![(row.id, publication)], now);
         }
         Ok(())
@@ -224,6 +231,7 @@ fn publication(
     text: String,
 ) -> Publication {
     Publication {
+        message: None,
         audience: audiences
             .get(&row.conversation)
             .map_or_else(|| Arc::from([]), Arc::clone),
