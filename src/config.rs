@@ -201,32 +201,10 @@ impl Config {
     /// A variable is missing or wrong; the first one found is named.
     pub fn from_variables(root: &Path, variables: &Variables) -> Result<Self, ConfigError> {
         let text = |name: &str, default: &str| variables.get(name).unwrap_or(default.to_owned());
-        let jwt_secret = variables.get("JWT_SECRET").ok_or_else(|| {
-            ConfigError(format!(
-                "JWT_SECRET is not set; put the helpdesk's secret into {} or the environment, without it no agent can be \
-                 recognised",
-                variables.source
-            ))
-        })?;
-        if jwt_secret.len() < MIN_SECRET_BYTES {
-            return Err(ConfigError(format!(
-                "{} has {} bytes, at least {MIN_SECRET_BYTES} are needed; make a longer one with: openssl rand -hex 32 \
-                 (the helpdesk must use the same)",
-                variables.origin("JWT_SECRET"),
-                jwt_secret.len()
-            )));
-        }
-        let zone = text("APP_TIMEZONE", "UTC");
-        let clock = AppClock::of_zone(&zone).ok_or_else(|| {
-            ConfigError(format!(
-                "{} is {zone:?}, which is no IANA time zone; use a name such as Europe/Rome or UTC",
-                variables.origin("APP_TIMEZONE")
-            ))
-        })?;
         Ok(Config {
-            jwt_secret,
+            jwt_secret: jwt_secret(variables)?,
             app_url: text("APP_URL", ""),
-            clock,
+            clock: clock(variables)?,
             storage: root.join(text("STORAGE_PATH", "storage")),
             host: host_variable(variables)?,
             port: port_variable(variables)?,
@@ -236,8 +214,49 @@ impl Config {
     }
 }
 
-// The recorded daemon takes an empty value and "0" as unset.
-fn host_variable(variables: &Variables) -> Result<Option<String>, ConfigError> {
+/// `JWT_SECRET`.
+///
+/// # Errors
+/// It is missing or too short.
+pub fn jwt_secret(variables: &Variables) -> Result<String, ConfigError> {
+    let secret = variables.get("JWT_SECRET").ok_or_else(|| {
+        ConfigError(format!(
+            "JWT_SECRET is not set; put the helpdesk's secret into {} or the environment, without it no agent can be \
+             recognised",
+            variables.source
+        ))
+    })?;
+    if secret.len() < MIN_SECRET_BYTES {
+        return Err(ConfigError(format!(
+            "{} has {} bytes, at least {MIN_SECRET_BYTES} are needed; make a longer one with: openssl rand -hex 32 \
+             (the helpdesk must use the same)",
+            variables.origin("JWT_SECRET"),
+            secret.len()
+        )));
+    }
+    Ok(secret)
+}
+
+/// The clock of `APP_TIMEZONE`.
+///
+/// # Errors
+/// There is no such zone.
+pub fn clock(variables: &Variables) -> Result<AppClock, ConfigError> {
+    const NAME: &str = "APP_TIMEZONE";
+    let zone = variables.get(NAME).unwrap_or("UTC".to_owned());
+    AppClock::of_zone(&zone).ok_or_else(|| {
+        ConfigError(format!(
+            "{} is {zone:?}, which is no IANA time zone; use a name such as Europe/Rome or UTC",
+            variables.origin(NAME)
+        ))
+    })
+}
+
+/// `CHAT_WEBSOCKET_HOST`. The recorded daemon takes an empty value and "0" as unset.
+///
+/// # Errors
+/// It is no listen host.
+pub fn host_variable(variables: &Variables) -> Result<Option<String>, ConfigError> {
     const NAME: &str = "CHAT_WEBSOCKET_HOST";
     match variables.get(NAME).filter(|host| host != "0") {
         None => Ok(None),
@@ -250,7 +269,11 @@ fn host_variable(variables: &Variables) -> Result<Option<String>, ConfigError> {
     }
 }
 
-fn port_variable(variables: &Variables) -> Result<Option<u16>, ConfigError> {
+/// `CHAT_WEBSOCKET_PORT`.
+///
+/// # Errors
+/// It is no port.
+pub fn port_variable(variables: &Variables) -> Result<Option<u16>, ConfigError> {
     const NAME: &str = "CHAT_WEBSOCKET_PORT";
     let from_option = variables.options.contains_key(NAME);
     match variables
@@ -272,7 +295,11 @@ fn port_variable(variables: &Variables) -> Result<Option<u16>, ConfigError> {
     }
 }
 
-fn database(variables: &Variables) -> Result<DatabaseConfig, ConfigError> {
+/// `DB_…`.
+///
+/// # Errors
+/// One of them is missing or wrong.
+pub fn database(variables: &Variables) -> Result<DatabaseConfig, ConfigError> {
     let word = |name: &str, default: &str| {
         variables
             .get(name)

@@ -2,6 +2,7 @@
 //! was told that it is ready owns its input until it is armed again; anybody may write to it, through its
 //! outbox. The only folder that names the WebSocket crate; no JSON, no SQL and no permissions here.
 
+pub mod client;
 pub mod handshake;
 mod keeper;
 mod outbox;

@@ -21,6 +21,7 @@ pub mod limits;
 pub mod log_file;
 pub mod model;
 pub mod net;
+pub mod operate;
 pub mod pid_file;
 pub mod places;
 pub mod process;

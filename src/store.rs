@@ -6,6 +6,7 @@
 
 mod link;
 pub mod mysql;
+pub mod operations;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -150,7 +151,7 @@ pub struct NewNotification {
 /// The posting methods, from [`Connection::posting_context`] on, run within one transaction that
 /// [`Connection::begin`] opens and [`Connection::commit`] or [`Connection::rollback`] ends. A connection that
 /// is used for posting is used for nothing else.
-pub trait Connection: Send {
+pub trait Connection: operations::Operations + Send {
     /// All rows of `settings` that the service may look at.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
     reason = "a test that stops at what it did not expect has done its work"
 )]
 
+mod check;
 mod contrib_files;
 mod golden_dotenv;
 mod golden_events;
@@ -13,8 +14,10 @@ mod golden_render;
 mod golden_render_live;
 mod golden_supervisor;
 mod harness;
+mod operate;
 mod other_door;
 mod outer_clients;
+mod prune;
 mod random;
 mod sending_again;
 mod supervise;

@@ -2,6 +2,8 @@
 //! names every column, never creates or alters a table, and uses nothing that only one of the two servers has
 //! (contract: database.md, schema.sql).
 
+mod operations;
+
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
