@@ -181,6 +181,8 @@ pub struct Config {
     pub port: Option<u16>,
     /// The database.
     pub database: DatabaseConfig,
+    /// `CHAT_BUS_URL`: Redis between several daemons on one database; may hold a password.
+    pub bus_url: Option<String>,
     /// Limits and intervals.
     pub limits: Limits,
 }
@@ -209,6 +211,7 @@ impl Config {
             host: host_variable(variables)?,
             port: port_variable(variables)?,
             database: database(variables)?,
+            bus_url: variables.get("CHAT_BUS_URL"),
             limits: Limits::from_variables(variables)?,
         })
     }

@@ -16,6 +16,7 @@ pub mod jwt;
 pub mod mariadb;
 pub mod outcome;
 pub mod reaper;
+pub mod redis;
 pub mod replay;
 pub mod rows;
 pub mod seed;

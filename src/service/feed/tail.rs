@@ -65,7 +65,7 @@ impl Tail<'_> {
             state = feed
                 .changed
                 .wait_timeout_while(state, POLL_INTERVAL, |state| {
-                    state.held.is_empty() && !state.stopping
+                    state.held.is_empty() && !state.nudged && !state.stopping
                 })
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
@@ -92,6 +92,7 @@ impl Tail<'_> {
                 .unwrap_or_else(PoisonError::into_inner);
             self.busy = Instant::now();
         }
+        state.nudged = false;
         let stopping = state.stopping;
         if stopping {
             state.release_held(&self.service.hub, Instant::now());
