@@ -9,7 +9,7 @@ pub use start::open_store;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -25,11 +25,13 @@ use crate::exit_code;
 use crate::frame::Frame;
 use crate::heartbeat::{self, Order};
 use crate::hub::{Hub, HubConfig};
+use crate::notify::Notifier;
 use crate::pid_file::PidFile;
 use crate::protocol;
 use crate::service::{self, Service};
 use crate::settings::{Rows, Settings};
 use crate::store::{Link, Store};
+use crate::watch::Watch;
 
 /// Threads that ask the database on behalf of sockets, one connection each.
 const QUERY_THREADS: usize = 2;
@@ -82,6 +84,8 @@ pub fn serve(root: &Path, variables: &Variables, level: log::LevelFilter) -> Res
         })?),
     };
     let places = start::prepare_storage(&config, level)?;
+    let notifier = Notifier::from_environment();
+    notifier.status("waiting for the database");
     let store = start::open_store(&config);
     let health = Arc::new(AtomicBool::new(true));
     let mut link = Link::new(Arc::clone(&store), Arc::clone(&health));
@@ -100,6 +104,7 @@ pub fn serve(root: &Path, variables: &Variables, level: log::LevelFilter) -> Res
             pid_file,
             link,
         })
+        .and_then(|running| running.watched(notifier))
         .map_err(|error| {
             Failure::new(
                 exit_code::SOFTWARE,
@@ -144,6 +149,8 @@ struct Running {
     stop_requested: Receiver<()>,
     pid_file: PidFile,
     link: Link,
+    health: Arc<AtomicBool>,
+    watch: Option<Watch>,
 }
 
 impl Running {
@@ -246,7 +253,25 @@ impl Running {
             stop_requested,
             pid_file,
             link,
+            health,
+            watch: None,
         })
+    }
+
+    /// Tells the service manager from now on how things stand.
+    fn watched(mut self, notifier: Notifier) -> io::Result<Self> {
+        let (hub, reactor) = (self.service.hub.clone(), Arc::clone(&self.reactor));
+        let health = Arc::clone(&self.health);
+        let describe = move || {
+            let (agents, connections) = (hub.local_agents().len(), reactor.connections());
+            let database = match health.load(Ordering::Relaxed) {
+                true => "",
+                false => "; the database does not answer",
+            };
+            format!("agents: {agents}, connections: {connections}{database}")
+        };
+        self.watch = Some(Watch::start(notifier, describe)?);
+        Ok(self)
     }
 
     /// Waits until the service is to end, and ends it.

@@ -24,6 +24,7 @@ mod sending_again;
 mod several_machines;
 mod supervise;
 mod support;
+mod systemd;
 mod text_hostile;
 mod text_model;
 mod text_properties;

@@ -14,6 +14,7 @@ pub mod fixtures;
 pub mod json;
 pub mod jwt;
 pub mod mariadb;
+pub mod notify;
 pub mod outcome;
 pub mod reaper;
 pub mod redis;

@@ -12,7 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use log::{error, warn};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::handshake::{Refused, Site};
 use super::poll::{Interest, Poller, ReadyEvent};
@@ -20,6 +20,7 @@ use super::{Connection, Next, Phase, keeper};
 use crate::hub::Subscriber;
 use crate::limits::{CLOSE_LINGER, SPREAD_CLOSES_ABOVE, SPREAD_CLOSES_OVER};
 use crate::model::CloseCode;
+use crate::pulse;
 use crate::service::Service;
 
 /// The id under which the wake-up descriptor is polled; no socket has it.
@@ -252,7 +253,9 @@ impl Reactor {
     }
 
     fn accept(self: &Arc<Self>, listener: &TcpListener) {
+        let patience = Timespec::try_from(pulse::TICK).unwrap_or_default();
         while !self.is_stopping() {
+            pulse::ACCEPT.beat();
             match listener.accept() {
                 Ok((stream, peer)) => self.admit(stream, peer),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -261,7 +264,7 @@ impl Reactor {
                         PollFd::new(&self.wake.0, PollFlags::IN),
                     ];
                     // An interruption is no reason to stop; the loop looks again.
-                    let _ = poll(&mut ready, None);
+                    let _ = poll(&mut ready, Some(&patience));
                 }
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {

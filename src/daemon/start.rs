@@ -3,12 +3,13 @@
 
 use std::fs;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use listenfd::ListenFd;
 use log::{LevelFilter, error, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -200,16 +201,29 @@ pub fn listen(config: &Config, rows: &Rows, link: &mut Link) -> Result<Listener,
     for warning in warnings {
         warn!("{warning}");
     }
-    let bound = TcpListener::bind(format!("{host}:{port}")).and_then(|socket| {
-        // The standard library's backlog is too short for a reconnect of everybody at once.
-        rustix::net::listen(&socket, BACKLOG)?;
-        let port = socket.local_addr()?.port();
-        Ok(Listener {
-            socket,
+    if let Some(listener) = passed_socket()? {
+        let wanted = format!("{host}:{port}");
+        let same = |mut addresses: std::vec::IntoIter<SocketAddr>| {
+            addresses.any(|address| address.to_string() == listener.address)
+        };
+        if !wanted.to_socket_addrs().is_ok_and(same) {
+            warn!(
+                "the service manager has opened {}, which counts, and not {wanted} as configured; let them agree",
+                listener.address
+            );
+        }
+        return Ok(listener);
+    }
+    let bound = TcpListener::bind(format!("{host}:{port}")).and_then(ready);
+    let named = bound.map(|listener| {
+        // As it is configured, but for a port that was left to the system.
+        let port = listener.address.rsplit(':').next().unwrap_or_default();
+        Listener {
             address: format!("{host}:{port}"),
-        })
+            ..listener
+        }
     });
-    bound.map_err(|error| {
+    named.map_err(|error| {
         let message = format!("failed to listen on {host}:{port}: {error}");
         error!("{message}");
         if let Err(failed) = link.run(|store| store.update_settings(&[(key::STATUS, "failed")])) {
@@ -222,6 +236,40 @@ pub fn listen(config: &Config, rows: &Rows, link: &mut Link) -> Result<Listener,
             ),
         )
     })
+}
+
+fn ready(socket: TcpListener) -> io::Result<Listener> {
+    // The standard library's backlog is too short for a reconnect of everybody at once.
+    rustix::net::listen(&socket, BACKLOG)?;
+    let address = socket.local_addr()?.to_string();
+    Ok(Listener { socket, address })
+}
+
+/// The socket that a service manager has opened (`LISTEN_FDS`), if it has: connections that come while nobody runs
+/// wait in it.
+fn passed_socket() -> Result<Option<Listener>, Failure> {
+    let mut passed = ListenFd::from_env();
+    let count = passed.len();
+    if count > 1 {
+        warn!("the service manager has opened {count} sockets; the first one counts");
+    }
+    let socket = match count {
+        0 => return Ok(None),
+        _ => passed.take_tcp_listener(0),
+    };
+    let unusable = |error: &dyn std::fmt::Display| {
+        let message = format!(
+            "cannot use the socket that the service manager has opened: {error}; ListenStream= must be an address \
+             and a port, with Accept=no"
+        );
+        error!("{message}");
+        Failure::new(exit_code::CONFIG, message)
+    };
+    match socket {
+        Ok(Some(socket)) => ready(socket).map(Some).map_err(|error| unusable(&error)),
+        Ok(None) => Err(unusable(&"there is none")),
+        Err(error) => Err(unusable(&error)),
+    }
 }
 
 /// Raises the soft limit of open files to the hard one, and returns how many connections it allows.

@@ -45,6 +45,8 @@ pub fn run(running: Running) {
         stop_requested,
         pid_file,
         mut link,
+        health: _,
+        watch: told,
     } = running;
     let (finished, watch) = bounded::<()>(0);
     let pid_path = pid_file.path().to_owned();
@@ -66,6 +68,9 @@ pub fn run(running: Running) {
         });
     if let Err(failed) = guard {
         warn!("the stop has no limit: {failed}");
+    }
+    if let Some(told) = told {
+        told.stop();
     }
     reactor.stop_reading(reactor_threads);
     let commit_until = begun + COMMIT_SHARE;

@@ -11,6 +11,7 @@ use super::presence::Presence;
 use super::{Command, HubConfig, Publication, SubscriberId, SubscriberRef, Weight, Welcome};
 use crate::frame::Frame;
 use crate::model::{AgentId, CloseCode, MessageId};
+use crate::pulse;
 
 /// Commands that are carried out before the sockets are written.
 const BATCH: usize = 1024;
@@ -56,10 +57,10 @@ impl State {
         while running {
             let grace = self.leaving.first().map(|(deadline, _)| *deadline);
             let expiry = self.presence().next_expiry();
-            let first = match grace.into_iter().chain(expiry).min() {
-                Some(deadline) => commands.recv_deadline(deadline),
-                None => commands.recv().map_err(RecvTimeoutError::from),
-            };
+            pulse::HUB.beat();
+            let tick = Instant::now() + pulse::TICK;
+            let deadline = grace.into_iter().chain(expiry).fold(tick, Instant::min);
+            let first = commands.recv_deadline(deadline);
             match first {
                 Ok(command) => {
                     running = self.carry_out(command);

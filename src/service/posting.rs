@@ -22,6 +22,7 @@ use crate::frame::Frame;
 use crate::job_queue::Taken;
 use crate::model::{MessageId, Refusal};
 use crate::protocol;
+use crate::pulse;
 use crate::store::{Failure, Link, NewMessage, StoreError};
 
 /// Messages of one transaction; more would make the first of them wait for nothing.
@@ -35,7 +36,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 pub fn run(service: &Service, link: Link) {
     let mut poster = Poster { service, link };
     loop {
-        match service.posts.take(BATCH, None) {
+        pulse::POSTING.beat();
+        match service.posts.take(BATCH, Some(pulse::TICK)) {
             Taken::Jobs(jobs) => poster.store_all(jobs),
             Taken::Nothing => {}
             Taken::Closed => return,
@@ -74,6 +76,7 @@ impl Poster<'_> {
     fn store(&mut self, mut batch: Vec<Waiting>) {
         let mut notify = true;
         while !batch.is_empty() {
+            pulse::POSTING.beat();
             match attempt(&mut self.link, &batch, self.service, notify) {
                 Outcome::Done(written) => return self.finish(&batch, written),
                 Outcome::Unknown(written) => return self.find_out(batch, written),
