@@ -66,6 +66,13 @@ enum Event {
     Broken(&'static str),
 }
 
+/// The signals of the process and what its threads report; outlives a run of the service.
+#[derive(Clone)]
+struct Events {
+    sender: Sender<Event>,
+    receiver: Receiver<Event>,
+}
+
 /// Runs the service for the install at `root` until it is told to stop.
 ///
 /// # Errors
@@ -93,30 +100,37 @@ pub fn serve(root: &Path, variables: &Variables, level: log::LevelFilter) -> Res
     let Some(pid_file) = start::claim(&places.pid_file, &config, &mut link, &rows)? else {
         return Ok(());
     };
-    match start::listen(&config, &rows, &mut link) {
-        Ok(listener) => Running::begin(Prepared {
-            config,
-            rows,
-            store,
-            health,
-            bus,
-            listener,
-            pid_file,
-            link,
-        })
-        .and_then(|running| running.watched(notifier))
-        .map_err(|error| {
-            Failure::new(
-                exit_code::SOFTWARE,
-                format!("cannot start: {error}; look at the limits of processes and open files"),
-            )
-        })?
-        .wait(),
+    // From here on there is something to clean up, so a stop waits for its turn.
+    let events = Events::watch().map_err(|error| cannot_start(&error))?;
+    let pid_file = start::announce(pid_file, &config, &mut link)?;
+    let listener = match start::listen(&config, &rows, &mut link) {
+        Ok(listener) => listener,
         Err(failure) => {
             pid_file.remove();
-            Err(failure)
+            return Err(failure);
         }
-    }
+    };
+    Running::begin(Prepared {
+        config,
+        rows,
+        store,
+        health,
+        bus,
+        listener,
+        pid_file,
+        link,
+        events,
+    })
+    .and_then(|running| running.watched(notifier))
+    .map_err(|error| cannot_start(&error))?
+    .wait()
+}
+
+fn cannot_start(error: &io::Error) -> Failure {
+    Failure::new(
+        exit_code::SOFTWARE,
+        format!("cannot start: {error}; look at the limits of processes and open files"),
+    )
 }
 
 /// What a start has brought together before the first thread.
@@ -129,6 +143,7 @@ struct Prepared {
     listener: start::Listener,
     pid_file: PidFile,
     link: Link,
+    events: Events,
 }
 
 /// A service that is up.
@@ -142,10 +157,8 @@ struct Running {
     store_threads: Vec<JoinHandle<()>>,
     store_done: Receiver<()>,
     timer: JoinHandle<()>,
-    timer_done: Receiver<()>,
     timer_orders: Sender<Order>,
-    signals: signal_hook::iterator::Handle,
-    events: Receiver<Event>,
+    events: Events,
     stop_requested: Receiver<()>,
     pid_file: PidFile,
     link: Link,
@@ -164,9 +177,8 @@ impl Running {
             listener,
             pid_file,
             link,
+            events,
         } = prepared;
-        let (event_sender, events) = bounded(16);
-        let signals = watch_signals(event_sender.clone())?;
         let max_connections = start::raise_file_limit(config.limits.max_connections);
         let (bus, connector) = bus.unzip();
         let (hub, hub_thread) = Hub::start(HubConfig {
@@ -196,7 +208,7 @@ impl Running {
             &service,
             new_link(),
             &done,
-            &event_sender,
+            &events.sender,
             service::run_posting,
         )?];
         store_threads.push(store_thread(
@@ -204,7 +216,7 @@ impl Running {
             &service,
             new_link(),
             &done,
-            &event_sender,
+            &events.sender,
             service::run_tail,
         )?);
         for name in ["query-0", "query-1"].into_iter().take(QUERY_THREADS) {
@@ -213,18 +225,16 @@ impl Running {
                 &service,
                 new_link(),
                 &done,
-                &event_sender,
+                &events.sender,
                 service::run_queries,
             )?);
         }
         let (timer_orders, orders) = bounded(4);
         let (stop_sender, stop_requested) = bounded(1);
-        let (timer_done_sender, timer_done) = bounded(1);
         let timer = {
             let (service, clock, link) = (Arc::clone(&service), config.clock.clone(), new_link());
             named("timer", STORE_STACK, move || {
                 heartbeat::run(&service, link, &clock, &orders, &stop_sender);
-                let _ = timer_done_sender.send(());
             })?
         };
         let reactor = Reactor::new(
@@ -246,9 +256,7 @@ impl Running {
             store_threads,
             store_done,
             timer,
-            timer_done,
             timer_orders,
-            signals,
             events,
             stop_requested,
             pid_file,
@@ -278,7 +286,7 @@ impl Running {
     fn wait(self) -> Result<(), Failure> {
         let failure = loop {
             crossbeam_channel::select! {
-                recv(self.events) -> event => match event {
+                recv(self.events.receiver) -> event => match event {
                     Ok(Event::Reload) => {
                         // Full only where it is about to be done already.
                         let _ = self.timer_orders.try_send(Order::Reload);
@@ -349,20 +357,25 @@ fn store_thread(
     })
 }
 
-fn watch_signals(events: Sender<Event>) -> io::Result<signal_hook::iterator::Handle> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    let handle = signals.handle();
-    // Never joined: it ends with its handle, and the process does not wait for it.
-    named("signals", 64 * 1024, move || {
-        for signal in signals.forever() {
-            let event = match signal {
-                SIGHUP => Event::Reload,
-                _ => Event::Terminate,
-            };
-            if events.try_send(event).is_err() {
-                warn!("signal {signal} comes while others are being handled");
+impl Events {
+    /// Watches the signals until the process ends.
+    fn watch() -> io::Result<Self> {
+        let (sender, receiver) = bounded(16);
+        let events = Events { sender, receiver };
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+        let sender = events.sender.clone();
+        // Never joined: the process does not wait for it.
+        named("signals", 64 * 1024, move || {
+            for signal in signals.forever() {
+                let event = match signal {
+                    SIGHUP => Event::Reload,
+                    _ => Event::Terminate,
+                };
+                if sender.try_send(event).is_err() {
+                    warn!("signal {signal} comes while others are being handled");
+                }
             }
-        }
-    })?;
-    Ok(handle)
+        })?;
+        Ok(events)
+    }
 }

@@ -12,6 +12,8 @@ pub mod clock;
 pub mod config;
 pub mod connection;
 pub mod daemon;
+#[cfg(feature = "embedded")]
+pub mod demo;
 pub mod dotenv;
 pub mod exit_code;
 pub mod frame;

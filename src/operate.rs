@@ -23,8 +23,10 @@ use crate::store::{Connection, Failure, Link, Store, StoreError};
 /// Why something was not done: one line for people, and the exit code.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// What, why, and what to do about it.
+    /// What and why, and perhaps what to do about it.
     pub message: String,
+    /// What to do about it, where the message does not say so.
+    pub remedy: Option<&'static str>,
     /// See [`exit_code`].
     pub code: u8,
 }
@@ -34,6 +36,7 @@ impl Problem {
     pub fn new(code: u8, message: impl Into<String>) -> Self {
         Problem {
             message: message.into(),
+            remedy: None,
             code,
         }
     }
@@ -49,23 +52,26 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.message)?;
+        match self.remedy {
+            Some(remedy) => write!(f, "; {remedy}"),
+            None => Ok(()),
+        }
     }
 }
 
 /// The database of a subcommand.
 pub struct Database {
     link: Link,
-    name: String,
+    store: Arc<dyn Store>,
 }
 
 impl Database {
     /// That of an install; not connected yet.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        let name = store.describe();
         Database {
-            link: Link::new(store, Arc::new(AtomicBool::new(true))),
-            name,
+            link: Link::new(Arc::clone(&store), Arc::new(AtomicBool::new(true))),
+            store,
         }
     }
 
@@ -101,6 +107,9 @@ impl Database {
             Failure::Denied => exit_code::CONFIG,
             Failure::Refused => exit_code::FAILED,
         };
-        Problem::new(code, format!("{error} ({})", self.name))
+        Problem {
+            remedy: Some(self.store.remedy(error.failure)),
+            ..Problem::new(code, format!("{error} ({})", self.store.describe()))
+        }
     }
 }

@@ -8,8 +8,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -17,10 +15,6 @@ use crate::process::{Process, file_name};
 
 /// The PHP daemon that this one takes the place of.
 const PHP_SCRIPT: &str = "chat-websocket-server.php";
-/// How long a lock is tried for that may be held by somebody who is only looking, or has not written yet.
-const LOCK_PATIENCE: Duration = Duration::from_millis(500);
-const LOCK_RETRY: Duration = Duration::from_millis(10);
-
 /// The lock and the file, held by the running daemon.
 #[derive(Debug)]
 pub struct PidFile {
@@ -46,19 +40,15 @@ impl PidFile {
     /// Locks the pid file without changing its content.
     ///
     /// # Errors
-    /// Another live daemon, or a file that cannot be used.
+    /// Another live daemon, or a file that cannot be used. A lock of somebody who is only looking ([`holder`])
+    /// counts as a daemon's; it is gone in a moment, so a pid that is no [`is_live_daemon`]'s is worth another try.
     pub fn lock(path: &Path) -> Result<Self, Occupied> {
-        let patience = Instant::now() + LOCK_PATIENCE;
         loop {
             let mut file = open_or_make(path).map_err(Occupied::ByError)?;
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(rustix::io::Errno::WOULDBLOCK) => {
                     let pid = read_pid(&mut file).unwrap_or(0);
-                    if !is_own_kind(pid) && Instant::now() < patience {
-                        thread::sleep(LOCK_RETRY);
-                        continue;
-                    }
                     return Err(Occupied::ByDaemon { pid, locked: true });
                 }
                 Err(error) => return Err(Occupied::ByError(error.into())),
@@ -147,7 +137,7 @@ pub fn holder(path: &Path) -> io::Result<Option<Holder>> {
     };
     let pid = read_pid(&mut file).unwrap_or(0);
     let verified = match locked {
-        true => is_own_kind(pid),
+        true => is_live_daemon(pid),
         false => is_php_daemon(pid, path),
     };
     Ok((locked || verified).then_some(Holder { pid, verified }))
@@ -185,7 +175,7 @@ fn read_pid(file: &mut File) -> Option<u32> {
 }
 
 /// Whether `pid` is another live process of this program.
-fn is_own_kind(pid: u32) -> bool {
+pub fn is_live_daemon(pid: u32) -> bool {
     // In a container every daemon is process 1, the one that left the file included.
     if pid == std::process::id() {
         return false;
@@ -261,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_neither_makes_the_file_nor_keeps_a_daemon_from_it() {
+    fn a_look_neither_makes_the_file_nor_hides_it_from_another_look() {
         let path = path("look");
         assert_eq!(holder(&path).expect("no file is no error"), None);
         assert!(!path.exists());
@@ -269,13 +259,8 @@ mod tests {
         let looking = File::open(&path).expect("open");
         flock(&looking, FlockOperation::NonBlockingLockShared).expect("free");
         assert_eq!(holder(&path).expect("readable"), None, "two may look");
-        let thread = thread::scope(|scope| {
-            let locking = scope.spawn(|| PidFile::lock(&path));
-            thread::sleep(LOCK_PATIENCE / 4);
-            drop(looking);
-            locking.join().expect("no panic")
-        });
-        thread.expect("a look is not for long").remove();
+        drop(looking);
+        PidFile::lock(&path).expect("free again").remove();
     }
 
     #[test]
@@ -316,7 +301,7 @@ mod tests {
             .expect("spawned");
         let process = Process::open(daemon.id()).expect("alive");
         while process.arguments().len() != 2 {
-            thread::yield_now();
+            std::thread::yield_now();
         }
         let pid_file = |root: &Path| root.join("storage/runtime/chat-websocket.pid");
         for root in [&one, &two] {

@@ -5,6 +5,7 @@
 //! (`queries`), so that a slow query delays neither typing nor anybody's ping.
 
 mod feed;
+mod in_flight;
 mod notifications;
 mod posting;
 mod queries;
@@ -75,6 +76,8 @@ pub struct Service {
     pub repeats: repeats::Repeats,
     /// Messages on their way.
     pub posts: JobQueue<PostJob>,
+    /// Those of them that are being stored.
+    in_flight: in_flight::InFlight,
     /// Other questions to the database.
     pub queries: JobQueue<QueryJob>,
     /// Limits and intervals.
@@ -105,6 +108,7 @@ impl Service {
             feed: feed::Feed::default(),
             repeats: repeats::Repeats::default(),
             posts: JobQueue::default(),
+            in_flight: in_flight::InFlight::default(),
             queries: JobQueue::default(),
             limits,
             verifier,
@@ -172,6 +176,18 @@ impl Service {
 
     /// Refuses what has waited for the database for too long.
     pub fn refuse_expired(&self, now: Instant) {
+        self.refuse_overdue(Some(now), now);
+    }
+
+    /// Refuses whatever still waits for the database, once the queues are closed.
+    pub fn give_up(&self) {
+        self.refuse_overdue(None, Instant::now());
+    }
+
+    fn refuse_overdue(&self, in_flight: Option<Instant>, now: Instant) {
+        for one in self.in_flight.overdue(in_flight) {
+            self.refuse(one.from, one.refusal, one.reference.as_ref());
+        }
         for job in self.posts.expired(now) {
             self.refuse(job.from, Refusal::Unavailable, job.post.reference.as_ref());
         }

@@ -7,6 +7,8 @@
 
 mod check;
 mod contrib_files;
+#[cfg(feature = "embedded")]
+mod embedded;
 mod golden_dotenv;
 mod golden_events;
 mod golden_handshake;
@@ -15,13 +17,19 @@ mod golden_render_live;
 mod golden_supervisor;
 mod harness;
 mod hostile;
+mod lifecycle;
 mod operate;
+mod ops_golden;
+mod ops_golden_listen;
+mod ops_golden_second;
 mod other_door;
 mod outer_clients;
 mod prune;
 mod random;
 mod sending_again;
 mod several_machines;
+mod shutdown;
+mod store_contract;
 mod supervise;
 mod support;
 mod systemd;

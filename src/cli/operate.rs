@@ -218,7 +218,7 @@ impl Install {
 
 impl From<Problem> for Stop {
     fn from(problem: Problem) -> Self {
-        (problem.message, problem.code)
+        (problem.to_string(), problem.code)
     }
 }
 

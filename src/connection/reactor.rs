@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,8 @@ const WAKE: u64 = u64::MAX;
 const READY_AT_ONCE: usize = 16;
 /// Stack of a worker, in bytes.
 const WORKER_STACK: usize = 256 * 1024;
+/// How long a stop reads what had arrived before it.
+const LAST_READS: Duration = Duration::from_millis(200);
 /// Pause after the system refused a socket.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Refused sockets that may be waited for until they have read why.
@@ -49,6 +51,8 @@ pub struct Reactor {
     unauthenticated: AtomicUsize,
     refused: AtomicUsize,
     stopping: AtomicBool,
+    /// When the last reads of a stop are over.
+    read_until: OnceLock<Instant>,
     wake: (OwnedFd, Mutex<Option<OwnedFd>>),
     started: Instant,
     last_note: Mutex<HashMap<&'static str, Instant>>,
@@ -93,6 +97,7 @@ impl Reactor {
             unauthenticated: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
+            read_until: OnceLock::new(),
             wake: (wake, Mutex::new(Some(waker))),
             started: Instant::now(),
             last_note: Mutex::default(),
@@ -172,6 +177,11 @@ impl Reactor {
 
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
+    }
+
+    fn is_reading_over(&self) -> bool {
+        let until = self.read_until.get();
+        until.is_some_and(|until| Instant::now() >= *until)
     }
 
     pub(super) fn note_authenticated(&self) {
@@ -332,10 +342,15 @@ impl Reactor {
     fn work(&self) {
         let mut events: Vec<ReadyEvent> = Vec::with_capacity(READY_AT_ONCE);
         let mut ready = Vec::with_capacity(READY_AT_ONCE);
-        while !self.is_stopping() {
+        loop {
             if let Err(error) = self.readers.wait(&mut events, &mut ready) {
                 error!("cannot wait for sockets: {error}");
                 thread::sleep(ACCEPT_PAUSE);
+            }
+            ready.retain(|id| *id != WAKE);
+            // What had arrived before the stop is still read; a client that never pauses is not waited for.
+            if self.is_stopping() && (ready.is_empty() || self.is_reading_over()) {
+                return;
             }
             for id in ready.drain(..) {
                 if let Some(connection) = self.connection(id) {
@@ -398,8 +413,10 @@ impl Reactor {
         }
     }
 
-    /// Stops accepting and reading; waits for what the workers are doing just now.
+    /// Stops accepting, reads what has arrived, and waits for what the workers are doing just now.
     pub fn stop_reading(&self, threads: ReactorThreads) {
+        let until = Instant::now() + LAST_READS;
+        let _ = self.read_until.set(until);
         self.stopping.store(true, Ordering::Release);
         // Closing the other end makes the wake-up descriptor readable for good.
         drop(
@@ -409,7 +426,11 @@ impl Reactor {
                 .unwrap_or_else(PoisonError::into_inner)
                 .take(),
         );
-        self.arrived.notify_all();
+        {
+            // Under the lock, or the keeper could have looked just before and begin to wait just after.
+            let _table = self.table();
+            self.arrived.notify_all();
+        }
         let ReactorThreads {
             accept,
             workers,
@@ -433,7 +454,11 @@ impl Reactor {
         };
         let mut due = Instant::now();
         for connection in &all {
-            connection.close(CloseCode::GoingAway);
+            match connection.phase() {
+                // Still speaks HTTP; a frame would be no answer to its request.
+                Phase::Head => connection.refuse(Refused::Disabled),
+                _ => connection.close(CloseCode::GoingAway),
+            }
             due += pause;
             let ahead = due.saturating_duration_since(Instant::now());
             // Short naps cost more than they spread.

@@ -14,15 +14,17 @@ use log::{LevelFilter, error, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::Failure;
-use crate::config::{Config, listen_address};
+use crate::config::{Config, Database, listen_address};
 use crate::exit_code;
 use crate::heartbeat;
 use crate::limits::{HEARTBEAT_STALE_SECONDS, STORE_PATIENCE, STORE_START_PATIENCE};
 use crate::log_file;
-use crate::pid_file::{Occupied, PidFile};
+use crate::pid_file::{Occupied, PidFile, is_live_daemon};
 use crate::places::Places;
 use crate::settings::{Rows, key};
 use crate::store::mysql::MysqlStore;
+#[cfg(feature = "embedded")]
+use crate::store::sqlite::SqliteStore;
 use crate::store::{Failure as StoreFailure, Link, Store};
 
 /// Pause between two tries to reach the database.
@@ -71,7 +73,11 @@ fn cannot_create(what: &str, path: &Path, error: &io::Error) -> Failure {
 
 /// The database that the configuration names; not connected yet.
 pub fn open_store(config: &Config) -> Arc<dyn Store> {
-    Arc::new(MysqlStore::new(config.database.clone()))
+    match &config.database {
+        Database::Mysql(database) => Arc::new(MysqlStore::new(database.clone())),
+        #[cfg(feature = "embedded")]
+        Database::Sqlite(path) => Arc::new(SqliteStore::new(path)),
+    }
 }
 
 /// Waits for a database that is down, with one log line a try; returns the settings.
@@ -83,23 +89,14 @@ pub fn wait_for_store(store: &dyn Store) -> Result<Rows, Failure> {
             Err(failed) => failed,
         };
         match failed.failure {
-            StoreFailure::Denied => {
+            StoreFailure::Denied | StoreFailure::Refused => {
                 error!("{failed}");
                 return Err(Failure::new(
                     exit_code::CONFIG,
                     format!(
-                        "{failed} ({}); correct DB_DATABASE, DB_USERNAME or DB_PASSWORD",
-                        store.describe()
-                    ),
-                ));
-            }
-            StoreFailure::Refused => {
-                error!("{failed}");
-                return Err(Failure::new(
-                    exit_code::CONFIG,
-                    format!(
-                        "{failed} ({}); is this the helpdesk's database?",
-                        store.describe()
+                        "{failed} ({}); {}",
+                        store.describe(),
+                        store.remedy(failed.failure)
                     ),
                 ));
             }
@@ -109,10 +106,11 @@ pub fn wait_for_store(store: &dyn Store) -> Result<Rows, Failure> {
         }
         if Instant::now() + STORE_RETRY > deadline {
             let message = format!(
-                "the database {} did not answer within {} s: {}; start it, or correct DB_HOST, DB_PORT or DB_SOCKET",
+                "the database {} did not answer within {} s: {}; {}",
                 store.describe(),
                 STORE_START_PATIENCE.as_secs(),
-                failed.cause
+                failed.cause,
+                store.remedy(failed.failure)
             );
             error!("{message}");
             return Err(Failure::new(exit_code::UNAVAILABLE, message));
@@ -121,7 +119,7 @@ pub fn wait_for_store(store: &dyn Store) -> Result<Rows, Failure> {
     }
 }
 
-/// Takes the pid file and writes the first rows; `None` where a healthy daemon runs already.
+/// Takes the pid file, without changing it; `None` where a healthy daemon runs already.
 pub fn claim(
     path: &Path,
     config: &Config,
@@ -130,26 +128,28 @@ pub fn claim(
 ) -> Result<Option<PidFile>, Failure> {
     let deadline = Instant::now() + FIRST_BEAT_PATIENCE;
     let mut rows = rows.clone();
-    let mut pid_file = loop {
+    loop {
         let (pid, locked) = match PidFile::lock(path) {
-            Ok(pid_file) => break pid_file,
+            Ok(pid_file) => return Ok(Some(pid_file)),
             Err(Occupied::ByError(error)) => {
                 return Err(cannot_create("lock the pid file", path, &error));
             }
             Err(Occupied::ByDaemon { pid, locked }) => (pid, locked),
         };
-        if is_fresh(config, &rows) {
+        let waited = Instant::now() > deadline;
+        // Whoever has locked the file a moment ago has not written its pid yet; the old one would mislead.
+        if is_fresh(config, &rows) && (!locked || waited || is_live_daemon(pid)) {
             eprintln!("A healthy chat websocket daemon is already running with PID {pid}.");
             return Ok(None);
         }
         if !locked {
             warn!("process {pid} has shown no heartbeat for long and is passed over");
             match PidFile::take_over(path) {
-                Ok(pid_file) => break pid_file,
+                Ok(pid_file) => return Ok(Some(pid_file)),
                 Err(_) => continue,
             }
         }
-        if Instant::now() > deadline {
+        if waited {
             let message = format!(
                 "process {pid} holds {} but has shown no heartbeat for {HEARTBEAT_STALE_SECONDS} s; end it (kill {pid}) and \
                  start again",
@@ -161,10 +161,18 @@ pub fn claim(
         // It may be starting just now.
         thread::sleep(Duration::from_millis(100));
         rows = read_again(link)?;
-    };
+    }
+}
+
+/// Writes the pid and the first rows.
+pub fn announce(
+    mut pid_file: PidFile,
+    config: &Config,
+    link: &mut Link,
+) -> Result<PidFile, Failure> {
     pid_file
         .write()
-        .map_err(|error| cannot_create("write the pid file", path, &error))?;
+        .map_err(|error| cannot_create("write the pid file", pid_file.path(), &error))?;
     let now = config.clock.now_text();
     let deadline = Instant::now() + STORE_PATIENCE;
     let started = link
@@ -180,7 +188,7 @@ pub fn claim(
             format!("{failed}; the database user needs UPDATE on the table settings"),
         ));
     }
-    Ok(Some(pid_file))
+    Ok(pid_file)
 }
 
 fn is_fresh(config: &Config, rows: &Rows) -> bool {
@@ -214,7 +222,7 @@ pub fn listen(config: &Config, rows: &Rows, link: &mut Link) -> Result<Listener,
         }
         return Ok(listener);
     }
-    let bound = TcpListener::bind(format!("{host}:{port}")).and_then(ready);
+    let bound = bind(&host, port).and_then(ready);
     let named = bound.map(|listener| {
         // As it is configured, but for a port that was left to the system.
         let port = listener.address.rsplit(':').next().unwrap_or_default();
@@ -236,6 +244,13 @@ pub fn listen(config: &Config, rows: &Rows, link: &mut Link) -> Result<Listener,
             ),
         )
     })
+}
+
+/// A name such as `localhost` may stand for both families; the proxy looks for the service at the IPv4 one.
+fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
+    let mut addresses: Vec<SocketAddr> = format!("{host}:{port}").to_socket_addrs()?.collect();
+    addresses.sort_by_key(SocketAddr::is_ipv6);
+    TcpListener::bind(&addresses[..])
 }
 
 fn ready(socket: TcpListener) -> io::Result<Listener> {

@@ -3,7 +3,7 @@
 //! whole of it has a limit, because the supervisor waits no longer (contract: operations.md, "Signals").
 
 use std::process;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
@@ -17,13 +17,15 @@ use crate::limits::SHUTDOWN_LIMIT;
 use crate::settings::key;
 use crate::store::Link;
 
+/// How long what was sent before the stop may take to arrive.
+const ON_THE_WAY: Duration = Duration::from_millis(50);
 /// How long what was received may take to be committed.
 const COMMIT_SHARE: Duration = Duration::from_millis(1500);
 /// When the last socket must have had its goodbye.
 const GOODBYE_SHARE: Duration = Duration::from_millis(3500);
 
-/// When the timer must have ended, or the last rows are not written.
-const TIMER_SHARE: Duration = Duration::from_millis(3700);
+/// When the last rows must be written, or they are not.
+const ROWS_SHARE: Duration = Duration::from_millis(3700);
 
 /// Ends a running service.
 pub fn run(running: Running) {
@@ -38,13 +40,11 @@ pub fn run(running: Running) {
         store_threads,
         store_done,
         timer,
-        timer_done,
         timer_orders,
-        signals,
         events,
         stop_requested,
         pid_file,
-        mut link,
+        link,
         health: _,
         watch: told,
     } = running;
@@ -72,6 +72,8 @@ pub fn run(running: Running) {
     if let Some(told) = told {
         told.stop();
     }
+    // What was sent before the stop may still be on its way.
+    thread::sleep(ON_THE_WAY);
     reactor.stop_reading(reactor_threads);
     let commit_until = begun + COMMIT_SHARE;
     service.posts.close(commit_until);
@@ -85,6 +87,7 @@ pub fn run(running: Running) {
     if ended < store_threads.len() {
         // They are inside a call to the database that does not come back; the process does not wait for it.
         warn!("the database does not answer; what it was asked last is given up");
+        service.give_up();
     } else {
         for thread in store_threads {
             if thread.join().is_err() {
@@ -100,35 +103,45 @@ pub fn run(running: Running) {
         error!("the hub had failed");
     }
     reactor.say_goodbye(begun + GOODBYE_SHARE);
-    // The timer writes to the same rows; it must have ended before they are written for the last time.
-    match timer_done.recv_deadline(begun + TIMER_SHARE) {
-        Err(RecvTimeoutError::Timeout) => {
-            warn!("the database does not answer; the settings still call the service running");
-        }
-        _ => {
-            if timer.join().is_err() {
-                error!("the timer had failed");
-            }
-            write_last_rows(&mut link, &config.clock);
-        }
-    }
+    write_last_rows(timer, link, config.clock, begun + ROWS_SHARE);
     pid_file.remove();
-    signals.close();
     drop((events, stop_requested));
     info!("stopped");
     drop(finished);
 }
 
-fn write_last_rows(link: &mut Link, clock: &AppClock) {
-    let rows = link.run(|store| {
-        store.update_settings(&[
-            (key::STATUS, "stopped"),
-            (key::PID, ""),
-            (key::LAST_SEEN_AT, &clock.now_text()),
-            (key::STOP_REQUESTED, "0"),
-        ])
-    });
-    if let Err(failed) = rows {
-        warn!("{failed}; the settings still call the service running");
+/// Writes that the service is stopped, on a thread of its own: the database may not come back from a call.
+fn write_last_rows(timer: JoinHandle<()>, mut link: Link, clock: AppClock, until: Instant) {
+    let (done, written) = bounded(1);
+    let writer = thread::Builder::new()
+        .name("last-rows".to_owned())
+        .spawn(move || {
+            // The timer writes to the same rows; it must have ended before they are written for the last time.
+            if timer.join().is_err() {
+                error!("the timer had failed");
+            }
+            let rows = link.run(|store| {
+                store.update_settings(&[
+                    (key::STATUS, "stopped"),
+                    (key::PID, ""),
+                    (key::LAST_SEEN_AT, &clock.now_text()),
+                    (key::STOP_REQUESTED, "0"),
+                ])
+            });
+            if let Err(failed) = rows {
+                warn!("{failed}; the settings still call the service running");
+            }
+            // Nobody listens any more where it took too long.
+            let _ = done.try_send(());
+        });
+    let late = match writer {
+        Ok(_) => written.recv_deadline(until) == Err(RecvTimeoutError::Timeout),
+        Err(failed) => {
+            warn!("the last rows cannot be written: {failed}");
+            false
+        }
+    };
+    if late {
+        warn!("the database does not answer; the settings still call the service running");
     }
 }

@@ -92,7 +92,7 @@ pub fn look(
             return findings;
         }
     };
-    installation::variables(&variables, &mut findings);
+    installation::variables(root, &variables, &mut findings);
     let config = match Config::from_variables(root, &variables) {
         Ok(config) => config,
         // What it is stands above already, or is a limit.

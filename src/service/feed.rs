@@ -92,8 +92,12 @@ impl Feed {
         };
         let now = Instant::now();
         let mut state = self.lock();
+        if state.stopping {
+            // Nobody looks into gaps any more.
+            state.release_held(hub, now);
+        }
         let contiguous = state.held.is_empty() && state.ledger.is_contiguous_before(*first);
-        if contiguous || !state.synced {
+        if contiguous || !state.synced || state.stopping {
             return state.let_through(hub, messages, now);
         }
         let until = match state.vain < VAIN_WAITS {

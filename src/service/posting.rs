@@ -3,7 +3,8 @@
 //! many wait, and no two readers can see two orders.
 //!
 //! Nothing is lost and nothing is written twice: until the commit was asked for, a lost connection means that
-//! nothing was stored; when it is lost in the commit, the thread looks before it writes again.
+//! nothing was stored; when it is lost in the commit, the thread looks before it writes again. A sender who was
+//! told meanwhile that nothing was saved (`in_flight`) is taken at that word: his message is not.
 
 mod batch;
 
@@ -15,12 +16,13 @@ use std::time::{Duration, Instant};
 use log::{error, warn};
 
 use self::batch::{Answer, Outcome, Step, Waiting, Written, attempt, key};
+use super::in_flight::Ticket;
 use super::queries::refusal;
 use super::{PostJob, Service};
 use crate::bus::Note;
 use crate::frame::Frame;
 use crate::job_queue::Taken;
-use crate::model::{MessageId, Refusal};
+use crate::model::{Message, MessageId, Refusal};
 use crate::protocol;
 use crate::pulse;
 use crate::store::{Failure, Link, NewMessage, StoreError};
@@ -64,10 +66,13 @@ impl Poster<'_> {
                 bytes = 0;
             }
             bytes += size;
+            let reference = post.reference.as_ref();
+            let ticket = self.service.in_flight.add(&from, reference, deadline);
             batch.push(Waiting {
                 from,
                 post,
                 deadline,
+                ticket,
             });
         }
         self.store(batch);
@@ -75,14 +80,19 @@ impl Poster<'_> {
 
     fn store(&mut self, mut batch: Vec<Waiting>) {
         let mut notify = true;
-        while !batch.is_empty() {
+        loop {
             pulse::POSTING.beat();
+            // Those whose senders were told meanwhile that nothing was saved.
+            batch.retain(|one| self.service.in_flight.is_open(one.ticket));
+            if batch.is_empty() {
+                return;
+            }
             match attempt(&mut self.link, &batch, self.service, notify) {
                 Outcome::Done(written) => return self.finish(&batch, written),
                 Outcome::Unknown(written) => return self.find_out(batch, written),
+                Outcome::Overtaken => self.roll_back(&batch),
                 Outcome::Failed(error, step) => {
-                    self.roll_back();
-                    self.service.feed.void_claims();
+                    self.roll_back(&batch);
                     if step == Step::Notification {
                         warn!("{error}; the message is stored without notifying anybody");
                         notify = false;
@@ -102,23 +112,33 @@ impl Poster<'_> {
     fn store_each(&mut self, batch: Vec<Waiting>, error: &StoreError) {
         if let [only] = &batch[..] {
             error!("{error}");
-            let refusal = Refusal::Internal;
-            self.service.refuse(
-                Arc::clone(&only.from),
-                refusal,
-                only.post.reference.as_ref(),
-            );
-            return;
+            return self.refuse(only, Refusal::Internal);
         }
         for one in batch {
             self.store(vec![one]);
         }
     }
 
-    fn roll_back(&mut self) {
+    fn roll_back(&mut self, batch: &[Waiting]) {
         // A connection that cannot even roll back is given up; the server then does it by itself.
         if self.link.is_connected() && self.link.run(|store| store.rollback()).is_err() {
             self.link.drop_connection();
+        }
+        self.nothing_is_stored(batch);
+    }
+
+    fn nothing_is_stored(&self, batch: &[Waiting]) {
+        self.service.feed.void_claims();
+        let tickets: Vec<Ticket> = batch.iter().map(|one| one.ticket).collect();
+        self.service.in_flight.set_committing(&tickets, false);
+    }
+
+    /// Refuses one message, unless its sender has been answered meanwhile.
+    fn refuse(&self, one: &Waiting, refusal: Refusal) {
+        if self.service.in_flight.take(one.ticket) {
+            let reference = one.post.reference.as_ref();
+            self.service
+                .refuse(Arc::clone(&one.from), refusal, reference);
         }
     }
 
@@ -126,26 +146,18 @@ impl Poster<'_> {
     fn refuse_late(&self, batch: Vec<Waiting>, refusal: Refusal) -> Vec<Waiting> {
         let now = Instant::now();
         let (late, left): (Vec<_>, Vec<_>) = batch.into_iter().partition(|one| one.deadline <= now);
-        for one in late {
-            self.service
-                .refuse(one.from, refusal, one.post.reference.as_ref());
+        for one in &late {
+            self.refuse(one, refusal);
         }
         left
     }
 
     fn finish(&self, batch: &[Waiting], written: Written) {
         for (place, answer) in written.answered {
-            let Waiting { from, post, .. } = &batch[place];
-            let reference = post.reference.as_ref();
+            let waiting = &batch[place];
             match answer {
-                Answer::Refused(refusal) => {
-                    self.service.refuse(Arc::clone(from), refusal, reference);
-                }
-                Answer::Repeated(message) => {
-                    let text = protocol::with_ref(protocol::message_created(&message), reference);
-                    let to = Arc::clone(from).subscriber();
-                    self.service.hub.answer(to, Frame::text(&text), true);
-                }
+                Answer::Refused(refusal) => self.refuse(waiting, refusal),
+                Answer::Repeated(message) => self.repeat(waiting, &message),
             }
         }
         if let (Some(bus), false) = (&self.service.bus, written.stored.is_empty()) {
@@ -155,12 +167,23 @@ impl Poster<'_> {
         let publications = written
             .stored
             .into_iter()
-            .map(|(_, one)| {
+            .map(|(place, one)| {
                 self.service.repeats.remember(&one.message, now);
-                (one.message.id, one.publication())
+                let waits = self.service.in_flight.take(batch[place].ticket);
+                (one.message.id, one.publication(waits))
             })
             .collect();
         self.service.feed.publish(&self.service.hub, publications);
+    }
+
+    /// Answers a message that was sent before with what is stored of it.
+    fn repeat(&self, one: &Waiting, message: &Message) {
+        if self.service.in_flight.take(one.ticket) {
+            let text = protocol::message_created(message);
+            let text = protocol::with_ref(text, one.post.reference.as_ref());
+            let to = Arc::clone(&one.from).subscriber();
+            self.service.hub.answer(to, Frame::text(&text), true);
+        }
     }
 
     /// The connection went away between the commit and its answer: asks, on a new one, what became of it.
@@ -185,7 +208,7 @@ impl Poster<'_> {
         {
             Ok(true) => self.finish(&batch, written),
             Ok(false) => {
-                self.service.feed.void_claims();
+                self.nothing_is_stored(&batch);
                 self.store(batch);
             }
             Err(error) => {

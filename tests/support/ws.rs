@@ -249,8 +249,13 @@ pub struct Client {
 impl Client {
     /// Connects, and sends nothing.
     pub fn open(port: u16) -> Client {
-        let stream = TcpStream::connect(("127.0.0.1", port))
-            .unwrap_or_else(|e| panic!("connect to 127.0.0.1:{port}: {e}"));
+        Client::open_at(&format!("127.0.0.1:{port}"))
+    }
+
+    /// The same at `host:port`, an IPv6 address in brackets.
+    pub fn open_at(address: &str) -> Client {
+        let stream =
+            TcpStream::connect(address).unwrap_or_else(|e| panic!("connect to {address}: {e}"));
         stream
             .set_nodelay(true)
             .expect("switch Nagle's algorithm off");
@@ -267,13 +272,17 @@ impl Client {
 
     /// Connects and upgrades.
     pub fn connect(port: u16) -> Outcome<Client> {
-        let mut client = Client::open(port);
-        client.write(REQUEST.as_bytes());
-        let response = client.response()?;
+        Client::open(port).upgrade()
+    }
+
+    /// Sends the request to upgrade.
+    pub fn upgrade(mut self) -> Outcome<Client> {
+        self.write(REQUEST.as_bytes());
+        let response = self.response()?;
         if response.status() == 101 {
-            Ok(client)
+            Ok(self)
         } else {
-            Err(client.fault(format!("refused: {}", response.status_line)))
+            Err(self.fault(format!("refused: {}", response.status_line)))
         }
     }
 

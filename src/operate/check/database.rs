@@ -3,7 +3,6 @@
 
 use super::Finding;
 use crate::clock::epoch_seconds;
-use crate::exit_code;
 use crate::operate::{Database, Problem};
 use crate::settings::{Rows, key};
 use crate::supervise::Mode;
@@ -83,10 +82,7 @@ pub fn look(database: &mut Database, findings: &mut Vec<Finding>) -> Option<Rows
 }
 
 fn unreachable(problem: &Problem) -> Finding {
-    let remedy = match problem.code {
-        exit_code::CONFIG => "correct DB_DATABASE, DB_USERNAME or DB_PASSWORD",
-        _ => "start it, or correct DB_HOST, DB_PORT or DB_SOCKET",
-    };
+    let remedy = problem.remedy.unwrap_or("see what it says");
     Finding::failed("database", problem.message.clone(), remedy)
 }
 
@@ -96,9 +92,12 @@ fn is_known(version: &str) -> bool {
         .split(['.', '-'])
         .map(|part| part.parse().unwrap_or(0));
     let version_parts: (u32, u32) = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-    match version.contains("MariaDB") {
-        true => version_parts >= (10, 4),
-        false => version_parts >= (8, 0),
+    if version.contains("SQLite") {
+        true
+    } else if version.contains("MariaDB") {
+        version_parts >= (10, 4)
+    } else {
+        version_parts >= (8, 0)
     }
 }
 
@@ -230,6 +229,7 @@ mod tests {
             ("8.0.36", true),
             ("9.1.0", true),
             ("5.7.44-log", false),
+            ("3.50.2 (SQLite)", true),
             ("", false),
         ] {
             assert_eq!(is_known(version), known, "{version}");

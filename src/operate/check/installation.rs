@@ -34,7 +34,7 @@ pub fn dotenv(root: &Path) -> Vec<Finding> {
 }
 
 /// Every variable that has a form.
-pub fn variables(variables: &Variables, findings: &mut Vec<Finding>) {
+pub fn variables(root: &Path, variables: &Variables, findings: &mut Vec<Finding>) {
     let mut push = |about, result: Result<String, config::ConfigError>| {
         findings.push(match result {
             Ok(detail) => Finding::ok(about, detail),
@@ -65,7 +65,7 @@ pub fn variables(variables: &Variables, findings: &mut Vec<Finding>) {
     for error in [
         config::host_variable(variables).err(),
         config::port_variable(variables).err(),
-        config::database(variables).err(),
+        config::database(root, variables).err(),
     ]
     .into_iter()
     .flatten()

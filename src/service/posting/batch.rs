@@ -10,6 +10,7 @@ use crate::frame::Frame;
 use crate::hub::{Publication, Weight};
 use crate::model::{AgentId, ChannelId, Conversation, Message, MessageId, Refusal, ThreadId};
 use crate::protocol;
+use crate::service::in_flight::Ticket;
 use crate::service::notifications::{self, Kind, Subject};
 use crate::service::repeats::{self, Key};
 use crate::service::{Client, Service};
@@ -28,6 +29,8 @@ pub(super) struct Waiting {
     pub(super) from: Arc<dyn Client>,
     pub(super) post: Post,
     pub(super) deadline: Instant,
+    /// Whoever takes it may answer.
+    pub(super) ticket: Ticket,
 }
 
 /// A message with its id, and who is to be told.
@@ -62,6 +65,8 @@ pub(super) enum Outcome {
     Failed(StoreError, Step),
     /// The connection was lost in the commit.
     Unknown(Written),
+    /// Nothing was stored: a sender was told so meanwhile.
+    Overtaken,
 }
 
 /// What was being done when a try failed.
@@ -72,8 +77,8 @@ pub(super) enum Step {
 }
 
 impl Stored {
-    /// What the hub is told.
-    pub(super) fn publication(self) -> Publication {
+    /// What the hub is told; `resume` where the sender still waits for his answer.
+    pub(super) fn publication(self, resume: bool) -> Publication {
         let text = protocol::message_created(&self.message);
         let frame = Frame::text(&text);
         let own = self.reference.as_ref().map(|reference| {
@@ -86,7 +91,7 @@ impl Stored {
             frame,
             weight: Weight::Essential,
             own,
-            resume: Some(self.from.subscriber()),
+            resume: resume.then(|| self.from.subscriber()),
         }
     }
 }
@@ -111,6 +116,14 @@ pub(super) fn attempt(
             Ok(()) => Outcome::Done(written),
             Err(error) => Outcome::Failed(error, Step::Message),
         };
+    }
+    let tickets: Vec<Ticket> = written
+        .stored
+        .iter()
+        .map(|(place, _)| batch[*place].ticket)
+        .collect();
+    if !service.in_flight.set_committing(&tickets, true) {
+        return Outcome::Overtaken;
     }
     match link.run(|store| store.commit()) {
         Ok(()) => Outcome::Done(written),
@@ -195,7 +208,7 @@ fn find_repeated(
             continue;
         };
         match service.repeats.find(&key, now) {
-            Some(id) => found.extend(store.message(id)?.map(|message| (place, message))),
+            Some(id) => found.extend(store.messages(&[id])?.pop().map(|message| (place, message))),
             None => {
                 unknown.insert(key, place);
             }
