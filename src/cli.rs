@@ -113,6 +113,8 @@ limit_options! {
         "What may wait for one slow reader before it is dropped [default: 1048576]";
     queue_seconds, "queue-seconds", "CHAT_WEBSOCKET_QUEUE_SECONDS", "S",
         "For how long it may wait [default: 30]";
+    health_peers, "health-peers", "CHAT_WEBSOCKET_HEALTH_PEERS", "LIST",
+        "Who beside this machine may see /healthz and /metrics: addresses, networks, any [default: loopback]";
 }
 
 /// Runs the program.

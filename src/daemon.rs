@@ -23,8 +23,10 @@ use crate::config::{Config, Variables};
 use crate::connection::{Reactor, ReactorThreads};
 use crate::exit_code;
 use crate::frame::Frame;
+use crate::health::Health;
 use crate::heartbeat::{self, Order};
 use crate::hub::{Hub, HubConfig};
+use crate::metrics::METRICS;
 use crate::notify::Notifier;
 use crate::pid_file::PidFile;
 use crate::protocol;
@@ -240,7 +242,11 @@ impl Running {
         let reactor = Reactor::new(
             Arc::clone(&service),
             config.app_url.clone(),
-            None,
+            Some(Box::new(Health::new(
+                Arc::clone(&service),
+                Arc::clone(&health),
+                None,
+            ))),
             max_connections,
         )?;
         let workers = thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 8));
@@ -268,10 +274,10 @@ impl Running {
 
     /// Tells the service manager from now on how things stand.
     fn watched(mut self, notifier: Notifier) -> io::Result<Self> {
-        let (hub, reactor) = (self.service.hub.clone(), Arc::clone(&self.reactor));
+        let hub = self.service.hub.clone();
         let health = Arc::clone(&self.health);
         let describe = move || {
-            let (agents, connections) = (hub.local_agents().len(), reactor.connections());
+            let (agents, connections) = (hub.local_agents().len(), METRICS.open.get());
             let database = match health.load(Ordering::Relaxed) {
                 true => "",
                 false => "; the database does not answer",

@@ -16,6 +16,7 @@ mod golden_render;
 mod golden_render_live;
 mod golden_supervisor;
 mod harness;
+mod health;
 mod hostile;
 mod lifecycle;
 mod operate;

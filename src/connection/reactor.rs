@@ -19,6 +19,7 @@ use super::poll::{Interest, Poller, ReadyEvent};
 use super::{Connection, Next, Phase, keeper};
 use crate::hub::Subscriber;
 use crate::limits::{CLOSE_LINGER, SPREAD_CLOSES_ABOVE, SPREAD_CLOSES_OVER};
+use crate::metrics::METRICS;
 use crate::model::CloseCode;
 use crate::pulse;
 use crate::service::Service;
@@ -189,6 +190,7 @@ impl Reactor {
     }
 
     pub(super) fn note_slow(&self, connection: &Connection) {
+        METRICS.slow.add(1);
         self.note("slow", || {
             format!(
                 "connection {} from {} reads too slowly and is dropped",
@@ -299,6 +301,7 @@ impl Reactor {
             None
         };
         if let Some((what, limit)) = full {
+            METRICS.full.add(1);
             self.note("full", || {
                 format!("{peer} was refused: there are {limit} {what}, which is the limit")
             });
@@ -386,6 +389,9 @@ impl Reactor {
             return;
         }
         connection.kill();
+        if before == Phase::Active as u8 || before == Phase::Unauthenticated as u8 {
+            METRICS.open.sub(1);
+        }
         self.table().connections.remove(&connection.id.0);
         if connection.refused.load(Ordering::Relaxed) {
             self.refused.fetch_sub(1, Ordering::Relaxed);

@@ -22,6 +22,7 @@ use super::{PostJob, Service};
 use crate::bus::Note;
 use crate::frame::Frame;
 use crate::job_queue::Taken;
+use crate::metrics::METRICS;
 use crate::model::{Message, MessageId, Refusal};
 use crate::protocol;
 use crate::pulse;
@@ -164,6 +165,7 @@ impl Poster<'_> {
             bus.say(Note::Posted);
         }
         let now = Instant::now();
+        METRICS.messages.add(written.stored.len() as u64);
         let publications = written
             .stored
             .into_iter()
