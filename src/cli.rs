@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::clock::AppClock;
 use crate::config::Variables;
@@ -115,6 +115,11 @@ limit_options! {
         "For how long it may wait [default: 30]";
     health_peers, "health-peers", "CHAT_WEBSOCKET_HEALTH_PEERS", "LIST",
         "Who beside this machine may see /healthz and /metrics: addresses, networks, any [default: loopback]";
+}
+
+/// The parser, for the completions and man pages that are made from it.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the program.

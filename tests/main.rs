@@ -6,7 +6,10 @@
 )]
 
 mod check;
+mod cli_files;
+mod container;
 mod contrib_files;
+mod contrib_run;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod golden_dotenv;
@@ -37,3 +40,4 @@ mod systemd;
 mod text_hostile;
 mod text_model;
 mod text_properties;
+mod web_servers;

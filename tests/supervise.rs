@@ -56,6 +56,28 @@ fn a_daemon_is_started_from_crons_environment_and_keeps_nothing_of_it() {
 }
 
 #[test]
+fn a_lock_of_a_wrapper_round_the_supervisor_is_not_kept() {
+    let mut cron = Cron::new();
+    let lock = cron.install.root().join("wrapper.lock");
+    let wrapped = |cron: &mut Cron| {
+        let script = format!(
+            "exec 9>{}; flock -n 9 || exit 5; {PROGRAM} supervise --root {}",
+            lock.display(),
+            cron.root()
+        );
+        let output = Command::new("sh")
+            .args(["-c", &script])
+            .output()
+            .expect("run");
+        cron.note_daemon();
+        said(&output).0
+    };
+    assert_eq!(wrapped(&mut cron), 0);
+    assert!(cron.pid().is_some());
+    assert_eq!(wrapped(&mut cron), 0, "the daemon does not hold it");
+}
+
+#[test]
 fn a_daemon_is_restarted_and_stopped_as_the_settings_ask() {
     let mut cron = Cron::new();
     let first = cron.started();

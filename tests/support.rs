@@ -29,5 +29,6 @@ pub mod rows;
 pub mod seed;
 pub mod sql;
 pub mod wait;
+pub mod web_server;
 pub mod workers;
 pub mod ws;

@@ -13,6 +13,9 @@ use std::process::{Child, Command, Stdio};
 pub const DETACHED: &str = "__detached";
 /// Tells `status`, by way of the command line, who started the daemon.
 pub const SUPERVISED: &str = "--supervised";
+/// Closes what cron or a wrapper such as `flock` has left open: a daemon that kept a lock would keep every later run
+/// from its work. A safe program cannot close a descriptor that it did not open; a shell can, up to 9.
+const CLOSE_OTHERS: &str = r#"for fd in 3 4 5 6 7 8 9; do eval "exec $fd>&-"; done; exec "$@""#;
 /// Variables by which a service manager speaks to the process that it started, and only to that one.
 const NOT_FOR_THE_DAEMON: [&str; 6] = [
     "NOTIFY_SOCKET",
@@ -87,10 +90,17 @@ impl Launched {
 pub fn detach_and_become(arguments: &[OsString]) -> io::Error {
     // Refused only to the leader of a group, which a child never is and a process started by hand does not mind.
     let _ = rustix::process::setsid();
-    match std::env::current_exe() {
-        Ok(program) => Command::new(program).args(arguments).exec(),
-        Err(error) => error,
-    }
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(error) => return error,
+    };
+    // Returns only where there is no shell.
+    let _ = Command::new("/bin/sh")
+        .args(["-c", CLOSE_OTHERS, "sh"])
+        .arg(&program)
+        .args(arguments)
+        .exec();
+    Command::new(program).args(arguments).exec()
 }
 
 #[cfg(test)]
