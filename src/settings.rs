@@ -38,6 +38,11 @@ impl Rows {
         Rows(rows.into_iter().collect())
     }
 
+    /// Whether there is such a row.
+    pub fn contains(&self, key: &str) -> bool {
+        self.0.contains_key(key)
+    }
+
     /// Text of a row; a missing row is `default`, NULL is empty.
     pub fn text<'a>(&'a self, key: &str, default: &'a str) -> &'a str {
         match self.0.get(key) {
