@@ -156,7 +156,7 @@ fn man_pages_have_no_faults_and_say_what_help_says() {
     let files = generated();
     assert_eq!(
         files.keys().filter(|file| file.starts_with("man/")).count(),
-        11
+        12
     );
     for (file, page) in &files {
         if !file.starts_with("man/") {

@@ -19,6 +19,9 @@ _andrea__chat__websocket() {
             andrea__chat__websocket,check)
                 cmd="andrea__chat__websocket__subcmd__check"
                 ;;
+            andrea__chat__websocket,demo)
+                cmd="andrea__chat__websocket__subcmd__demo"
+                ;;
             andrea__chat__websocket,help)
                 cmd="andrea__chat__websocket__subcmd__help"
                 ;;
@@ -51,6 +54,9 @@ _andrea__chat__websocket() {
                 ;;
             andrea__chat__websocket__subcmd__help,check)
                 cmd="andrea__chat__websocket__subcmd__help__subcmd__check"
+                ;;
+            andrea__chat__websocket__subcmd__help,demo)
+                cmd="andrea__chat__websocket__subcmd__help__subcmd__demo"
                 ;;
             andrea__chat__websocket__subcmd__help,help)
                 cmd="andrea__chat__websocket__subcmd__help__subcmd__help"
@@ -122,7 +128,7 @@ _andrea__chat__websocket() {
 
     case "${cmd}" in
         andrea__chat__websocket)
-            opts="-h -V --help --version serve supervise status start stop restart settings prune check token help"
+            opts="-h -V --help --version serve demo supervise status start stop restart settings prune check token help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -157,8 +163,34 @@ _andrea__chat__websocket() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        andrea__chat__websocket__subcmd__demo)
+            opts="-h --data --port --log-level --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --data)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --port)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-level)
+                    COMPREPLY=($(compgen -W "error warn info debug" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         andrea__chat__websocket__subcmd__help)
-            opts="serve supervise status start stop restart settings prune check token help"
+            opts="serve demo supervise status start stop restart settings prune check token help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -172,6 +204,20 @@ _andrea__chat__websocket() {
             return 0
             ;;
         andrea__chat__websocket__subcmd__help__subcmd__check)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        andrea__chat__websocket__subcmd__help__subcmd__demo)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -27,6 +27,7 @@ end
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_needs_command" -s h -l help -d 'Print help'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_needs_command" -s V -l version -d 'Print version'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_needs_command" -f -a "serve" -d 'Run the chat service in the foreground'
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_needs_command" -f -a "demo" -d 'Try it out: the service on a database of its own, and a page to chat on'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_needs_command" -f -a "supervise" -d 'Look after the service once; run by cron every minute'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_needs_command" -f -a "status" -d 'Show how the service is'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_needs_command" -f -a "start" -d 'Have the service started, by the supervisor'
@@ -60,6 +61,13 @@ complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcomm
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand serve" -l queue-seconds -d 'For how long it may wait [default: 30]' -r
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand serve" -l health-peers -d 'Who beside this machine may see /healthz and /metrics: addresses, networks, any [default: loopback]' -r
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand serve" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand demo" -l data -d 'Folder for everything that the demo writes' -r -F
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand demo" -l port -d 'Port on this machine, or the next one that is free; 0 takes any' -r
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand demo" -l log-level -d 'How much to log to DIR/logs/chat-websocket.log' -r -f -a "error\t''
+warn\t''
+info\t''
+debug\t''"
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand supervise" -l root -d 'Folder of the helpdesk install, where its .env is' -r -F
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand supervise" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand status" -l root -d 'Folder of the helpdesk install, where its .env is' -r -F
@@ -104,17 +112,18 @@ complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcomm
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand token" -l agent -d 'Whose token' -r
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand token" -l ttl -d 'For how many seconds it lives' -r
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand token" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand help; and not __fish_seen_subcommand_from serve supervise status start stop restart settings prune check token help" -f -a "serve" -d 'Run the chat service in the foreground'
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand help; and not __fish_seen_subcommand_from serve supervise status start stop restart settings prune check token help" -f -a "supervise" -d 'Look after the service once; run by cron every minute'
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand help; and not __fish_seen_subcommand_from serve supervise status start stop restart settings prune check token help" -f -a "status" -d 'Show how the service is'
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand help; and not __fish_seen_subcommand_from serve supervise status start stop restart settings prune check token help" -f -a "start" -d 'Have the service started, by the supervisor'
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand help; and not __fish_seen_subcommand_from serve supervise status start stop restart settings prune check token help" -f -a "stop" -d 'Have the service stopped, by itself or the supervisor'
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand help; and not __fish_seen_subcommand_from serve supervise status start stop restart settings prune check token help" -f -a "restart" -d 'Have the service restarted, by the supervisor'
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand help; and not __fish_seen_subcommand_from serve supervise status start stop restart settings prune check token help" -f -a "settings" -d 'Show or change the chat\'s settings'
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand help; and not __fish_seen_subcommand_from serve supervise status start stop restart settings prune check token help" -f -a "prune" -d 'Mark messages deleted that are older than they are to be kept'
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand help; and not __fish_seen_subcommand_from serve supervise status start stop restart settings prune check token help" -f -a "check" -d 'Look whether everything that the service needs is there'
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand help; and not __fish_seen_subcommand_from serve supervise status start stop restart settings prune check token help" -f -a "token" -d 'Make a token of an agent, for tests'
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand help; and not __fish_seen_subcommand_from serve supervise status start stop restart settings prune check token help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand help; and not __fish_seen_subcommand_from serve demo supervise status start stop restart settings prune check token help" -f -a "serve" -d 'Run the chat service in the foreground'
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand help; and not __fish_seen_subcommand_from serve demo supervise status start stop restart settings prune check token help" -f -a "demo" -d 'Try it out: the service on a database of its own, and a page to chat on'
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand help; and not __fish_seen_subcommand_from serve demo supervise status start stop restart settings prune check token help" -f -a "supervise" -d 'Look after the service once; run by cron every minute'
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand help; and not __fish_seen_subcommand_from serve demo supervise status start stop restart settings prune check token help" -f -a "status" -d 'Show how the service is'
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand help; and not __fish_seen_subcommand_from serve demo supervise status start stop restart settings prune check token help" -f -a "start" -d 'Have the service started, by the supervisor'
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand help; and not __fish_seen_subcommand_from serve demo supervise status start stop restart settings prune check token help" -f -a "stop" -d 'Have the service stopped, by itself or the supervisor'
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand help; and not __fish_seen_subcommand_from serve demo supervise status start stop restart settings prune check token help" -f -a "restart" -d 'Have the service restarted, by the supervisor'
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand help; and not __fish_seen_subcommand_from serve demo supervise status start stop restart settings prune check token help" -f -a "settings" -d 'Show or change the chat\'s settings'
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand help; and not __fish_seen_subcommand_from serve demo supervise status start stop restart settings prune check token help" -f -a "prune" -d 'Mark messages deleted that are older than they are to be kept'
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand help; and not __fish_seen_subcommand_from serve demo supervise status start stop restart settings prune check token help" -f -a "check" -d 'Look whether everything that the service needs is there'
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand help; and not __fish_seen_subcommand_from serve demo supervise status start stop restart settings prune check token help" -f -a "token" -d 'Make a token of an agent, for tests'
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand help; and not __fish_seen_subcommand_from serve demo supervise status start stop restart settings prune check token help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand help; and __fish_seen_subcommand_from settings" -f -a "list" -d 'Show all settings'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand help; and __fish_seen_subcommand_from settings" -f -a "get" -d 'Show the value of one setting'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand help; and __fish_seen_subcommand_from settings" -f -a "set" -d 'Change one setting'
