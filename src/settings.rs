@@ -113,7 +113,7 @@ impl Settings {
     }
 
     /// Largest incoming WebSocket message in bytes: 64 KiB, or 12 bytes a character (an emoji written as two
-    /// `\uXXXX`) and 4 KiB beside.
+    /// `\u` escapes) and 4 KiB beside.
     pub fn max_frame_bytes(&self) -> usize {
         let needed = self
             .max_message_chars
