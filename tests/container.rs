@@ -116,7 +116,13 @@ fn a_static_build_serves_from_an_empty_folder() {
     // All that the image has: the program, and the install's folder, which is mounted.
     let image = reaper::scratch().join("image");
     fs::create_dir_all(image.join("helpdesk")).expect("make the folder");
-    fs::copy(&program, image.join(NAME)).expect("copy the program");
+    // By another process: a child of another test that is just being made may hold a file of ours open for writing
+    // for a moment, and a program that is written to cannot be run.
+    let copied = Command::new("cp")
+        .arg(&program)
+        .arg(image.join(NAME))
+        .status();
+    assert!(copied.expect("cp runs").success());
     fs::copy(install.root().join(".env"), image.join("helpdesk/.env")).expect("copy .env");
     let root = ["--root", "/helpdesk"].map(str::to_owned);
     let serve = [words("ENTRYPOINT"), words("CMD"), root.to_vec()].concat();
