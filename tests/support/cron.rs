@@ -151,9 +151,10 @@ pub fn signal(pid: u32, signal: Signal) {
     let _ = kill_process(pid.expect("a pid"), signal);
 }
 
-/// Whether a process runs, or is stopped; a zombie does neither.
+/// Whether a process runs, or is stopped: until its last thread has ended and its files are closed, which is later than
+/// when its first is a zombie.
 pub fn is_alive(pid: u32) -> bool {
-    state(pid).is_some_and(|state| state != "Z")
+    andrea_chat_websocket::process::Process::open(pid).is_some()
 }
 
 pub fn state(pid: u32) -> Option<String> {
