@@ -277,6 +277,9 @@ fn a_stopped_service_leaves_its_page_and_is_started_from_there() {
 
     press("start");
     until("running");
+    // Those of the service's earlier life are not counted on.
+    let health = body(&get(port, "/healthz"));
+    assert_eq!(health.need("connections").int(), Some(0), "{health}");
     say(&mut login(port, 1), "back again");
     assert_eq!(history(port).last().map(String::as_str), Some("back again"));
 

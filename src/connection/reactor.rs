@@ -483,7 +483,7 @@ impl Reactor {
         let last = Instant::now() + CLOSE_LINGER;
         self.await_ends(&all, until.min(last));
         for connection in &all {
-            connection.kill();
+            self.take_down(connection);
         }
     }
 
