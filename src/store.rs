@@ -283,6 +283,15 @@ pub trait Posting {
     fn were_committed(&mut self, messages: &[(MessageId, &NewMessage)]) -> Result<bool>;
 }
 
+/// The column that names a conversation in the tables of messages and read markers, and the id in it (contract:
+/// schema.sql).
+fn conversation_column(conversation: Conversation) -> (&'static str, u64) {
+    match conversation {
+        Conversation::Channel(id) => ("channel_id", id.0),
+        Conversation::Direct(id) => ("thread_id", id.0),
+    }
+}
+
 /// Whether the JSON of a notification names this conversation: member `channel_id` or `thread_id` is the id, as
 /// an integer, as a whole number, or as its digits. Anything else, broken JSON included, names none.
 pub(crate) fn names_conversation(data_json: &str, member: &str, id: u64) -> bool {

@@ -15,7 +15,7 @@ use std::time::Duration;
 use mysql::prelude::Queryable;
 use mysql::{Conn, Error as MysqlError, OptsBuilder, Params, Row, Value};
 
-use super::{Connection, Failure, Result, Store, StoreError};
+use super::{Connection, Failure, Result, Store, StoreError, conversation_column};
 use crate::config::DatabaseConfig;
 use crate::limits::STORE_PATIENCE;
 use crate::model::{Agent, AgentId, Conversation, MessageId};
@@ -341,13 +341,6 @@ impl Connection for MysqlConnection {
 
     fn push(&mut self) -> Option<&mut dyn super::push::PushStore> {
         Some(self)
-    }
-}
-
-fn conversation_column(conversation: Conversation) -> (&'static str, u64) {
-    match conversation {
-        Conversation::Channel(id) => ("channel_id", id.0),
-        Conversation::Direct(id) => ("thread_id", id.0),
     }
 }
 
