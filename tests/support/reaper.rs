@@ -1,4 +1,4 @@
-//! Nothing that a test starts outlives the test process, however that ends: by a return, a panic, a SIGKILL.
+//! Nothing that a test or the benchmark starts outlives that process, however that ends: by a return, a panic, a SIGKILL.
 //! A small shell waits on a pipe from us, and is told of every child. When the pipe closes, it kills those that
 //! are left and removes the folder that all temporary files lie in. (A parent-death signal would not do: it is
 //! tied to the thread that spawned, and test threads come and go.)
@@ -62,7 +62,7 @@ fn reaper() -> &'static Reaper {
     })
 }
 
-/// The folder for all temporary files of this test process.
+/// The folder for all temporary files of this process.
 pub fn scratch() -> &'static Path {
     &reaper().scratch
 }
