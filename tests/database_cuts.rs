@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use mysql::prelude::Queryable;
 
-use crate::support::chat::{Answer, Place, Voice, audit, await_heard_all};
+use crate::support::chat::{Answer, Place, Voice, audit, await_heard_all, stored};
 use crate::support::daemon::{Daemon, Options};
 use crate::support::mariadb::{self, Database};
 use crate::support::ops::seeded;
 use crate::support::proxy::{Cut, Proxy};
+use crate::support::wait;
 
 const CHANNEL: Place = Place::Channel(1);
 const THREAD: Place = Place::Direct(1);
@@ -143,10 +144,15 @@ fn a_commit_whose_fate_is_unknown_for_long_is_shown_when_it_is_known() {
     voices[1].client.limit = Duration::from_secs(9);
     voices[1].ask(THREAD).unwrap();
     proxy.let_go();
-    let id = voices[0].sent.last().expect("one").body.clone();
+    let body = voices[0].sent.last().expect("one").body.clone();
     let mut conn = database.conn();
+    // The server has yet to carry the COMMIT out.
+    wait::until(wait::LIMIT, || {
+        stored(&mut conn).values().find(|m| m.body == body).cloned()
+    })
+    .expect("the message is stored in the end");
     await_heard_all(&mut conn, &mut voices[2], &[CHANNEL]);
-    assert!(voices[2].heard.iter().any(|message| message.body == id));
+    assert!(voices[2].heard.iter().any(|message| message.body == body));
     let answer = voices[2].ask(CHANNEL).unwrap();
     assert!(matches!(answer, Some(Answer::Stored(_))), "{answer:?}");
     assert_agreed(&database, &mut voices);
