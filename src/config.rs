@@ -10,6 +10,7 @@ use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::app_cache;
 use crate::auth::MIN_SECRET_BYTES;
 use crate::clock::AppClock;
 use crate::dotenv;
@@ -208,6 +209,8 @@ pub struct Config {
     pub limits: Limits,
     /// Web Push.
     pub push: push::Options,
+    /// The application's query cache.
+    pub cache: app_cache::Overrides,
 }
 
 impl fmt::Debug for Config {
@@ -259,6 +262,7 @@ impl Config {
             bus_url: variables.get("CHAT_BUS_URL"),
             limits: Limits::from_variables(variables)?,
             push: push::Options::from_variables(root, variables)?,
+            cache: app_cache::Overrides::from_variables(root, variables),
         })
     }
 }

@@ -9,12 +9,13 @@ mod push;
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mysql::prelude::Queryable;
 use mysql::{Conn, Error as MysqlError, OptsBuilder, Params, Row, Value};
 
 use super::{Connection, Failure, Result, Store, StoreError};
+use crate::app_cache::AppCache;
 use crate::config::DatabaseConfig;
 use crate::limits::STORE_PATIENCE;
 use crate::model::{Agent, AgentId, Conversation, MessageId};
@@ -28,16 +29,28 @@ const SOCKET_PATHS: [&str; 4] = [
     "/tmp/mysql.sock",
 ];
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the end of a process may take for the application's cache.
+const SETTLE_PATIENCE: Duration = Duration::from_millis(800);
 
 /// A MySQL or MariaDB database.
 pub struct MysqlStore {
     config: DatabaseConfig,
+    cache: AppCache,
 }
 
 impl MysqlStore {
     /// The database that the install uses.
     pub fn new(config: DatabaseConfig) -> Self {
-        MysqlStore { config }
+        MysqlStore {
+            config,
+            cache: AppCache::none(),
+        }
+    }
+
+    /// The same; `cache` learns what is written, and from the settings where it is.
+    pub fn with_cache(mut self, cache: AppCache) -> Self {
+        self.cache = cache;
+        self
     }
 
     /// `localhost` is the Unix socket to every MySQL client, and often the only door that is open.
@@ -83,6 +96,7 @@ impl Store for MysqlStore {
             .map_err(|error| failed("connect to the database", connect_failure(&error), &error))?;
         Ok(Box::new(MysqlConnection {
             conn,
+            cache: self.cache.clone(),
             posting: None,
         }))
     }
@@ -103,10 +117,22 @@ impl Store for MysqlStore {
             }
         }
     }
+
+    fn settle(&self, until: Instant) {
+        self.cache.settle(until);
+    }
+}
+
+impl Drop for MysqlStore {
+    fn drop(&mut self) {
+        // A command that ends at once has nobody else to see to it.
+        self.cache.settle(Instant::now() + SETTLE_PATIENCE);
+    }
 }
 
 struct MysqlConnection {
     conn: Conn,
+    cache: AppCache,
     /// Set once autocommit is off.
     posting: Option<PostingSession>,
 }
@@ -130,6 +156,7 @@ impl MysqlConnection {
             .map_err(|error| failed(operation, query_failure(&error), &error))
     }
 
+    /// A statement that writes.
     pub(super) fn execute(
         &mut self,
         operation: &'static str,
@@ -138,7 +165,11 @@ impl MysqlConnection {
     ) -> Result<()> {
         self.conn
             .exec_drop(sql, params)
-            .map_err(|error| failed(operation, query_failure(&error), &error))
+            .map_err(|error| failed(operation, query_failure(&error), &error))?;
+        if self.posting.is_none() {
+            self.cache.written();
+        }
+        Ok(())
     }
 
     pub(super) fn statement(&mut self, operation: &'static str, sql: &str) -> Result<()> {
@@ -188,14 +219,17 @@ impl Connection for MysqlConnection {
         let rows = self.rows(
             OPERATION,
             "SELECT key_name, value FROM settings \
-             WHERE key_name LIKE 'chat\\_%' OR key_name LIKE 'push\\_vapid\\_%' OR key_name = 'app_url'",
+             WHERE key_name LIKE 'chat\\_%' OR key_name LIKE 'push\\_vapid\\_%' OR key_name LIKE 'cache\\_%' \
+             OR key_name LIKE 'redis\\_%' OR key_name = 'app_url'",
             (),
         )?;
         let pairs = rows
             .into_iter()
             .map(|row| columns::<(String, Option<String>)>(row, OPERATION))
             .collect::<Result<Vec<_>>>()?;
-        Ok(Rows::new(pairs))
+        let rows = Rows::new(pairs);
+        self.cache.follow(&rows);
+        Ok(rows)
     }
 
     fn update_settings(&mut self, values: &[(&str, &str)]) -> Result<()> {

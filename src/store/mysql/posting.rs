@@ -317,7 +317,10 @@ impl Posting for MysqlConnection {
     }
 
     fn commit(&mut self) -> Result<()> {
-        self.statement("commit", "COMMIT")
+        let committed = self.statement("commit", "COMMIT");
+        // Also where its answer was lost: it may have been done.
+        self.cache.written();
+        committed
     }
 
     fn rollback(&mut self) -> Result<()> {
@@ -343,6 +346,7 @@ impl Posting for MysqlConnection {
         if self.posting.is_some() {
             self.rollback()?;
         }
+        self.cache.written();
         // An id that somebody else has been given since is not this message.
         Ok(messages.iter().all(|(id, message)| {
             found.contains(&(id.0, message.sender.0, message.body_text.clone()))
