@@ -31,6 +31,33 @@ enum Command {
                       storage; 78 wrong configuration."
     )]
     Serve(Box<Serve>),
+    /// Try it out: the service on a database of its own, and a page to chat on
+    #[cfg(feature = "embedded")]
+    #[command(
+        long_about = "Try it out: the same service on a database of its own, with a few agents who have something to say, \
+                      and a page to chat on in the browser. Only this machine can reach it.\n\n\
+                      Everything it writes is in one folder; whoever starts it again finds what was said before, and \
+                      whoever deletes the folder begins anew.",
+        after_help = "Exit codes: 0 stopped; 1 no port free, or a demo with this data runs already; 64 wrong command \
+                      line; 69 the database cannot be used; 70 fault of the service; 73 cannot write to the folder; \
+                      78 wrong configuration."
+    )]
+    Demo(Demo),
+}
+
+#[cfg(feature = "embedded")]
+#[derive(Args)]
+struct Demo {
+    /// Folder for everything that the demo writes
+    #[arg(long, value_name = "DIR", default_value = "andrea-chat-demo")]
+    data: PathBuf,
+    /// Port on this machine, or the next one that is free; 0 takes any
+    #[arg(long, value_name = "N", default_value_t = 8090)]
+    port: u16,
+    /// How much to log to DIR/logs/chat-websocket.log
+    #[arg(long, value_name = "LEVEL", default_value = "info",
+          value_parser = ["error", "warn", "info", "debug"])]
+    log_level: String,
 }
 
 #[derive(Args)]
@@ -119,6 +146,8 @@ pub fn run() -> ExitCode {
     };
     match cli.command {
         Command::Serve(options) => serve(*options),
+        #[cfg(feature = "embedded")]
+        Command::Demo(options) => demo(options),
     }
 }
 
@@ -137,6 +166,33 @@ fn serve(options: Serve) -> ExitCode {
         Err((message, code)) => {
             eprintln!("andrea-chat-websocket: {message}");
             ExitCode::from(code)
+        }
+    }
+}
+
+#[cfg(feature = "embedded")]
+fn demo(options: Demo) -> ExitCode {
+    use std::io::{Write, stdout};
+
+    let options = daemon::DemoOptions {
+        data: options.data,
+        port: options.port,
+        level: options.log_level.parse().unwrap_or(log::LevelFilter::Info),
+    };
+    let outcome = daemon::demo(&options, |demo| {
+        // Nobody may be reading; the page is there all the same.
+        let _ = writeln!(
+            stdout(),
+            "The chat is at {}\nOpen it in two windows. Ctrl-C stops it; what is said stays in {}",
+            demo.url,
+            demo.data.display()
+        );
+    });
+    match outcome {
+        Ok(()) => ExitCode::from(exit_code::OK),
+        Err(failure) => {
+            eprintln!("andrea-chat-websocket: {}", failure.message);
+            ExitCode::from(failure.code)
         }
     }
 }

@@ -188,6 +188,7 @@ impl fmt::Debug for Database {
 }
 
 /// Everything that is fixed for the life of the process.
+#[derive(Clone)]
 pub struct Config {
     /// Signs and verifies tokens.
     pub jwt_secret: String,

@@ -71,6 +71,8 @@ pub struct Connection {
     expires: AtomicU64,
     /// Whether a frame was read ahead and waits for the socket to be resumed.
     has_more: AtomicBool,
+    /// Whether somebody was asked and resumes it; until then nothing is heard of the peer.
+    parked: AtomicBool,
     /// Whether the flusher knows the socket.
     watched: AtomicBool,
     /// Whether there was no room for it.
@@ -133,6 +135,7 @@ impl Connection {
             agent: OnceLock::new(),
             expires: AtomicU64::new(0),
             has_more: AtomicBool::new(false),
+            parked: AtomicBool::new(false),
             watched: AtomicBool::new(false),
             refused: AtomicBool::new(false),
             since: AtomicU32::new(now),
@@ -359,9 +362,13 @@ impl Connection {
                     input.ahead = Some(ahead);
                 }
                 self.has_more.store(has_more, Ordering::Release);
+                self.parked.store(true, Ordering::Release);
                 let client: Arc<dyn Client> = Arc::clone(self) as Arc<dyn Client>;
                 match service.ask(&client, ask, now) {
-                    Progress::Goes => None,
+                    Progress::Goes => {
+                        self.parked.store(false, Ordering::Release);
+                        None
+                    }
                     Progress::Waits => Some(Next::Parked),
                 }
             }
@@ -456,6 +463,8 @@ impl Subscriber for Connection {
     }
 
     fn resume(&self) {
+        self.heard.store(self.reactor.seconds(), Ordering::Relaxed);
+        self.parked.store(false, Ordering::Release);
         let interest = match self.has_more.swap(false, Ordering::AcqRel) {
             true => Interest::ReadOrWrite,
             false => Interest::Read,

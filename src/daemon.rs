@@ -1,8 +1,13 @@
-//! `serve`: wires the parts, owns every long-lived thread, and ends them in one written sequence. No protocol and
-//! no policy here.
+//! `serve` and `demo`: wires the parts, owns every long-lived thread, and ends them in one written sequence. No protocol
+//! and no policy here.
 
+#[cfg(feature = "embedded")]
+mod demo;
 mod start;
 mod stop;
+
+#[cfg(feature = "embedded")]
+pub use demo::{Announcement, DemoOptions, demo};
 
 use std::io;
 use std::path::Path;
@@ -10,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, never};
 use log::{error, info, warn};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -18,11 +23,13 @@ use signal_hook::iterator::Signals;
 use crate::auth::TokenVerifier;
 use crate::bus::{self, Bus, BusThreads, Note};
 use crate::config::{Config, Variables};
+use crate::connection::handshake::Site;
 use crate::connection::{Reactor, ReactorThreads};
 use crate::exit_code;
 use crate::frame::Frame;
 use crate::heartbeat::{self, Order};
 use crate::hub::{Hub, HubConfig};
+use crate::limits::Limits;
 use crate::pid_file::PidFile;
 use crate::protocol;
 use crate::push::{self, PushSettings};
@@ -68,6 +75,17 @@ enum Event {
 struct Events {
     sender: Sender<Event>,
     receiver: Receiver<Event>,
+}
+
+/// Why a run has ended in good order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// By a signal.
+    Terminated,
+    /// By the setting `chat_websocket_stop_requested`.
+    StopRequested,
+    /// By the supervisor that runs in this process.
+    Supervised,
 }
 
 /// Runs the service for the install at `root` until it is told to stop.
@@ -118,9 +136,12 @@ pub fn serve(root: &Path, variables: &Variables, level: log::LevelFilter) -> Res
         pid_file,
         link,
         events,
+        end_wanted: never(),
+        site: None,
     })
     .map_err(|error| cannot_start(&error))?
     .wait()
+    .map(|_| ())
 }
 
 fn cannot_start(error: &io::Error) -> Failure {
@@ -142,6 +163,9 @@ struct Prepared {
     pid_file: PidFile,
     link: Link,
     events: Events,
+    /// What a supervisor in this process says.
+    end_wanted: Receiver<()>,
+    site: Option<Box<dyn Site>>,
 }
 
 /// A service that is up.
@@ -159,6 +183,7 @@ struct Running {
     timer: JoinHandle<()>,
     timer_orders: Sender<Order>,
     events: Events,
+    end_wanted: Receiver<()>,
     stop_requested: Receiver<()>,
     pid_file: PidFile,
     link: Link,
@@ -177,18 +202,12 @@ impl Running {
             pid_file,
             link,
             events,
+            end_wanted,
+            site,
         } = prepared;
         let max_connections = start::raise_file_limit(config.limits.max_connections);
         let (bus, connector) = bus.unzip();
-        let (hub, hub_thread) = Hub::start(HubConfig {
-            max_per_agent: config.limits.max_per_agent,
-            presence_grace: config.limits.presence_grace,
-            presence: |agent, online| Frame::text(&protocol::presence_updated(agent, online)),
-            on_presence: match bus.clone() {
-                Some(bus) => Box::new(move |agent, online| bus.say(Note::Presence(agent, online))),
-                None => Box::new(|_, _| {}),
-            },
-        })?;
+        let (hub, hub_thread) = start_hub(&config.limits, bus.clone())?;
         let (push_queue, push_starter) = push.unzip();
         if let Some(push) = &push_queue {
             push.configure(PushSettings::from_rows(&rows));
@@ -247,7 +266,7 @@ impl Running {
         let reactor = Reactor::new(
             Arc::clone(&service),
             config.app_url.clone(),
-            None,
+            site,
             max_connections,
         )?;
         let workers = thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 8));
@@ -267,6 +286,7 @@ impl Running {
             timer,
             timer_orders,
             events,
+            end_wanted,
             stop_requested,
             pid_file,
             link,
@@ -274,32 +294,49 @@ impl Running {
     }
 
     /// Waits until the service is to end, and ends it.
-    fn wait(self) -> Result<(), Failure> {
-        let failure = loop {
+    fn wait(self) -> Result<Ending, Failure> {
+        let ending = loop {
             crossbeam_channel::select! {
                 recv(self.events.receiver) -> event => match event {
                     Ok(Event::Reload) => {
                         // Full only where it is about to be done already.
                         let _ = self.timer_orders.try_send(Order::Reload);
                     }
-                    Ok(Event::Terminate) | Err(_) => break None,
+                    Ok(Event::Terminate) | Err(_) => break Ok(Ending::Terminated),
                     Ok(Event::Broken(name)) => {
                         error!("the thread {name} has ended; the service cannot go on");
-                        break Some(Failure::new(
+                        break Err(Failure::new(
                             exit_code::SOFTWARE,
                             format!("the thread {name} has ended, the log says why"),
                         ));
                     }
                 },
+                recv(self.end_wanted) -> _ => {
+                    info!("ended by the supervisor");
+                    break Ok(Ending::Supervised);
+                }
                 recv(self.stop_requested) -> _ => {
                     info!("stop requested");
-                    break None;
+                    break Ok(Ending::StopRequested);
                 }
             }
         };
         stop::run(self);
-        failure.map_or(Ok(()), Err)
+        ending
     }
+}
+
+/// Starts the fan-out; `bus` is told who comes and goes.
+fn start_hub(limits: &Limits, bus: Option<Bus>) -> io::Result<(Hub, JoinHandle<()>)> {
+    Hub::start(HubConfig {
+        max_per_agent: limits.max_per_agent,
+        presence_grace: limits.presence_grace,
+        presence: |agent, online| Frame::text(&protocol::presence_updated(agent, online)),
+        on_presence: match bus {
+            Some(bus) => Box::new(move |agent, online| bus.say(Note::Presence(agent, online))),
+            None => Box::new(|_, _| {}),
+        },
+    })
 }
 
 fn named(
@@ -358,11 +395,12 @@ impl Events {
         // Never joined: the process does not wait for it.
         named("signals", 64 * 1024, move || {
             for signal in signals.forever() {
-                let event = match signal {
-                    SIGHUP => Event::Reload,
-                    _ => Event::Terminate,
+                let sent = match signal {
+                    // Full only where it was asked for many times already.
+                    SIGHUP => sender.try_send(Event::Reload).is_ok(),
+                    _ => sender.send(Event::Terminate).is_ok(),
                 };
-                if sender.try_send(event).is_err() {
+                if !sent {
                     warn!("signal {signal} comes while others are being handled");
                 }
             }

@@ -156,11 +156,13 @@ impl Session {
         match self.rate.take(world.now) {
             Admission::Granted => {}
             Admission::Refused => {
-                return Turn::Answer(protocol::error(Refusal::RateLimited));
+                return refuse(Refusal::RateLimited, protocol::reference_of(frame).as_ref());
             }
             Admission::Abuse => {
+                let reference = protocol::reference_of(frame);
+                let text = protocol::error(Refusal::RateLimited);
                 return Turn::AnswerAndClose(
-                    protocol::error(Refusal::RateLimited),
+                    protocol::with_ref(text, reference.as_ref()),
                     CloseCode::Policy,
                 );
             }

@@ -15,6 +15,8 @@ pub mod key {
     pub const LAST_STARTED_AT: &str = "chat_websocket_last_started_at";
     /// `1` asks the daemon to stop.
     pub const STOP_REQUESTED: &str = "chat_websocket_stop_requested";
+    /// `1` asks the supervisor for another daemon.
+    pub const RESTART_REQUESTED: &str = "chat_websocket_restart_requested";
     /// When a push failed last, local time of `APP_TIMEZONE`.
     pub const PUSH_LAST_SEND_FAILED_AT: &str = "push_last_send_failed_at";
     /// Why, at most 500 characters.

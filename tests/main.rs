@@ -6,7 +6,15 @@
 )]
 
 mod app_cache;
+#[cfg(feature = "embedded")]
+mod browser;
+mod burst;
 mod contrib_files;
+mod database_cuts;
+mod database_locks;
+mod database_trouble;
+#[cfg(feature = "embedded")]
+mod demo;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod golden_dotenv;
@@ -17,6 +25,7 @@ mod golden_render_live;
 mod harness;
 mod hostile;
 mod lifecycle;
+mod liveness;
 mod ops_golden;
 mod ops_golden_listen;
 mod ops_golden_second;
@@ -33,3 +42,5 @@ mod support;
 mod text_hostile;
 mod text_model;
 mod text_properties;
+mod wire_frames;
+mod wire_limits;

@@ -14,7 +14,8 @@ use crate::support::daemon::{Daemon, Install, Options};
 use crate::support::json::Json;
 use crate::support::mariadb::Database;
 use crate::support::ops::{
-    await_look, check_log, check_settings, ensure, pid_file, recorded, seeded, set, setting,
+    await_look, await_turn, check_log, check_settings, ensure, pid_file, recorded, seeded, set,
+    setting,
 };
 use crate::support::ws::Client;
 use crate::support::{clock, seed, wait, workers};
@@ -64,7 +65,7 @@ fn the_heartbeat_says_every_fifteen_seconds_that_the_daemon_runs() {
     let (database, mut conn) = seeded();
     let daemon = Daemon::start(&database, &Options::new());
     // The first two come one right behind the other, as in the recording; this is beyond them.
-    await_look(&daemon, &mut conn);
+    await_turn(&daemon, &mut conn);
     let first = setting(&mut conn, LAST_SEEN).expect("a heartbeat");
     set(&mut conn, STATUS, "overwritten");
     set(&mut conn, PID, "overwritten");
@@ -198,8 +199,7 @@ fn other_setting(daemon: &mut Daemon, conn: &mut Conn, pair: &Json) -> Result<()
 
 /// The daemon has looked twice, so it would have stopped after the first time.
 fn goes_on(daemon: &mut Daemon, conn: &mut Conn) -> Result<(), String> {
-    await_look(daemon, conn);
-    await_look(daemon, conn);
+    await_turn(daemon, conn);
     ensure(!daemon.log().contains("stop"), || daemon.log())?;
     daemon.check_life()
 }

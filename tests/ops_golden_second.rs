@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::support::daemon::{Daemon, Install, Options};
 use crate::support::mariadb::Database;
-use crate::support::ops::{await_look, ensure, pid_file, recorded, seeded, set, setting};
+use crate::support::ops::{await_turn, ensure, pid_file, recorded, seeded, set, setting};
 use crate::support::{clock, reaper, seed, wait, workers};
 
 const STATUS: &str = "chat_websocket_status";
@@ -56,7 +56,7 @@ fn a_second_start_beside_a_healthy_daemon_changes_nothing() {
     let (database, mut conn) = seeded();
     let first = Daemon::start(&database, &Options::new());
     // Stopped behind its first heartbeats, it writes nothing itself: what nobody writes stays as we leave it.
-    await_look(&first, &mut conn);
+    await_turn(&first, &mut conn);
     first.freeze();
     for key in [STATUS, PID, LAST_STARTED] {
         set(&mut conn, key, "untouched");
@@ -96,7 +96,7 @@ fn a_second_start_beside_a_live_daemon_without_a_heartbeat_harms_nothing() {
     let (database, mut conn) = seeded();
     let first = Daemon::start(&database, &Options::new());
     let mut client = first.login(1).unwrap();
-    await_look(&first, &mut conn);
+    await_turn(&first, &mut conn);
     first.freeze();
     let old = clock::app_time(-95);
     set(&mut conn, LAST_SEEN, &old);

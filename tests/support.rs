@@ -11,6 +11,8 @@ pub mod chat;
 pub mod clock;
 pub mod daemon;
 #[cfg(feature = "embedded")]
+pub mod demo;
+#[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod expect;
 pub mod fixtures;
@@ -25,6 +27,7 @@ pub mod reaper;
 pub mod redis;
 pub mod replay;
 pub mod rows;
+pub mod script;
 pub mod seed;
 pub mod sql;
 pub mod wait;

@@ -153,12 +153,20 @@ impl Reactor {
         self.table().connections.len()
     }
 
+    /// How many of them are an agent's.
+    pub fn authenticated(&self) -> usize {
+        let others =
+            self.unauthenticated.load(Ordering::Relaxed) + self.refused.load(Ordering::Relaxed);
+        self.connections().saturating_sub(others)
+    }
+
     /// Whole seconds since the start: fine enough for every limit that is watched once a second.
     pub(super) fn seconds(&self) -> u32 {
         self.started.elapsed().as_secs() as u32
     }
 
-    pub(super) fn service(&self) -> &Service {
+    /// Who the sockets belong to.
+    pub fn service(&self) -> &Service {
         &self.service
     }
 

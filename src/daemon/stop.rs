@@ -48,6 +48,7 @@ pub fn run(running: Running) {
         timer,
         timer_orders,
         events,
+        end_wanted,
         stop_requested,
         pid_file,
         link,
@@ -88,7 +89,6 @@ pub fn run(running: Running) {
     if ended < store_threads.len() {
         // They are inside a call to the database that does not come back; the process does not wait for it.
         warn!("the database does not answer; what it was asked last is given up");
-        service.give_up();
     } else {
         for thread in store_threads {
             if thread.join().is_err() {
@@ -103,6 +103,7 @@ pub fn run(running: Running) {
     if let (Some(threads), Some(bus)) = (bus_threads, &service.bus) {
         threads.stop(bus);
     }
+    service.give_up();
     service.hub.stop();
     if hub_thread.join().is_err() {
         error!("the hub had failed");
@@ -114,7 +115,7 @@ pub fn run(running: Running) {
     write_last_rows(timer, link, config.clock, begun + ROWS_SHARE);
     store.settle(begun + CACHE_SHARE);
     pid_file.remove();
-    drop((events, stop_requested));
+    drop((events, end_wanted, stop_requested));
     info!("stopped");
     drop(finished);
 }

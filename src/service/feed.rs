@@ -36,6 +36,8 @@ struct State {
     vain: u32,
     /// Somebody is connected, or about to be.
     wanted: bool,
+    /// When somebody was last about to be: he is not in the hub's list yet.
+    woken: Option<Instant>,
     /// The ledger knows what the database shows.
     synced: bool,
     /// There is something new.
@@ -57,6 +59,7 @@ impl Default for Feed {
                 held: VecDeque::new(),
                 vain: 0,
                 wanted: false,
+                woken: None,
                 synced: false,
                 nudged: false,
                 stopping: false,
@@ -113,6 +116,7 @@ impl Feed {
     /// where the database does not let that be known in time.
     pub fn wake(&self, deadline: Instant) -> bool {
         let mut state = self.lock();
+        state.woken = Some(Instant::now());
         if !state.wanted {
             state.wanted = true;
             self.changed.notify_all();

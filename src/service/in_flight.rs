@@ -109,3 +109,68 @@ impl InFlight {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::frame::Frame;
+    use crate::hub::{Subscriber, SubscriberId, SubscriberRef, Weight};
+    use crate::model::{Agent, CloseCode};
+
+    struct Nobody;
+
+    impl Subscriber for Nobody {
+        fn id(&self) -> SubscriberId {
+            SubscriberId(0)
+        }
+        fn push(&self, _: &Frame, _: Weight) -> bool {
+            false
+        }
+        fn flush(&self) {}
+        fn close(&self, _: CloseCode) {}
+        fn resume(&self) {}
+    }
+
+    impl Client for Nobody {
+        fn authenticated(&self, _: Arc<Agent>, _: u64) {}
+        fn subscriber(self: Arc<Self>) -> SubscriberRef {
+            self
+        }
+    }
+
+    fn refusals(overdue: Vec<Overdue>) -> Vec<Refusal> {
+        overdue.into_iter().map(|one| one.refusal).collect()
+    }
+
+    #[test]
+    fn a_message_is_answered_once_and_not_stored_against_its_answer() {
+        let (in_flight, now) = (InFlight::default(), Instant::now());
+        let from: Arc<dyn Client> = Arc::new(Nobody);
+        let late = in_flight.add(&from, None, now);
+        let early = in_flight.add(&from, None, now + Duration::from_secs(5));
+        assert_eq!(
+            refusals(in_flight.overdue(Some(now))),
+            [Refusal::Unavailable]
+        );
+        assert!(!in_flight.take(late) && in_flight.is_open(early));
+        assert!(!in_flight.set_committing(&[late, early], true));
+        assert!(in_flight.set_committing(&[early], true));
+        assert!(in_flight.take(early));
+        assert!(in_flight.overdue(None).is_empty());
+    }
+
+    #[test]
+    fn what_is_being_committed_may_be_stored_and_after_a_rollback_is_not() {
+        let (in_flight, now) = (InFlight::default(), Instant::now());
+        let from: Arc<dyn Client> = Arc::new(Nobody);
+        let ticket = in_flight.add(&from, None, now);
+        in_flight.set_committing(&[ticket], true);
+        assert_eq!(refusals(in_flight.overdue(None)), [Refusal::OutcomeUnknown]);
+        let ticket = in_flight.add(&from, None, now);
+        in_flight.set_committing(&[ticket], true);
+        in_flight.set_committing(&[ticket], false);
+        assert_eq!(refusals(in_flight.overdue(None)), [Refusal::Unavailable]);
+    }
+}

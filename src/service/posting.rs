@@ -8,7 +8,7 @@
 
 mod batch;
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -35,12 +35,22 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Stores messages until the queue is closed and empty.
 pub fn run(service: &Service, link: Link) {
-    let mut poster = Poster { service, link };
+    let mut poster = Poster {
+        service,
+        link,
+        locked: VecDeque::new(),
+    };
     loop {
-        match service.posts.take(BATCH, None) {
+        let patience = (!poster.locked.is_empty()).then_some(RETRY_PAUSE);
+        match service.posts.take(BATCH, patience) {
             Taken::Jobs(jobs) => poster.store_all(jobs),
             Taken::Nothing => {}
-            Taken::Closed => return,
+            Taken::Closed if poster.locked.is_empty() => return,
+            Taken::Closed => thread::sleep(RETRY_PAUSE),
+        }
+        // One at a time: each may wait for its lock again, and others wait for that.
+        if let Some(batch) = poster.locked.pop_front() {
+            poster.store_in_batches(batch);
         }
     }
 }
@@ -48,30 +58,46 @@ pub fn run(service: &Service, link: Link) {
 struct Poster<'a> {
     service: &'a Service,
     link: Link,
+    /// Messages of conversations that somebody else has locked, to be tried again between the others.
+    locked: VecDeque<Vec<Waiting>>,
 }
 
 impl Poster<'_> {
     fn store_all(&mut self, jobs: Vec<(Instant, PostJob)>) {
-        let mut batch = Vec::with_capacity(jobs.len());
+        let mut free = Vec::with_capacity(jobs.len());
+        for (deadline, PostJob { from, post }) in jobs {
+            let reference = post.reference.as_ref();
+            let ticket = self.service.in_flight.add(&from, reference, deadline);
+            let conversation = post.conversation;
+            let one = Waiting {
+                from,
+                post,
+                deadline,
+                ticket,
+            };
+            let of_it = |batch: &&mut Vec<Waiting>| batch[0].post.conversation == conversation;
+            match self.locked.iter_mut().find(of_it) {
+                Some(batch) => batch.push(one),
+                None => free.push(one),
+            }
+        }
+        self.store_in_batches(free);
+    }
+
+    fn store_in_batches(&mut self, waiting: Vec<Waiting>) {
+        let mut batch = Vec::with_capacity(waiting.len());
         let mut bytes = 0;
         let mut keys = HashSet::new();
-        for (deadline, PostJob { from, post }) in jobs {
-            let size = post.body.as_ref().map_or(0, |body| body.text.len());
+        for one in waiting {
+            let size = one.post.body.as_ref().map_or(0, |body| body.text.len());
             // The same message twice in one batch would be stored twice.
-            let repeated = key(&post).is_some_and(|key| !keys.insert(key));
+            let repeated = key(&one.post).is_some_and(|key| !keys.insert(key));
             if (bytes + size > BATCH_BYTES || repeated) && !batch.is_empty() {
                 self.store(std::mem::take(&mut batch));
                 bytes = 0;
             }
             bytes += size;
-            let reference = post.reference.as_ref();
-            let ticket = self.service.in_flight.add(&from, reference, deadline);
-            batch.push(Waiting {
-                from,
-                post,
-                deadline,
-                ticket,
-            });
+            batch.push(one);
         }
         self.store(batch);
     }
@@ -95,8 +121,10 @@ impl Poster<'_> {
                         notify = false;
                         continue;
                     }
-                    if error.failure == Failure::Refused {
-                        return self.store_each(batch, &error);
+                    match error.failure {
+                        Failure::Refused => return self.store_each(batch, &error),
+                        Failure::Conflict => return self.store_unlocked(batch, &error),
+                        Failure::Lost | Failure::Denied => {}
                     }
                     batch = self.refuse_late(batch, refusal(&error));
                     thread::sleep(RETRY_PAUSE);
@@ -113,6 +141,31 @@ impl Poster<'_> {
         }
         for one in batch {
             self.store(vec![one]);
+        }
+    }
+
+    /// A conversation that somebody else has locked must not hold up those that happened to wait with it.
+    fn store_unlocked(&mut self, batch: Vec<Waiting>, error: &StoreError) {
+        let mut conversations: Vec<Vec<Waiting>> = Vec::new();
+        for one in batch {
+            let of_it =
+                |other: &&mut Vec<Waiting>| other[0].post.conversation == one.post.conversation;
+            match conversations.iter_mut().find(of_it) {
+                Some(batch) => batch.push(one),
+                None => conversations.push(vec![one]),
+            }
+        }
+        if conversations.len() > 1 {
+            for batch in conversations {
+                self.store(batch);
+            }
+            return;
+        }
+        for batch in conversations {
+            let left = self.refuse_late(batch, refusal(error));
+            if !left.is_empty() {
+                self.locked.push_back(left);
+            }
         }
     }
 

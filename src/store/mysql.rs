@@ -31,6 +31,9 @@ const SOCKET_PATHS: [&str; 4] = [
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the end of a process may take for the application's cache.
 const SETTLE_PATIENCE: Duration = Duration::from_millis(800);
+/// How long a lock of a row or a table is waited for: less long than the answer, so that the answer says what it
+/// was, and the connection lives on.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A MySQL or MariaDB database.
 pub struct MysqlStore {
@@ -88,10 +91,16 @@ impl Store for MysqlStore {
             .tcp_connect_timeout(Some(CONNECT_TIMEOUT))
             .read_timeout(patience)
             .write_timeout(patience)
-            .init(vec![format!(
-                "SET NAMES {} COLLATE {}",
-                self.config.charset, self.config.collation
-            )]);
+            .init(vec![
+                format!(
+                    "SET NAMES {} COLLATE {}",
+                    self.config.charset, self.config.collation
+                ),
+                format!(
+                    "SET SESSION innodb_lock_wait_timeout = {0}, lock_wait_timeout = {0}",
+                    LOCK_PATIENCE.as_secs()
+                ),
+            ]);
         let conn = Conn::new(options)
             .map_err(|error| failed("connect to the database", connect_failure(&error), &error))?;
         Ok(Box::new(MysqlConnection {

@@ -2,13 +2,18 @@
 //! all of them afterwards.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use mysql::Conn;
 
 use super::json::Json;
 use super::rows;
+use super::wait;
 use super::ws::{Client, Closed, Event, Frame, Outcome};
+
+/// The code of an error that says neither yes nor no.
+const UNKNOWN: &str = "outcome_unknown";
 
 /// Where something is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,12 +47,23 @@ impl Place {
 }
 
 /// A message as a socket or the table shows it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Message {
     pub id: i64,
     pub place: Place,
     pub sender: i64,
     pub body: String,
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let start: String = self.body.chars().take(60).collect();
+        write!(
+            out,
+            "{} by {} in {:?}: {start:?}",
+            self.id, self.sender, self.place
+        )
+    }
 }
 
 impl Message {
@@ -75,6 +91,8 @@ pub struct Sent {
     pub body: String,
     reference: String,
     pub answer: Option<Answer>,
+    /// He was told that nobody knows; perhaps somebody found out later.
+    pub was_unknown: bool,
 }
 
 /// Somebody with a socket.
@@ -112,6 +130,7 @@ impl Voice {
             body: body.to_owned(),
             reference,
             answer: None,
+            was_unknown: false,
         });
     }
 
@@ -129,9 +148,25 @@ impl Voice {
                 body,
                 reference,
                 answer: None,
+                was_unknown: false,
             });
         }
         self.client.write(&packet);
+    }
+
+    /// Sends what somebody else has sent, under the same references.
+    pub fn say_again(&mut self, other: &Voice) {
+        for sent in &other.sent {
+            self.client
+                .send(&sent.place.event(&sent.body, &sent.reference));
+            self.sent.push(Sent {
+                place: sent.place,
+                body: sent.body.clone(),
+                reference: sent.reference.clone(),
+                answer: None,
+                was_unknown: false,
+            });
+        }
     }
 
     /// A body that no other message has.
@@ -213,7 +248,9 @@ impl Voice {
             return;
         };
         let sent = self.sent.iter_mut().find(|s| s.reference == reference);
-        sent.expect("an answer to something sent").answer = Some(answer);
+        let sent = sent.expect("an answer to something sent");
+        sent.was_unknown |= answer == Answer::Refused(UNKNOWN.to_owned());
+        sent.answer = Some(answer);
     }
 }
 
@@ -239,6 +276,13 @@ pub fn audit(conn: &mut Conn, voices: &[&Voice]) -> Result<BTreeMap<i64, Message
             ));
         }
     }
+    // These may become visible late, behind others that were stored after them.
+    let told_unknown: HashSet<i64> = voices
+        .iter()
+        .flat_map(|voice| &voice.sent)
+        .filter(|sent| sent.was_unknown)
+        .filter_map(|sent| bodies.get(sent.body.as_str()).copied())
+        .collect();
     for voice in voices {
         let who = format!("voice {} of agent {}", voice.name, voice.agent_id);
         let mut last: HashMap<Place, i64> = HashMap::new();
@@ -250,6 +294,9 @@ pub fn audit(conn: &mut Conn, voices: &[&Voice]) -> Result<BTreeMap<i64, Message
             if !once.insert(message.id) {
                 return Err(format!("{who} heard twice: {message:?}"));
             }
+            if told_unknown.contains(&message.id) {
+                continue;
+            }
             let before = last.insert(message.place, message.id);
             if before.is_some_and(|before| before > message.id) {
                 return Err(format!("{who} heard {message:?} behind {before:?}"));
@@ -260,7 +307,7 @@ pub fn audit(conn: &mut Conn, voices: &[&Voice]) -> Result<BTreeMap<i64, Message
             let agrees = match &sent.answer {
                 Some(Answer::Stored(told)) => id == Some(*told),
                 // Whoever gets this one knows that he does not know.
-                Some(Answer::Refused(code)) if code == "outcome_unknown" => true,
+                Some(Answer::Refused(code)) if code == UNKNOWN => true,
                 Some(Answer::Refused(_)) => id.is_none(),
                 None => voice.ended.is_some(),
             };
@@ -275,6 +322,18 @@ pub fn audit(conn: &mut Conn, voices: &[&Voice]) -> Result<BTreeMap<i64, Message
     Ok(table)
 }
 
+/// Waits until this socket has heard everything that the table has of these places: what somebody was in doubt about
+/// is found out in the end.
+pub fn await_heard_all(conn: &mut Conn, voice: &mut Voice, places: &[Place]) {
+    let mut missing = Ok(());
+    wait::until(wait::LIMIT, || {
+        voice.catch_up().unwrap();
+        missing = heard_all(&stored(conn), voice, places);
+        missing.is_ok().then_some(())
+    });
+    missing.unwrap();
+}
+
 /// Whether this socket heard everything that the table has of these places.
 pub fn heard_all(
     table: &BTreeMap<i64, Message>,
@@ -283,7 +342,9 @@ pub fn heard_all(
 ) -> Result<(), String> {
     for place in places {
         let in_table: Vec<&Message> = table.values().filter(|m| m.place == *place).collect();
-        let heard: Vec<&Message> = voice.heard.iter().filter(|m| m.place == *place).collect();
+        // The order is for `audit` to judge.
+        let mut heard: Vec<&Message> = voice.heard.iter().filter(|m| m.place == *place).collect();
+        heard.sort_by_key(|message| message.id);
         if in_table != heard {
             let missing = in_table.iter().find(|m| !heard.contains(m));
             return Err(format!(

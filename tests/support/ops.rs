@@ -118,6 +118,14 @@ pub fn await_look(daemon: &Daemon, conn: &mut Conn) {
         .expect("the daemon looks at its settings");
 }
 
+/// Returns once the daemon has gone through a whole turn of looking and writing its heartbeat that began after
+/// this call.
+pub fn await_turn(daemon: &Daemon, conn: &mut Conn) {
+    // The first look may be that of a turn that had begun before.
+    await_look(daemon, conn);
+    await_look(daemon, conn);
+}
+
 /// What stands in the pid file.
 pub fn pid_file(daemon: &Daemon) -> Option<String> {
     std::fs::read_to_string(daemon.install.pid_file()).ok()

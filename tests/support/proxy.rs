@@ -4,8 +4,10 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
+
+use super::wait;
 
 /// What happens to the next COMMIT that comes by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +16,8 @@ pub enum Cut {
     Before,
     /// The server carries it out, its answer is swallowed, and only then the connection goes.
     After,
+    /// It is kept back until `let_go`, however long the daemon waits, and then reaches the server.
+    Hold,
 }
 
 /// A proxy; it lives as long as the test process, its threads blocked in `accept` and `read`.
@@ -26,6 +30,8 @@ struct Shared {
     to: u16,
     next: Mutex<Option<Cut>>,
     cuts: AtomicU32,
+    holding: Mutex<bool>,
+    changed: Condvar,
 }
 
 /// COM_QUERY and its text, behind the four bytes of a packet's header.
@@ -40,6 +46,8 @@ impl Proxy {
             to,
             next: Mutex::new(None),
             cuts: AtomicU32::new(0),
+            holding: Mutex::new(false),
+            changed: Condvar::new(),
         });
         let accepting = Arc::clone(&shared);
         spawn("proxy", move || {
@@ -57,6 +65,31 @@ impl Proxy {
     /// Cuts at the next COMMIT.
     pub fn cut_next(&self, cut: Cut) {
         *self.shared.next.lock().expect("no panic under this lock") = Some(cut);
+    }
+
+    /// Waits until a COMMIT is held.
+    pub fn await_hold(&self) {
+        let holding = self
+            .shared
+            .holding
+            .lock()
+            .expect("no panic under this lock");
+        let (holding, _) = self
+            .shared
+            .changed
+            .wait_timeout_while(holding, wait::LIMIT, |holding| !*holding)
+            .expect("no panic under this lock");
+        assert!(*holding, "no COMMIT came by");
+    }
+
+    /// Sends the COMMIT that is held on its way.
+    pub fn let_go(&self) {
+        *self
+            .shared
+            .holding
+            .lock()
+            .expect("no panic under this lock") = false;
+        self.shared.changed.notify_all();
     }
 
     /// How often it has cut.
@@ -96,6 +129,10 @@ impl Shared {
             drop(next);
             match cut {
                 None => write(server, bytes),
+                Some(Cut::Hold) => {
+                    self.hold();
+                    write(server, bytes)
+                }
                 Some(Cut::Before) => {
                     self.cuts.fetch_add(1, Ordering::SeqCst);
                     false
@@ -109,6 +146,19 @@ impl Shared {
             }
         });
         end(client, server);
+    }
+}
+
+impl Shared {
+    fn hold(&self) {
+        let mut holding = self.holding.lock().expect("no panic under this lock");
+        *holding = true;
+        self.changed.notify_all();
+        drop(
+            self.changed
+                .wait_while(holding, |holding| *holding)
+                .expect("no panic under this lock"),
+        );
     }
 }
 

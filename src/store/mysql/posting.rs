@@ -1,7 +1,6 @@
 //! The statements of one transaction that writes messages.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use mysql::Value;
 
@@ -12,8 +11,6 @@ use crate::store::{
 };
 use crate::text::{Ticket, TicketReferences};
 
-/// How long a posting session waits for a lock; below [`STORE_PATIENCE`](crate::limits::STORE_PATIENCE).
-const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 /// Rows of one insert of mentions or notifications; a statement has at most 65,535 parameters.
 pub(super) const ROWS_PER_INSERT: usize = 500;
 
@@ -117,14 +114,8 @@ impl Posting for MysqlConnection {
             return Ok(());
         }
         // With autocommit off every statement opens the next transaction by itself: one round trip less for
-        // every message. A lock is waited for less long than the answer, so that the answer says what it was.
-        self.statement(
-            OPERATION,
-            &format!(
-                "SET SESSION autocommit = 0, innodb_lock_wait_timeout = {}",
-                LOCK_PATIENCE.as_secs()
-            ),
-        )?;
+        // every message.
+        self.statement(OPERATION, "SET SESSION autocommit = 0")?;
         let rows = self.rows(OPERATION, "SELECT @@auto_increment_increment", ())?;
         let step = rows.into_iter().next().map(|row| columns(row, OPERATION));
         let (id_step,): (u64,) = step.transpose()?.unwrap_or((1,));
