@@ -47,6 +47,8 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
+    /// Nobody has read the settings yet.
+    is_unknown: bool,
     places: Option<Places>,
     has_thread: bool,
     /// Something was written that the cache was not told of.
@@ -59,7 +61,9 @@ struct State {
 impl AppCache {
     /// No cache, whatever the settings say.
     pub fn none() -> Self {
-        AppCache::new(Overrides::off())
+        let cache = AppCache::new(Overrides::off());
+        cache.follow(&Rows::default());
+        cache
     }
 
     /// A cache that is off until [`AppCache::follow`] says otherwise.
@@ -67,7 +71,10 @@ impl AppCache {
         AppCache {
             shared: Arc::new(Shared {
                 overrides,
-                state: Mutex::default(),
+                state: Mutex::new(State {
+                    is_unknown: true,
+                    ..State::default()
+                }),
                 changed: Condvar::new(),
             }),
         }
@@ -76,16 +83,33 @@ impl AppCache {
     /// Takes over settings that were read.
     pub fn follow(&self, rows: &Rows) {
         let places = Places::of(&self.shared.overrides, rows);
-        self.shared.lock().places = places;
+        let mut state = self.shared.lock();
+        state.places = places;
+        if std::mem::take(&mut state.is_unknown) && state.is_due {
+            self.tell(state);
+        }
+    }
+
+    /// Whether something was written and nobody has read the settings yet.
+    pub fn is_unknown(&self) -> bool {
+        let state = self.shared.lock();
+        state.is_unknown && state.is_due
     }
 
     /// Something was written to the database, and others can see it.
     pub fn written(&self) {
         let mut state = self.shared.lock();
+        state.is_due = true;
+        if !state.is_unknown {
+            self.tell(state);
+        }
+    }
+
+    fn tell(&self, mut state: MutexGuard<'_, State>) {
         if state.places.is_none() {
+            state.is_due = false;
             return;
         }
-        state.is_due = true;
         if !state.has_thread {
             state.is_ending = false;
             let shared = Arc::clone(&self.shared);

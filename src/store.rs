@@ -6,6 +6,7 @@
 
 mod link;
 pub mod mysql;
+pub mod operations;
 pub mod push;
 #[cfg(feature = "embedded")]
 pub mod sqlite;
@@ -15,6 +16,7 @@ use std::fmt;
 use std::time::Instant;
 
 pub use link::Link;
+pub use operations::Operations;
 
 use crate::model::{Agent, AgentId, ChannelId, Conversation, Message, MessageId, ThreadId, Unread};
 use crate::settings::Rows;
@@ -159,7 +161,7 @@ pub struct NewNotification {
 }
 
 /// One connection to the database. After an error of [`Failure::Lost`] it is of no further use.
-pub trait Connection: History + Posting + Send {
+pub trait Connection: History + Posting + Operations + Send {
     /// All rows of `settings` that the service may look at.
     ///
     /// # Errors

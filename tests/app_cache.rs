@@ -239,7 +239,7 @@ fn a_cache_that_is_off_is_told_nothing_until_it_is_on() {
     let redis = Redis::start();
     let database = database(redis.port());
     seed::set(&mut database.conn(), "cache_enabled", &"0".into());
-    let options = Options::new();
+    let options = Options::new().env("CHAT_WEBSOCKET_RATE", "0");
     let install = Install::new(&database, &options);
     let home = install.root().join("cache");
     fs::create_dir(&home).expect("make the folder");
@@ -263,6 +263,29 @@ fn a_cache_that_is_off_is_told_nothing_until_it_is_on() {
     let daemon = Daemon::start(&database, &options.env("CACHE", "off"));
     say(&mut daemon.login(1).expect("login"), "hello");
     wait::pass(Duration::from_millis(300));
+    assert_eq!(version(&redis), before);
+}
+
+#[test]
+fn commands_tell_the_cache_before_they_end() {
+    let redis = Redis::start();
+    let database = database(redis.port());
+    let install = Install::new(&database, &Options::new());
+    let mut before = version(&redis);
+    for arguments in [
+        &["settings", "set", "chat_websocket_port", "8123"][..],
+        &["start"],
+        &["stop"],
+        &["supervise"],
+    ] {
+        let output = install.run(arguments[0], &arguments[1..]);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        let after = version(&redis);
+        assert!(after > before, "{arguments:?} told nobody");
+        before = after;
+    }
+    // What writes nothing tells nothing.
+    install.run("status", &[]);
     assert_eq!(version(&redis), before);
 }
 

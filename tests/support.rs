@@ -9,6 +9,7 @@
 
 pub mod chat;
 pub mod clock;
+pub mod cron;
 pub mod daemon;
 #[cfg(feature = "embedded")]
 pub mod demo;
@@ -19,6 +20,7 @@ pub mod fixtures;
 pub mod json;
 pub mod jwt;
 pub mod mariadb;
+pub mod notify;
 pub mod ops;
 pub mod outcome;
 pub mod proxy;
@@ -31,5 +33,6 @@ pub mod script;
 pub mod seed;
 pub mod sql;
 pub mod wait;
+pub mod web_server;
 pub mod workers;
 pub mod ws;

@@ -3,6 +3,7 @@
 //! (contract: database.md, schema.sql).
 
 mod history;
+mod operations;
 mod posting;
 mod push;
 
@@ -128,6 +129,10 @@ impl Store for MysqlStore {
     }
 
     fn settle(&self, until: Instant) {
+        if self.cache.is_unknown() {
+            // A command that writes need not have read where the cache is.
+            let _ = self.connect().and_then(|mut store| store.settings());
+        }
         self.cache.settle(until);
     }
 }
@@ -135,7 +140,7 @@ impl Store for MysqlStore {
 impl Drop for MysqlStore {
     fn drop(&mut self) {
         // A command that ends at once has nobody else to see to it.
-        self.cache.settle(Instant::now() + SETTLE_PATIENCE);
+        self.settle(Instant::now() + SETTLE_PATIENCE);
     }
 }
 
@@ -185,6 +190,14 @@ impl MysqlConnection {
         self.conn
             .query_drop(sql)
             .map_err(|error| failed(operation, query_failure(&error), &error))
+    }
+
+    /// Ends a transaction.
+    pub(super) fn commit_for_all(&mut self) -> Result<()> {
+        let committed = self.statement("commit", "COMMIT");
+        // Also where its answer was lost: it may have been done.
+        self.cache.written();
+        committed
     }
 
     pub(super) fn now(&mut self, operation: &'static str) -> Result<String> {
