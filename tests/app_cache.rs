@@ -65,7 +65,10 @@ impl Application {
 
     /// Waits until it shows this.
     fn await_showing(&mut self, query: &str, value: &str) {
-        let shown = wait::until(wait::LIMIT, || (self.shows(query) == value).then_some(()));
+        // Shorter than the time between two heartbeats, which would show it as well.
+        let shown = wait::until(Duration::from_secs(8), || {
+            (self.shows(query) == value).then_some(())
+        });
         assert!(
             shown.is_some(),
             "{query}: {:?} instead of {value:?}",
