@@ -15,6 +15,7 @@ pub use address::{
     DEFAULT_HOST, DEFAULT_PORT, host_variable, is_listen_host, listen_address, port_variable,
 };
 
+use crate::app_cache;
 use crate::auth::MIN_SECRET_BYTES;
 use crate::clock::AppClock;
 use crate::dotenv;
@@ -207,6 +208,8 @@ pub struct Config {
     pub limits: Limits,
     /// Web Push.
     pub push: push::Options,
+    /// The application's query cache.
+    pub cache: app_cache::Overrides,
 }
 
 impl fmt::Debug for Config {
@@ -236,6 +239,7 @@ impl Config {
             bus_url: variables.get("CHAT_BUS_URL"),
             limits: Limits::from_variables(variables)?,
             push: push::Options::from_variables(root, variables)?,
+            cache: app_cache::Overrides::from_variables(root, variables),
         })
     }
 }

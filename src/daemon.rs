@@ -179,6 +179,7 @@ struct Prepared {
 /// A service that is up.
 struct Running {
     config: Config,
+    store: Arc<dyn Store>,
     service: Arc<Service>,
     reactor: Arc<Reactor>,
     reactor_threads: ReactorThreads,
@@ -287,6 +288,7 @@ impl Running {
         info!("listening on {}", listener.address);
         Ok(Running {
             config,
+            store,
             service,
             reactor,
             reactor_threads,

@@ -5,6 +5,7 @@
 //! out:  service -> hub -> outbox -> socket
 //! ```
 
+pub mod app_cache;
 pub mod auth;
 pub mod bus;
 pub mod cli;

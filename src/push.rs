@@ -117,7 +117,8 @@ impl fmt::Debug for PushSettings {
 /// The way to the thread that pushes.
 #[derive(Debug)]
 pub struct Queue {
-    notices: Sender<Notice>,
+    /// In boxes: the queue takes all of its room from the beginning.
+    notices: Sender<Box<Notice>>,
     shared: Arc<Shared>,
 }
 
@@ -154,7 +155,7 @@ impl Queue {
     /// Hands notices in. Where too many wait already they are dropped, counted, and it is logged now and then.
     pub fn offer(&self, notices: Vec<Notice>) {
         for notice in notices {
-            if self.notices.try_send(notice).is_err() {
+            if self.notices.try_send(Box::new(notice)).is_err() {
                 self.shared.dropped.fetch_add(1, Ordering::Relaxed);
             }
         }

@@ -13,6 +13,7 @@ pub mod sqlite;
 
 use std::collections::HashSet;
 use std::fmt;
+use std::time::Instant;
 
 pub use link::Link;
 pub use operations::Operations;
@@ -67,6 +68,12 @@ pub trait Store: Send + Sync {
 
     /// What to do about a database that cannot be used, for messages.
     fn remedy(&self, failure: Failure) -> &'static str;
+
+    /// Does what is still to be done about what was written last, but not beyond `until`. Called when nothing more will
+    /// be written.
+    fn settle(&self, until: Instant) {
+        let _ = until;
+    }
 }
 
 /// One row of a channel's membership with what posting needs to know of the member.

@@ -23,6 +23,7 @@ use super::{
     Ending, Event, Events, Failure, Prepared, Running, STORE_STACK, cannot_start, named, start,
     start_hub,
 };
+use crate::app_cache;
 use crate::auth::{MIN_SECRET_BYTES, TokenVerifier};
 use crate::clock::AppClock;
 use crate::config::{Config, Database, Variables};
@@ -343,6 +344,8 @@ fn config(data: &Path) -> Result<Config, Failure> {
         database: Database::Sqlite(data.join("chat.sqlite")),
         limits: Limits::from_variables(&variables).map_err(wrong)?,
         push: push::Options::from_variables(data, &variables).map_err(wrong)?,
+        // The demo is its own application.
+        cache: app_cache::Overrides::off(),
     })
 }
 

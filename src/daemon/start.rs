@@ -14,6 +14,7 @@ use log::{LevelFilter, error, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::Failure;
+use crate::app_cache::AppCache;
 use crate::config::{Config, Database, listen_address};
 use crate::exit_code;
 use crate::heartbeat;
@@ -74,7 +75,10 @@ fn cannot_create(what: &str, path: &Path, error: &io::Error) -> Failure {
 /// The database that the configuration names; not connected yet.
 pub fn open_store(config: &Config) -> Arc<dyn Store> {
     match &config.database {
-        Database::Mysql(database) => Arc::new(MysqlStore::new(database.clone())),
+        Database::Mysql(database) => {
+            let cache = AppCache::new(config.cache.clone());
+            Arc::new(MysqlStore::new(database.clone()).with_cache(cache))
+        }
         #[cfg(feature = "embedded")]
         Database::Sqlite(path) => Arc::new(SqliteStore::new(path)),
     }

@@ -28,12 +28,15 @@ const GOODBYE_SHARE: Duration = Duration::from_millis(3500);
 
 /// When the last rows must be written, or they are not.
 const ROWS_SHARE: Duration = Duration::from_millis(3700);
+/// When the application's cache must have been told of them.
+const CACHE_SHARE: Duration = Duration::from_millis(3900);
 
 /// Ends a running service.
 pub fn run(running: Running) {
     let begun = Instant::now();
     let Running {
         config,
+        store,
         service,
         reactor,
         reactor_threads,
@@ -115,6 +118,7 @@ pub fn run(running: Running) {
         push.wait(push_until);
     }
     write_last_rows(timer, link, config.clock, begun + ROWS_SHARE);
+    store.settle(begun + CACHE_SHARE);
     pid_file.remove();
     drop((events, end_wanted, stop_requested));
     info!("stopped");

@@ -44,7 +44,7 @@ pub struct Dispatcher {
     jwt_secret: String,
     options: Options,
     shared: Arc<Shared>,
-    notices: Receiver<Notice>,
+    notices: Receiver<Box<Notice>>,
     stop: Receiver<Instant>,
     schedule: Schedule,
     senders: Senders,
@@ -70,7 +70,7 @@ impl Dispatcher {
         options: Options,
         senders: Senders,
         shared: Arc<Shared>,
-        (notices, stop): (Receiver<Notice>, Receiver<Instant>),
+        (notices, stop): (Receiver<Box<Notice>>, Receiver<Instant>),
     ) -> Self {
         let now = Instant::now();
         Dispatcher {
@@ -161,7 +161,7 @@ impl Dispatcher {
     }
 
     /// Looks for the subscriptions of a notice, and of those that wait with it.
-    fn take(&mut self, first: Notice) {
+    fn take(&mut self, first: Box<Notice>) {
         let mut notices = vec![first];
         notices.extend(self.notices.try_iter().take(BATCH - 1));
         self.follow_settings();

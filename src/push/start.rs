@@ -26,7 +26,7 @@ pub struct Starter {
     options: Options,
     roots: Vec<CertificateDer<'static>>,
     shared: Arc<Shared>,
-    notices: Receiver<Notice>,
+    notices: Receiver<Box<Notice>>,
 }
 
 /// The thread that pushes.

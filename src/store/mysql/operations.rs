@@ -109,7 +109,7 @@ impl Operations for MysqlConnection {
         self.statement("begin a transaction", "START TRANSACTION")?;
         let written = self.write_change(settings, audit);
         match written {
-            Ok(()) => self.statement("commit", "COMMIT"),
+            Ok(()) => self.commit_for_all(),
             Err(error) => {
                 // The first failure is the one that tells; a connection that cannot roll back is lost anyhow.
                 let _ = self.statement("roll back", "ROLLBACK");

@@ -308,7 +308,7 @@ impl Posting for MysqlConnection {
     }
 
     fn commit(&mut self) -> Result<()> {
-        self.statement("commit", "COMMIT")
+        self.commit_for_all()
     }
 
     fn rollback(&mut self) -> Result<()> {
@@ -334,6 +334,7 @@ impl Posting for MysqlConnection {
         if self.posting.is_some() {
             self.rollback()?;
         }
+        self.cache.written();
         // An id that somebody else has been given since is not this message.
         Ok(messages.iter().all(|(id, message)| {
             found.contains(&(id.0, message.sender.0, message.body_text.clone()))
