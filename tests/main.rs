@@ -5,6 +5,7 @@
     reason = "a test that stops at what it did not expect has done its work"
 )]
 
+mod asyncapi;
 #[cfg(feature = "embedded")]
 mod browser;
 mod burst;

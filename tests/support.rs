@@ -12,6 +12,7 @@ pub mod clock;
 pub mod daemon;
 #[cfg(feature = "embedded")]
 pub mod demo;
+pub mod document;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod expect;
@@ -31,5 +32,6 @@ pub mod script;
 pub mod seed;
 pub mod sql;
 pub mod wait;
+pub mod watch;
 pub mod workers;
 pub mod ws;
