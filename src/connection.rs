@@ -2,6 +2,7 @@
 //! was told that it is ready owns its input until it is armed again; anybody may write to it, through its
 //! outbox. The only folder that names the WebSocket crate; no JSON, no SQL and no permissions here.
 
+pub mod client;
 pub mod handshake;
 mod keeper;
 mod outbox;
@@ -28,6 +29,7 @@ use crate::clock::epoch_seconds;
 use crate::frame::Frame;
 use crate::hub::{Subscriber, SubscriberId, SubscriberRef, Weight};
 use crate::limits::MAX_HEAD_BYTES;
+use crate::metrics::METRICS;
 use crate::model::{Agent, CloseCode};
 use crate::service::{Client, Progress};
 use crate::session::{Session, Turn, World};
@@ -237,6 +239,8 @@ impl Connection {
                 Head::Granted { response, length } => {
                     let rest = bytes.split_off(length);
                     self.push_bytes(&response);
+                    METRICS.granted.add(1);
+                    METRICS.open.add(1);
                     self.since.store(self.reactor.seconds(), Ordering::Relaxed);
                     self.phase
                         .store(Phase::Unauthenticated as u8, Ordering::Release);
@@ -323,6 +327,7 @@ impl Connection {
     }
 
     fn take_event(self: &Arc<Self>, text: &str, input: &mut Input) -> Option<Next> {
+        METRICS.events.add(1);
         let service = self.reactor.service();
         let now = Instant::now();
         let settings = service.settings();

@@ -8,11 +8,12 @@ mod stop;
 
 #[cfg(feature = "embedded")]
 pub use demo::{Announcement, DemoOptions, demo};
+pub use start::open_store;
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded, never};
@@ -27,15 +28,19 @@ use crate::connection::handshake::Site;
 use crate::connection::{Reactor, ReactorThreads};
 use crate::exit_code;
 use crate::frame::Frame;
+use crate::health::Health;
 use crate::heartbeat::{self, Order};
 use crate::hub::{Hub, HubConfig};
 use crate::limits::Limits;
+use crate::metrics::METRICS;
+use crate::notify::Notifier;
 use crate::pid_file::PidFile;
 use crate::protocol;
 use crate::push::{self, PushSettings};
 use crate::service::{self, Service};
 use crate::settings::{Rows, Settings};
 use crate::store::{Link, Store};
+use crate::watch::Watch;
 
 /// Threads that ask the database on behalf of sockets, one connection each.
 const QUERY_THREADS: usize = 2;
@@ -108,6 +113,8 @@ pub fn serve(root: &Path, variables: &Variables, level: log::LevelFilter) -> Res
     let push =
         push::prepare(&config.push).map_err(|error| Failure::new(exit_code::CONFIG, error.0))?;
     let places = start::prepare_storage(&config, level)?;
+    let notifier = Notifier::from_environment();
+    notifier.status("waiting for the database");
     let store = start::open_store(&config);
     let health = Arc::new(AtomicBool::new(true));
     let mut link = Link::new(Arc::clone(&store), Arc::clone(&health));
@@ -139,6 +146,7 @@ pub fn serve(root: &Path, variables: &Variables, level: log::LevelFilter) -> Res
         end_wanted: never(),
         site: None,
     })
+    .and_then(|running| running.watched(notifier))
     .map_err(|error| cannot_start(&error))?
     .wait()
     .map(|_| ())
@@ -186,6 +194,8 @@ struct Running {
     stop_requested: Receiver<()>,
     pid_file: PidFile,
     link: Link,
+    health: Arc<AtomicBool>,
+    watch: Option<Watch>,
 }
 
 impl Running {
@@ -265,7 +275,11 @@ impl Running {
         let reactor = Reactor::new(
             Arc::clone(&service),
             config.app_url.clone(),
-            site,
+            Some(Box::new(Health::new(
+                Arc::clone(&service),
+                Arc::clone(&health),
+                site,
+            ))),
             max_connections,
         )?;
         let workers = thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 8));
@@ -288,7 +302,25 @@ impl Running {
             stop_requested,
             pid_file,
             link,
+            health,
+            watch: None,
         })
+    }
+
+    /// Tells the service manager from now on how things stand.
+    fn watched(mut self, notifier: Notifier) -> io::Result<Self> {
+        let hub = self.service.hub.clone();
+        let health = Arc::clone(&self.health);
+        let describe = move || {
+            let (agents, connections) = (hub.local_agents().len(), METRICS.open.get());
+            let database = match health.load(Ordering::Relaxed) {
+                true => "",
+                false => "; the database does not answer",
+            };
+            format!("agents: {agents}, connections: {connections}{database}")
+        };
+        self.watch = Some(Watch::start(notifier, describe)?);
+        Ok(self)
     }
 
     /// Waits until the service is to end, and ends it.

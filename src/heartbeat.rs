@@ -7,8 +7,9 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use log::{info, warn};
 
-use crate::clock::AppClock;
+use crate::clock::{AppClock, epoch_seconds};
 use crate::limits::{HEARTBEAT_INTERVAL, RECHECK_INTERVAL};
+use crate::metrics::METRICS;
 use crate::push::PushSettings;
 use crate::service::Service;
 use crate::settings::{Settings, key};
@@ -110,5 +111,7 @@ pub fn beat(link: &mut Link, clock: &AppClock) -> crate::store::Result<()> {
             (key::PID, &pid),
             (key::LAST_SEEN_AT, &now),
         ])
-    })
+    })?;
+    METRICS.heartbeat.set(epoch_seconds());
+    Ok(())
 }

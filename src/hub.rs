@@ -227,6 +227,11 @@ impl Hub {
         self.send(Command::Remote(daemon, told));
     }
 
+    /// How many commands wait.
+    pub fn queued(&self) -> usize {
+        self.commands.len()
+    }
+
     /// Agents with a socket here, those in their grace included.
     pub fn local_agents(&self) -> BTreeSet<AgentId> {
         self.presence().local().clone()

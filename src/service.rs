@@ -26,6 +26,7 @@ use crate::frame::Frame;
 use crate::hub::{Hub, Publication, SubscriberRef, Weight};
 use crate::job_queue::JobQueue;
 use crate::limits::{Limits, RECHECK_INTERVAL, STORE_PATIENCE};
+use crate::metrics::METRICS;
 use crate::model::{Agent, AgentId, CloseCode, Conversation, Refusal};
 use crate::protocol::{self, Ref};
 use crate::push;
@@ -202,6 +203,7 @@ impl Service {
     }
 
     fn refuse(&self, from: Arc<dyn Client>, refusal: Refusal, reference: Option<&Ref>) {
+        METRICS.refused(refusal);
         let text = protocol::with_ref(protocol::error(refusal), reference);
         self.hub.answer(from.subscriber(), Frame::text(&text), true);
     }
@@ -210,6 +212,7 @@ impl Service {
         match job.ask {
             // Without an answer about its agent a socket is of no use; the client comes back by itself.
             Ask::Authenticate { reference, .. } => {
+                METRICS.refused(refusal);
                 let text = protocol::with_ref(protocol::error(refusal), reference.as_ref());
                 self.hub.answer_and_close(
                     job.from.subscriber(),
@@ -236,6 +239,7 @@ impl Service {
         resume: bool,
     ) {
         if !audience.contains(&agent.id) {
+            METRICS.refused(conversation.no_access());
             let refusal = protocol::error(conversation.no_access());
             let text = protocol::with_ref(refusal, reference.as_ref());
             let to = Arc::clone(from).subscriber();

@@ -38,6 +38,11 @@ impl Rows {
         Rows(rows.into_iter().collect())
     }
 
+    /// Whether there is such a row.
+    pub fn contains(&self, key: &str) -> bool {
+        self.0.contains_key(key)
+    }
+
     /// Text of a row; a missing row is `default`, NULL is empty.
     pub fn text<'a>(&'a self, key: &str, default: &'a str) -> &'a str {
         match self.0.get(key) {
@@ -108,7 +113,7 @@ impl Settings {
     }
 
     /// Largest incoming WebSocket message in bytes: 64 KiB, or 12 bytes a character (an emoji written as two
-    /// `\uXXXX`) and 4 KiB beside.
+    /// `\u` escapes) and 4 KiB beside.
     pub fn max_frame_bytes(&self) -> usize {
         let needed = self
             .max_message_chars

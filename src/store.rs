@@ -6,6 +6,7 @@
 
 mod link;
 pub mod mysql;
+pub mod operations;
 pub mod push;
 #[cfg(feature = "embedded")]
 pub mod sqlite;
@@ -14,6 +15,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 pub use link::Link;
+pub use operations::Operations;
 
 use crate::model::{Agent, AgentId, ChannelId, Conversation, Message, MessageId, ThreadId, Unread};
 use crate::settings::Rows;
@@ -152,7 +154,7 @@ pub struct NewNotification {
 }
 
 /// One connection to the database. After an error of [`Failure::Lost`] it is of no further use.
-pub trait Connection: History + Posting + Send {
+pub trait Connection: History + Posting + Operations + Send {
     /// All rows of `settings` that the service may look at.
     ///
     /// # Errors

@@ -9,6 +9,7 @@
 
 pub mod chat;
 pub mod clock;
+pub mod cron;
 pub mod daemon;
 #[cfg(feature = "embedded")]
 pub mod demo;
@@ -20,6 +21,7 @@ pub mod fixtures;
 pub mod json;
 pub mod jwt;
 pub mod mariadb;
+pub mod notify;
 pub mod ops;
 pub mod outcome;
 pub mod proxy;
@@ -33,5 +35,6 @@ pub mod seed;
 pub mod sql;
 pub mod wait;
 pub mod watch;
+pub mod web_server;
 pub mod workers;
 pub mod ws;

@@ -30,7 +30,7 @@ pub enum Kind {
     Daemon(PathBuf),
     /// This program itself, as one of the bare loops.
     Floor(&'static str),
-    /// A server of `benches/peers`.
+    /// Another server that was named.
     Peer(PathBuf),
 }
 

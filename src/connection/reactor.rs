@@ -12,14 +12,16 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use log::{error, warn};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::handshake::{Refused, Site};
 use super::poll::{Interest, Poller, ReadyEvent};
 use super::{Connection, Next, Phase, keeper};
 use crate::hub::Subscriber;
 use crate::limits::{CLOSE_LINGER, SPREAD_CLOSES_ABOVE, SPREAD_CLOSES_OVER};
+use crate::metrics::METRICS;
 use crate::model::CloseCode;
+use crate::pulse;
 use crate::service::Service;
 
 /// The id under which the wake-up descriptor is polled; no socket has it.
@@ -196,6 +198,7 @@ impl Reactor {
     }
 
     pub(super) fn note_slow(&self, connection: &Connection) {
+        METRICS.slow.add(1);
         self.note("slow", || {
             format!(
                 "connection {} from {} reads too slowly and is dropped",
@@ -270,7 +273,9 @@ impl Reactor {
     }
 
     fn accept(self: &Arc<Self>, listener: &TcpListener) {
+        let patience = Timespec::try_from(pulse::TICK).unwrap_or_default();
         while !self.is_stopping() {
+            pulse::ACCEPT.beat();
             match listener.accept() {
                 Ok((stream, peer)) => self.admit(stream, peer),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -279,7 +284,7 @@ impl Reactor {
                         PollFd::new(&self.wake.0, PollFlags::IN),
                     ];
                     // An interruption is no reason to stop; the loop looks again.
-                    let _ = poll(&mut ready, None);
+                    let _ = poll(&mut ready, Some(&patience));
                 }
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
@@ -304,6 +309,7 @@ impl Reactor {
             None
         };
         if let Some((what, limit)) = full {
+            METRICS.full.add(1);
             self.note("full", || {
                 format!("{peer} was refused: there are {limit} {what}, which is the limit")
             });
@@ -391,6 +397,9 @@ impl Reactor {
             return;
         }
         connection.kill();
+        if before == Phase::Active as u8 || before == Phase::Unauthenticated as u8 {
+            METRICS.open.sub(1);
+        }
         self.table().connections.remove(&connection.id.0);
         if connection.refused.load(Ordering::Relaxed) {
             self.refused.fetch_sub(1, Ordering::Relaxed);

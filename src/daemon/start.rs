@@ -1,15 +1,15 @@
 //! The steps of a start, each with what is said where it fails: storage, log, database, pid file, address
 //! (contract: operations.md).
 
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use listenfd::ListenFd;
 use log::{LevelFilter, error, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -20,14 +20,13 @@ use crate::heartbeat;
 use crate::limits::{HEARTBEAT_STALE_SECONDS, STORE_PATIENCE, STORE_START_PATIENCE};
 use crate::log_file;
 use crate::pid_file::{Occupied, PidFile, is_live_daemon};
+use crate::places::Places;
 use crate::settings::{Rows, key};
 use crate::store::mysql::MysqlStore;
 #[cfg(feature = "embedded")]
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Failure as StoreFailure, Link, Store};
 
-/// Mode of folders that are made, before the umask.
-const FOLDER_MODE: u32 = 0o775;
 /// Pause between two tries to reach the database.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 /// How long a daemon that holds the lock may take to show its first heartbeat.
@@ -36,12 +35,6 @@ const FIRST_BEAT_PATIENCE: Duration = Duration::from_secs(5);
 const BACKLOG: i32 = 4096;
 /// Descriptors that are not sockets of clients: database, log, epoll, standard streams, some to spare.
 const OTHER_FILES: u64 = 64;
-
-/// Where the daemon leaves its files.
-pub struct Places {
-    /// The pid file.
-    pub pid_file: PathBuf,
-}
 
 /// A socket that listens, and how the log calls its address.
 pub struct Listener {
@@ -53,26 +46,19 @@ pub struct Listener {
 
 /// Makes the folders and opens the log.
 pub fn prepare_storage(config: &Config, level: LevelFilter) -> Result<Places, Failure> {
-    let runtime = config.storage.join("runtime");
-    let logs = config.storage.join("logs");
-    for folder in [&runtime, &logs] {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(FOLDER_MODE)
-            .create(folder)
-            .map_err(|error| cannot_create("make the folder", folder, &error))?;
-    }
-    let log = logs.join("chat-websocket.log");
-    log_file::install(&log, level, config.clock.clone())
-        .map_err(|error| cannot_create("open the log file", &log, &error))?;
+    let places = Places::of(config);
+    places
+        .make_folders()
+        .map_err(|(folder, error)| cannot_create("make the folder", &folder, &error))?;
+    let log = &places.log_file;
+    log_file::install(log, level, config.clock.clone())
+        .map_err(|error| cannot_create("open the log file", log, &error))?;
     std::panic::set_hook(Box::new(|panic| {
         let thread = thread::current();
         let name = thread.name().unwrap_or("unnamed");
         error!("panic in thread {name}: {panic}");
     }));
-    Ok(Places {
-        pid_file: runtime.join("chat-websocket.pid"),
-    })
+    Ok(places)
 }
 
 fn cannot_create(what: &str, path: &Path, error: &io::Error) -> Failure {
@@ -223,16 +209,29 @@ pub fn listen(config: &Config, rows: &Rows, link: &mut Link) -> Result<Listener,
     for warning in warnings {
         warn!("{warning}");
     }
-    let bound = bind(&host, port).and_then(|socket| {
-        // The standard library's backlog is too short for a reconnect of everybody at once.
-        rustix::net::listen(&socket, BACKLOG)?;
-        let port = socket.local_addr()?.port();
-        Ok(Listener {
-            socket,
+    if let Some(listener) = passed_socket()? {
+        let wanted = format!("{host}:{port}");
+        let same = |mut addresses: std::vec::IntoIter<SocketAddr>| {
+            addresses.any(|address| address.to_string() == listener.address)
+        };
+        if !wanted.to_socket_addrs().is_ok_and(same) {
+            warn!(
+                "the service manager has opened {}, which counts, and not {wanted} as configured; let them agree",
+                listener.address
+            );
+        }
+        return Ok(listener);
+    }
+    let bound = bind(&host, port).and_then(ready);
+    let named = bound.map(|listener| {
+        // As it is configured, but for a port that was left to the system.
+        let port = listener.address.rsplit(':').next().unwrap_or_default();
+        Listener {
             address: format!("{host}:{port}"),
-        })
+            ..listener
+        }
     });
-    bound.map_err(|error| {
+    named.map_err(|error| {
         let message = format!("failed to listen on {host}:{port}: {error}");
         error!("{message}");
         if let Err(failed) = link.run(|store| store.update_settings(&[(key::STATUS, "failed")])) {
@@ -252,6 +251,40 @@ fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
     let mut addresses: Vec<SocketAddr> = format!("{host}:{port}").to_socket_addrs()?.collect();
     addresses.sort_by_key(SocketAddr::is_ipv6);
     TcpListener::bind(&addresses[..])
+}
+
+fn ready(socket: TcpListener) -> io::Result<Listener> {
+    // The standard library's backlog is too short for a reconnect of everybody at once.
+    rustix::net::listen(&socket, BACKLOG)?;
+    let address = socket.local_addr()?.to_string();
+    Ok(Listener { socket, address })
+}
+
+/// The socket that a service manager has opened (`LISTEN_FDS`), if it has: connections that come while nobody runs
+/// wait in it.
+fn passed_socket() -> Result<Option<Listener>, Failure> {
+    let mut passed = ListenFd::from_env();
+    let count = passed.len();
+    if count > 1 {
+        warn!("the service manager has opened {count} sockets; the first one counts");
+    }
+    let socket = match count {
+        0 => return Ok(None),
+        _ => passed.take_tcp_listener(0),
+    };
+    let unusable = |error: &dyn std::fmt::Display| {
+        let message = format!(
+            "cannot use the socket that the service manager has opened: {error}; ListenStream= must be an address \
+             and a port, with Accept=no"
+        );
+        error!("{message}");
+        Failure::new(exit_code::CONFIG, message)
+    };
+    match socket {
+        Ok(Some(socket)) => ready(socket).map(Some).map_err(|error| unusable(&error)),
+        Ok(None) => Err(unusable(&"there is none")),
+        Err(error) => Err(unusable(&error)),
+    }
 }
 
 /// Raises the soft limit of open files to the hard one, and returns how many connections it allows.

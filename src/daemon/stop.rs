@@ -49,6 +49,8 @@ pub fn run(running: Running) {
         stop_requested,
         pid_file,
         link,
+        health: _,
+        watch: told,
     } = running;
     let (finished, watch) = bounded::<()>(0);
     let pid_path = pid_file.path().to_owned();
@@ -70,6 +72,9 @@ pub fn run(running: Running) {
         });
     if let Err(failed) = guard {
         warn!("the stop has no limit: {failed}");
+    }
+    if let Some(told) = told {
+        told.stop();
     }
     // What was sent before the stop may still be on its way.
     thread::sleep(ON_THE_WAY);

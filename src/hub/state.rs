@@ -10,7 +10,9 @@ use super::catching_up::{Backlog, CatchingUp};
 use super::presence::Presence;
 use super::{Command, HubConfig, Publication, SubscriberId, SubscriberRef, Weight, Welcome};
 use crate::frame::Frame;
-use crate::model::{AgentId, CloseCode, MessageId};
+use crate::metrics::METRICS;
+use crate::model::{AgentId, CloseCode, MessageId, Refusal};
+use crate::pulse;
 
 /// Commands that are carried out before the sockets are written.
 const BATCH: usize = 1024;
@@ -56,10 +58,10 @@ impl State {
         while running {
             let grace = self.leaving.first().map(|(deadline, _)| *deadline);
             let expiry = self.presence().next_expiry();
-            let first = match grace.into_iter().chain(expiry).min() {
-                Some(deadline) => commands.recv_deadline(deadline),
-                None => commands.recv().map_err(RecvTimeoutError::from),
-            };
+            pulse::HUB.beat();
+            let tick = Instant::now() + pulse::TICK;
+            let deadline = grace.into_iter().chain(expiry).fold(tick, Instant::min);
+            let first = commands.recv_deadline(deadline);
             match first {
                 Ok(command) => {
                     running = self.carry_out(command);
@@ -141,6 +143,7 @@ impl State {
     }
 
     fn push(&mut self, subscriber: &SubscriberRef, frame: &Frame, weight: Weight) {
+        METRICS.deliveries.add(1);
         if subscriber.push(frame, weight) {
             self.touched.push(Arc::clone(subscriber));
         }
@@ -157,6 +160,7 @@ impl State {
         let sockets = self.agents.entry(agent).or_default();
         let renewal = sockets.open.iter().any(|one| one.id() == subscriber.id());
         if !renewal && sockets.open.len() >= self.config.max_per_agent {
+            METRICS.refused(Refusal::TooManyConnections);
             self.push(&subscriber, refusal, Weight::Essential);
             subscriber.close(CloseCode::Policy);
             self.resumed.push(subscriber);
@@ -242,6 +246,7 @@ impl State {
         for (agent, online) in changes {
             let frame = (self.config.presence)(*agent, *online);
             for (_, sockets) in self.agents.iter().filter(|(other, _)| *other != agent) {
+                METRICS.deliveries.add(sockets.open.len() as u64);
                 for subscriber in &sockets.open {
                     if subscriber.push(&frame, Weight::Ephemeral) {
                         self.touched.push(Arc::clone(subscriber));
@@ -276,6 +281,7 @@ impl State {
                 if self.catching_up.takes(id, message, frame, weight) {
                     continue;
                 }
+                METRICS.deliveries.add(1);
                 if subscriber.push(frame, weight) {
                     self.touched.push(Arc::clone(subscriber));
                 }

@@ -22,8 +22,10 @@ use super::{PostJob, Service};
 use crate::bus::Note;
 use crate::frame::Frame;
 use crate::job_queue::Taken;
+use crate::metrics::METRICS;
 use crate::model::{Message, MessageId, Refusal};
 use crate::protocol;
+use crate::pulse;
 use crate::store::{Failure, Link, NewMessage, StoreError};
 
 /// Messages of one transaction; more would make the first of them wait for nothing.
@@ -41,8 +43,12 @@ pub fn run(service: &Service, link: Link) {
         locked: VecDeque::new(),
     };
     loop {
-        let patience = (!poster.locked.is_empty()).then_some(RETRY_PAUSE);
-        match service.posts.take(BATCH, patience) {
+        pulse::POSTING.beat();
+        let patience = match poster.locked.is_empty() {
+            true => pulse::TICK,
+            false => RETRY_PAUSE,
+        };
+        match service.posts.take(BATCH, Some(patience)) {
             Taken::Jobs(jobs) => poster.store_all(jobs),
             Taken::Nothing => {}
             Taken::Closed if poster.locked.is_empty() => return,
@@ -105,6 +111,7 @@ impl Poster<'_> {
     fn store(&mut self, mut batch: Vec<Waiting>) {
         let mut notify = true;
         loop {
+            pulse::POSTING.beat();
             // Those whose senders were told meanwhile that nothing was saved.
             batch.retain(|one| self.service.in_flight.is_open(one.ticket));
             if batch.is_empty() {
@@ -217,6 +224,7 @@ impl Poster<'_> {
             bus.say(Note::Posted);
         }
         let now = Instant::now();
+        METRICS.messages.add(written.stored.len() as u64);
         let publications = written
             .stored
             .into_iter()

@@ -11,6 +11,7 @@ use crate::auth::Claims;
 use crate::frame::Frame;
 use crate::hub::{Publication, Weight};
 use crate::job_queue::Taken;
+use crate::metrics::METRICS;
 use crate::model::{Agent, AuthFailure, CloseCode, Conversation, MessageId, Refusal};
 use crate::protocol::{self, Ref};
 use crate::session::Ask;
@@ -128,6 +129,7 @@ impl Query<'_> {
             .link
             .run_until(self.deadline, |store| store.active_agent(claims.agent))?;
         let Some(agent) = agent.map(Arc::new) else {
+            METRICS.auth_failures.add(1);
             let text = protocol::auth_failed(AuthFailure::UnknownAgent);
             self.service.hub.answer_and_close(
                 Arc::clone(self.from).subscriber(),
@@ -160,7 +162,7 @@ impl Query<'_> {
         })?;
         let audience = self.service.remember(conversation, agents);
         let Some(marker) = marker else {
-            self.say(protocol::error(conversation.no_access()), reference);
+            self.say(no_access(conversation), reference);
             return Ok(());
         };
         let text = protocol::read_updated(conversation, agent.id, marker);
@@ -198,7 +200,7 @@ impl Query<'_> {
             store.history(conversation, before, limit + 1).map(Some)
         })?;
         let text = match &messages {
-            None => protocol::error(conversation.no_access()),
+            None => no_access(conversation),
             Some(messages) => {
                 let surplus = messages.len().saturating_sub(limit);
                 protocol::history(conversation, &messages[surplus..], surplus > 0)
@@ -207,4 +209,9 @@ impl Query<'_> {
         self.say(text, reference);
         Ok(())
     }
+}
+
+fn no_access(conversation: Conversation) -> String {
+    METRICS.refused(conversation.no_access());
+    protocol::error(conversation.no_access())
 }

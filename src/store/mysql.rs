@@ -3,6 +3,7 @@
 //! (contract: database.md, schema.sql).
 
 mod history;
+mod operations;
 mod posting;
 mod push;
 

@@ -12,6 +12,7 @@ mod collation;
 mod connection;
 mod helpdesk;
 mod history;
+mod operations;
 mod overview;
 mod rows;
 mod schema;
