@@ -6,6 +6,7 @@
 )]
 
 mod app_cache;
+mod asyncapi;
 #[cfg(feature = "embedded")]
 mod browser;
 mod burst;

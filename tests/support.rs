@@ -13,6 +13,7 @@ pub mod cron;
 pub mod daemon;
 #[cfg(feature = "embedded")]
 pub mod demo;
+pub mod document;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod expect;
@@ -33,6 +34,7 @@ pub mod script;
 pub mod seed;
 pub mod sql;
 pub mod wait;
+pub mod watch;
 pub mod web_server;
 pub mod workers;
 pub mod ws;
