@@ -298,3 +298,29 @@ fn where_the_crontab_stays_the_php_supervisor_starts_ours_and_again_its_own() {
     }
     reader.stays(Kind::Php);
 }
+
+/// The third thing that may start the PHP daemon's script: the unit that the helpdesk documents.
+#[test]
+fn the_documented_unit_of_the_php_daemon_starts_ours_where_our_script_is_in_its_place() {
+    let mut reader = Reader::new();
+    reader
+        .machine
+        .set("chat_websocket_management_mode", "external");
+    reader.machine.write(UNIT_FILE, PHP_UNIT);
+    let begin = "sudo systemctl daemon-reload; sudo systemctl enable --now andrea-chat-websocket";
+    assert_eq!(reader.machine.run(begin).code, Some(0));
+    reader.machine.await_daemon(Kind::Php);
+    reader.installs();
+    reader.does("Where the crontab cannot be changed", 0);
+    let end = "sudo systemctl disable --now andrea-chat-websocket";
+    assert_eq!(reader.machine.run(end).code, Some(0));
+    assert_eq!(reader.machine.run(begin).code, Some(0));
+    reader.sees_it_run("Over, with cron", 3);
+    assert!(reader.machine.is_active(UNIT));
+    assert_eq!(reader.machine.run(end).code, Some(0));
+    assert_eq!(
+        reader.machine.daemon(),
+        None,
+        "the unit's main process is the daemon"
+    );
+}
