@@ -39,8 +39,8 @@ for name in bin sbin lib lib32 lib64; do
 done
 mount --rbind /proc proc
 mount --rbind /dev dev
-echo ready
-exec chroot . sleep infinity
+# From inside, or whoever enters might find the real machine's root.
+exec chroot . sh -c 'echo ready; exec sleep infinity'
 "#;
 
 /// Becomes root, or with `-u` another user, in an environment of its own.
