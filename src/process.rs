@@ -59,12 +59,7 @@ impl Process {
 
     /// The systemd unit or the like that it runs in: the last part of its control group.
     pub fn unit(&self) -> Option<String> {
-        let groups = fs::read_to_string(self.entry("cgroup")).ok()?;
-        groups.lines().find_map(|line| {
-            let last = line.rsplit('/').next()?;
-            let is_unit = last.ends_with(".service") || last.ends_with(".scope");
-            is_unit.then(|| last.to_owned())
-        })
+        unit_of(&fs::read_to_string(self.entry("cgroup")).ok()?)
     }
 
     /// Sends a signal.
@@ -134,10 +129,38 @@ pub fn file_name(path: &str) -> &str {
         .unwrap_or(path)
 }
 
+/// The unit's name in what `/proc/PID/cgroup` says.
+fn unit_of(groups: &str) -> Option<String> {
+    groups.lines().find_map(|line| {
+        let last = line.rsplit('/').next()?;
+        let is_unit = last.ends_with(".service") || last.ends_with(".scope");
+        is_unit.then(|| last.to_owned())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::process::Command;
+
+    #[test]
+    fn a_unit_is_the_last_part_of_its_control_group() {
+        for (groups, unit) in [
+            ("0::/system.slice/chat.service\n", Some("chat.service")),
+            (
+                "0::/system.slice/system-chat.slice/chat@desk-one.service\n",
+                Some("chat@desk-one.service"),
+            ),
+            (
+                "12:pids:/user.slice\n1:name=systemd:/user.slice/user-0.slice/session-3.scope\n",
+                Some("session-3.scope"),
+            ),
+            ("0::/\n", None),
+            ("", None),
+        ] {
+            assert_eq!(unit_of(groups).as_deref(), unit, "{groups:?}");
+        }
+    }
 
     #[test]
     fn a_process_is_followed_to_its_end() {

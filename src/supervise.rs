@@ -217,6 +217,87 @@ mod tests {
         }
     }
 
+    /// The contract's table, row by row from above, with what is better in place of what was recorded; the first row
+    /// that fits is the one that counts.
+    fn row(seen: &Observed) -> (&'static str, Decision) {
+        let (alive, fresh) = (seen.holder.is_some(), seen.is_fresh());
+        let wanted = seen.chat_enabled && seen.websocket_enabled && seen.autostart;
+        let status = match (alive, fresh) {
+            (true, true) => Status::Running,
+            (true, false) => Status::Stale,
+            (false, _) => Status::Stopped,
+        };
+        let target = Target {
+            holder: HOLDER,
+            may_kill: !fresh,
+        };
+        let report = |clear_stop| Decision::Report { status, clear_stop };
+        let start = |clear_restart| Decision::Start { clear_restart };
+        let rows = [
+            (
+                "external: any",
+                seen.mode == Mode::External,
+                Decision::ReportExternal(status),
+            ),
+            (
+                "(stop requested or not wanted) and alive",
+                (seen.stop_requested || !wanted) && alive,
+                Decision::Stop(target),
+            ),
+            (
+                "better: a stop request with nothing alive is cleared and starts nothing",
+                seen.stop_requested,
+                report(true),
+            ),
+            ("otherwise, as nothing is wanted", !wanted, report(false)),
+            (
+                "restart requested and alive",
+                seen.restart_requested && alive,
+                Decision::Restart(target),
+            ),
+            (
+                "better: a restart request with nothing alive starts and is cleared",
+                seen.restart_requested,
+                start(true),
+            ),
+            (
+                "wanted, alive, not fresh",
+                alive && !fresh,
+                Decision::Replace(target),
+            ),
+            ("wanted, not alive", !alive, start(false)),
+            ("otherwise", true, report(false)),
+        ];
+        let found = rows.into_iter().find(|(_, fits, _)| *fits);
+        found
+            .map(|(name, _, decision)| (name, decision))
+            .expect("the last fits all")
+    }
+
+    #[test]
+    fn every_situation_is_decided_as_the_table_says() {
+        let mut rows = std::collections::BTreeMap::new();
+        for bits in 0..1_u32 << 7 {
+            let bit = |place: u32| bits >> place & 1 == 1;
+            for heartbeat_age in [Some(-5), Some(0), Some(90), Some(91), None] {
+                let seen = Observed {
+                    mode: if bit(0) { Mode::External } else { Mode::Cron },
+                    chat_enabled: bit(1),
+                    websocket_enabled: bit(2),
+                    autostart: bit(3),
+                    stop_requested: bit(4),
+                    restart_requested: bit(5),
+                    holder: bit(6).then_some(HOLDER),
+                    heartbeat_age,
+                };
+                let (name, decision) = row(&seen);
+                assert_eq!(decide(&seen), decision, "{name}: {seen:?}");
+                *rows.entry(name).or_insert(0) += 1;
+            }
+        }
+        assert_eq!(rows.len(), 9, "no row is without a situation: {rows:?}");
+    }
+
     #[test]
     fn only_a_daemon_without_a_sign_of_life_may_be_killed() {
         for (age, may_kill) in [(Some(3), false), (Some(91), true)] {

@@ -211,6 +211,44 @@ fn what_happens_is_counted() {
     assert!(by("database_seconds_count") >= 4.0 && by("database_seconds_sum") > 0.0);
 }
 
+#[test]
+fn what_waits_for_a_hung_database_is_seen_in_the_queues() {
+    let server = Server::own();
+    let database = server.fresh();
+    seed::reset(&mut database.conn());
+    let daemon = Daemon::start(&database, &Options::new());
+    let mut clients: Vec<Client> = (0..12).map(|_| daemon.login(1).unwrap()).collect();
+    server.pause();
+    // One after the other: what is sent at once is taken at once, and then nothing waits.
+    for (queue, event) in [
+        (
+            "posts",
+            r#"{"type":"chat.channel.message.send","channel_id":1,"body":"x"}"#,
+        ),
+        ("queries", r#"{"type":"chat.unread"}"#),
+    ] {
+        let key = format!("andrea_chat_queue_length{{queue=\"{queue}\"}}");
+        let waits = clients
+            .split_off(clients.len() - 6)
+            .iter_mut()
+            .any(|client| {
+                client.send(event);
+                wait::pass(Duration::from_millis(100));
+                metrics(daemon.port())[&key] > 0.0
+            });
+        assert!(waits, "nothing waits in {queue}");
+    }
+    server.resume();
+    let empty = wait::until(wait::LIMIT, || {
+        let now = metrics(daemon.port());
+        ["posts", "queries", "hub"]
+            .iter()
+            .all(|queue| now[&format!("andrea_chat_queue_length{{queue=\"{queue}\"}}")] == 0.0)
+            .then_some(())
+    });
+    assert!(empty.is_some(), "{:?}", metrics(daemon.port()));
+}
+
 /// An address of this machine that is not its own to itself, if it has one.
 fn other_address() -> Option<IpAddr> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;

@@ -20,6 +20,7 @@ pub mod expect;
 pub mod fixtures;
 pub mod json;
 pub mod jwt;
+pub mod machine;
 pub mod mariadb;
 pub mod notify;
 pub mod ops;

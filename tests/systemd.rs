@@ -424,6 +424,10 @@ fn the_units_limits_fit_the_service() {
         let files: usize = value("LimitNOFILE").parse().expect("a number");
         assert!(files > limits::Limits::default().max_connections + 64);
         assert_eq!(value("Type"), "notify");
+        // Also the query cache that the helpdesk keeps in files; `-`: not every install has one.
+        let root = value("WorkingDirectory");
+        let written = format!("{root}/storage -{root}/cache");
+        assert_eq!(value("ReadWritePaths"), written);
     }
     // How many threads there are is seen while it runs.
     let daemon = Daemon::start(&seeded(), &Options::new());

@@ -284,6 +284,15 @@ fn check_goes_through_the_web_server_with_and_without_tls() {
     let (code, line) = check(&format!("http://127.0.0.1:{}/ws/chat", plain.port), None);
     assert!(code == Some(0) && line.contains("both ways"), "{line}");
 
+    for way in [Way::Apache, Way::ApacheTuned] {
+        let apache = way.open(cron.port);
+        let (code, line) = check(&format!("http://127.0.0.1:{}/ws/chat", apache.port), None);
+        assert!(
+            code == Some(0) && line.contains("both ways"),
+            "{way:?}: {line}"
+        );
+    }
+
     let (secure, certificate) = WebServer::nginx_with_tls(&tuned);
     let url = format!("wss://localhost:{}/ws/chat", secure.port);
     let (code, line) = check(&url, Some(&certificate));

@@ -112,7 +112,7 @@ pub fn look(config: &Config, database: &mut Database) -> Report {
         alive,
         started_by: process
             .as_ref()
-            .map(|process| starter(process, unit.as_deref())),
+            .map(|process| starter(&process.arguments(), unit.as_deref())),
         unit,
         started_at: text(key::LAST_STARTED_AT),
         heartbeat_at: text(key::LAST_SEEN_AT),
@@ -140,9 +140,9 @@ fn effective(recorded: &str, pid: Option<u32>, alive: Option<bool>, fresh: bool)
     }
 }
 
-fn starter(process: &Process, unit: Option<&str>) -> &'static str {
+fn starter(arguments: &[String], unit: Option<&str>) -> &'static str {
     let is_cron = |unit: &str| ["cron.service", "crond.service", "cronie.service"].contains(&unit);
-    if process.arguments().iter().any(|word| word == SUPERVISED) || unit.is_some_and(is_cron) {
+    if arguments.iter().any(|word| word == SUPERVISED) || unit.is_some_and(is_cron) {
         "cron"
     } else if unit.is_some_and(|unit| unit.ends_with(".service")) {
         "systemd"
@@ -321,5 +321,21 @@ mod tests {
         assert_eq!(of("stopped", Some(9), Some(true), true), "stopped");
         assert_eq!(of("failed", None, Some(false), false), "failed");
         assert_eq!(of("", None, None, false), "unknown");
+    }
+
+    #[test]
+    fn who_started_it_is_told_by_its_unit_and_its_command_line() {
+        let serve = ["andrea-chat-websocket", "serve"].map(str::to_owned);
+        for (unit, by) in [
+            (Some("andrea-chat-websocket.service"), "systemd"),
+            (Some("andrea-chat-websocket@desk-one.service"), "systemd"),
+            (Some("cron.service"), "cron"),
+            (Some("session-3.scope"), "other"),
+            (None, "other"),
+        ] {
+            assert_eq!(starter(&serve, unit), by, "{unit:?}");
+        }
+        let supervised = [&serve[..], &[SUPERVISED.to_owned()]].concat();
+        assert_eq!(starter(&supervised, Some("session-3.scope")), "cron");
     }
 }

@@ -1,7 +1,9 @@
 //! A service manager as a daemon sees it: the socket that `NOTIFY_SOCKET` names.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -16,9 +18,18 @@ impl Manager {
     pub fn new() -> Manager {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = reaper::scratch().join(format!("notify-{count}"));
-        let socket = UnixDatagram::bind(&path).expect("a socket");
-        Manager { socket, path }
+        Manager::at(&reaper::scratch().join(format!("notify-{count}")))
+    }
+
+    /// At this place, where there may be one of an earlier service; any user may speak to it.
+    pub fn at(path: &Path) -> Manager {
+        let _ = fs::remove_file(path);
+        let socket = UnixDatagram::bind(path).expect("a socket");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("chmod");
+        Manager {
+            socket,
+            path: path.to_owned(),
+        }
     }
 
     pub fn address(&self) -> String {
