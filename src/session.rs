@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::auth::{Claims, TokenVerifier};
+use crate::hits::{Limit, hit};
 use crate::limits::Limits;
 use crate::metrics::METRICS;
 use crate::model::{Agent, AuthFailure, CloseCode, Conversation, MessageId, Refusal};
@@ -12,9 +13,6 @@ use crate::protocol::{self, Event, Ref, Request, Target};
 use crate::settings::Settings;
 use crate::text;
 
-/// Pings and pongs a second that one socket may send, and at once; a browser sends one for each of ours.
-const CONTROL_RATE: u32 = 10;
-const CONTROL_BURST: u32 = 100;
 /// Conversations for which a socket's last typing is remembered before old ones are dropped.
 const TYPING_MEMORY: usize = 64;
 
@@ -133,6 +131,7 @@ pub struct Session {
     rate: RateLimiter,
     control: RateLimiter,
     typing_interval: Duration,
+    json_depth: usize,
     typed: Vec<(Conversation, Instant)>,
 }
 
@@ -141,8 +140,9 @@ impl Session {
     pub fn new(limits: &Limits, now: Instant) -> Self {
         Session {
             rate: RateLimiter::new(limits.rate, limits.burst, now),
-            control: RateLimiter::new(CONTROL_RATE, CONTROL_BURST, now),
+            control: RateLimiter::new(limits.control_rate, limits.control_burst, now),
             typing_interval: limits.typing_interval,
+            json_depth: limits.json_depth,
             typed: Vec::new(),
         }
     }
@@ -157,10 +157,16 @@ impl Session {
         match self.rate.take(world.now) {
             Admission::Granted => {}
             Admission::Refused => {
+                hit(Limit::Rate, || {
+                    format!("{} sends events too fast, and some are refused", who(world))
+                });
                 return refuse(Refusal::RateLimited, protocol::reference_of(frame).as_ref());
             }
             Admission::Abuse => {
                 METRICS.refused(Refusal::RateLimited);
+                hit(Limit::Flood, || {
+                    format!("{} sends events far too fast and is closed", who(world))
+                });
                 let reference = protocol::reference_of(frame);
                 let text = protocol::error(Refusal::RateLimited);
                 return Turn::AnswerAndClose(
@@ -168,6 +174,12 @@ impl Session {
                     CloseCode::Policy,
                 );
             }
+        }
+        if protocol::is_deeper_than(frame, self.json_depth) {
+            hit(Limit::JsonDepth, || {
+                format!("{} sent JSON that is nested too deep", who(world))
+            });
+            return refuse(Refusal::InvalidEvent, None);
         }
         let Request { event, reference } = match protocol::decode(frame) {
             Ok(request) => request,
@@ -263,6 +275,14 @@ impl Session {
                 true
             }
         }
+    }
+}
+
+/// How the log calls a client. Numbers alone: a name could be anything.
+fn who(world: &World<'_>) -> String {
+    match world.agent {
+        Some(agent) => format!("agent {}", agent.id),
+        None => "a client that has not authenticated".to_owned(),
     }
 }
 
