@@ -7,6 +7,7 @@
 
 mod app_cache;
 mod asyncapi;
+mod attacks;
 #[cfg(feature = "embedded")]
 mod browser;
 mod burst;
@@ -32,6 +33,7 @@ mod harness;
 mod health;
 mod hostile;
 mod lifecycle;
+mod limits;
 mod liveness;
 mod operate;
 mod ops_golden;
