@@ -21,6 +21,7 @@ mod database_locks;
 mod database_trouble;
 #[cfg(feature = "embedded")]
 mod demo;
+mod dependencies;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod golden_dotenv;
