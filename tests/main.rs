@@ -24,6 +24,7 @@ mod demo;
 mod dependencies;
 #[cfg(feature = "embedded")]
 mod embedded;
+mod fuzz;
 mod golden_dotenv;
 mod golden_events;
 mod golden_handshake;
