@@ -13,8 +13,10 @@ pub const MAX_JSON_DEPTH: u64 = 120;
 /// How long a query may take before its connection is given up, and how long a message that cannot be stored is
 /// tried again.
 pub const STORE_PATIENCE: Duration = Duration::from_secs(5);
-/// How often settings and the activity of agents are looked at again, and how long a membership is remembered
-/// for typing.
+/// How often the activity of agents is looked at again: with a slow look, and a pause of the machine, still well within
+/// the 5 s that an agent who was deactivated may stay.
+pub const ACTIVITY_INTERVAL: Duration = Duration::from_secs(2);
+/// How long a membership is remembered for typing.
 pub const RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a database that is down at start is waited for.
 pub const STORE_START_PATIENCE: Duration = Duration::from_secs(30);

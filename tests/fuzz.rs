@@ -12,7 +12,7 @@ use crate::support::jwt;
 use crate::support::ws::REQUEST;
 
 #[path = "../fuzz/src/lib.rs"]
-mod invariants;
+pub mod invariants;
 
 /// Inputs of one target where nothing else is asked for: about ten seconds in an unoptimised build.
 const ROUNDS: u64 = 200_000;

@@ -47,6 +47,9 @@ mod prune;
 #[cfg(feature = "push")]
 mod push;
 mod random;
+mod security;
+mod security_access;
+mod security_process;
 mod sending_again;
 mod several_machines;
 mod shutdown;
