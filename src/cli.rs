@@ -122,6 +122,16 @@ limit_options! {
         "Events a second that one socket may send; 0 is no limit [default: 20]";
     burst, "burst", "CHAT_WEBSOCKET_BURST", "N",
         "Events that one socket may send at once [default: 60]";
+    control_rate, "control-rate", "CHAT_WEBSOCKET_CONTROL_RATE", "N",
+        "WebSocket pings and pongs a second that one socket may send; 0 is no limit [default: 10]";
+    control_burst, "control-burst", "CHAT_WEBSOCKET_CONTROL_BURST", "N",
+        "WebSocket pings and pongs that one socket may send at once [default: 100]";
+    message_bytes, "message-bytes", "CHAT_WEBSOCKET_MESSAGE_BYTES", "BYTES",
+        "Largest message, at least 1024; 0: 65536, or more where chat_max_message_length needs it [default: 0]";
+    fragments, "fragments", "CHAT_WEBSOCKET_FRAGMENTS", "N",
+        "WebSocket frames that one message may come in [default: 1024]";
+    json_depth, "json-depth", "CHAT_WEBSOCKET_JSON_DEPTH", "N",
+        "Lists and objects inside each other in one event, 1 to 120 [default: 32]";
     max_connections, "max-connections", "CHAT_WEBSOCKET_MAX_CONNECTIONS", "N",
         "Sockets in all, bounded by the limit of open files [default: 1024]";
     max_per_agent, "max-per-agent", "CHAT_WEBSOCKET_MAX_PER_AGENT", "N",
@@ -130,6 +140,8 @@ limit_options! {
         "Sockets that have not authenticated yet [default: 128]";
     handshake_timeout, "handshake-timeout", "CHAT_WEBSOCKET_HANDSHAKE_TIMEOUT", "S",
         "For a complete request head [default: 10]";
+    handshake_bytes, "handshake-bytes", "CHAT_WEBSOCKET_HANDSHAKE_BYTES", "BYTES",
+        "For the whole request head [default: 16384]";
     auth_timeout, "auth-timeout", "CHAT_WEBSOCKET_AUTH_TIMEOUT", "S",
         "From the handshake to an accepted auth [default: 10]";
     ping_interval, "ping-interval", "CHAT_WEBSOCKET_PING_INTERVAL", "S",

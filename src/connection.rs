@@ -3,6 +3,7 @@
 //! outbox. The only folder that names the WebSocket crate; no JSON, no SQL and no permissions here.
 
 pub mod client;
+mod fragments;
 pub mod handshake;
 mod keeper;
 mod outbox;
@@ -22,11 +23,13 @@ use tungstenite::{Error as WsError, Message};
 
 pub use reactor::{Reactor, ReactorThreads};
 
+use self::fragments::Fragments;
 use self::handshake::{Head, Policy, Refused};
 use self::outbox::{Outbox, Pushed, Written};
 use self::poll::Interest;
 use crate::clock::epoch_seconds;
 use crate::frame::Frame;
+use crate::hits::{Limit, hit};
 use crate::hub::{Subscriber, SubscriberId, SubscriberRef, Weight};
 use crate::limits::MAX_HEAD_BYTES;
 use crate::metrics::METRICS;
@@ -93,6 +96,9 @@ struct Input {
     read: usize,
     /// Bytes read since the last complete message.
     incomplete: usize,
+    fragments: Fragments,
+    /// Whether a message came in too many frames: the socket's end.
+    is_shredded: bool,
     /// Read while the frame before it was being handed on.
     ahead: Option<Result<Message, WsError>>,
 }
@@ -130,6 +136,8 @@ impl Connection {
                 session,
                 read: 0,
                 incomplete: 0,
+                fragments: Fragments::default(),
+                is_shredded: false,
                 ahead: None,
             }),
             outbox: Mutex::default(),
@@ -219,20 +227,27 @@ impl Connection {
                 }
             }
             let settings = self.reactor.service().settings();
+            let limits = &self.reactor.service().limits;
             let policy = Policy {
                 enabled: settings.websocket_enabled,
                 app_urls: [self.reactor.app_url(), &settings.app_url],
                 peer: self.peer,
+                max_head_bytes: limits.handshake_bytes,
                 site: self.reactor.site(),
             };
             match handshake::examine(bytes, &policy) {
-                // A page's request has a body of at most the same size behind its head.
-                Head::Incomplete if bytes.len() <= 2 * MAX_HEAD_BYTES => {}
+                // A page's request may have a body behind its head.
+                Head::Incomplete if bytes.len() <= limits.handshake_bytes + MAX_HEAD_BYTES => {}
                 Head::Incomplete => {
                     self.refuse(Refused::HeadTooLarge);
                     return false;
                 }
                 Head::Answered(response) => {
+                    if response == Refused::HeadTooLarge.response() {
+                        hit(Limit::HandshakeBytes, || {
+                            format!("{} sent a request head that is too large", self.peer)
+                        });
+                    }
                     self.say_last(&response);
                     return false;
                 }
@@ -244,10 +259,13 @@ impl Connection {
                     self.since.store(self.reactor.seconds(), Ordering::Relaxed);
                     self.phase
                         .store(Phase::Unauthenticated as u8, Ordering::Release);
+                    let max_message = settings.max_message_bytes(limits);
+                    let few = input.fragments.take(&rest, limits.fragments);
+                    input.is_shredded = !few;
                     input.stage = Stage::Frames(Box::new(WebSocketContext::from_partially_read(
                         rest,
                         Role::Server,
-                        Some(websocket_config(settings.max_frame_bytes())),
+                        Some(websocket_config(max_message)),
                     )));
                     return true;
                 }
@@ -263,6 +281,8 @@ impl Connection {
         let message = context.read(&mut Port {
             connection: self,
             read: &mut input.read,
+            fragments: &mut input.fragments,
+            is_shredded: &mut input.is_shredded,
         });
         match &message {
             Ok(_) => input.incomplete = 0,
@@ -270,7 +290,15 @@ impl Connection {
         }
         let limit = context.get_config().max_message_size.unwrap_or(usize::MAX);
         // A message in endless empty fragments never grows, and never ends.
-        if input.incomplete > limit.saturating_add(FRAGMENT_OVERHEAD) {
+        if input.is_shredded {
+            hit(Limit::Fragments, || {
+                format!(
+                    "connection {} from {} sent a message in too many fragments",
+                    self.id.0, self.peer
+                )
+            });
+        }
+        if input.is_shredded || input.incomplete > limit.saturating_add(FRAGMENT_OVERHEAD) {
             let size = input.incomplete;
             return Err(WsError::Capacity(CapacityError::MessageTooLong {
                 size,
@@ -292,6 +320,12 @@ impl Connection {
                 if input.session.take_control(Instant::now()) {
                     return None;
                 }
+                hit(Limit::Control, || {
+                    format!(
+                        "connection {} from {} sends pings or pongs too fast and is closed",
+                        self.id.0, self.peer
+                    )
+                });
                 CloseCode::Policy
             }
             Ok(Message::Frame(_)) => return None,
@@ -304,7 +338,17 @@ impl Connection {
                 });
             }
             Err(WsError::Io(error)) if error.kind() == io::ErrorKind::Interrupted => return None,
-            Err(WsError::Capacity(_)) => CloseCode::TooBig,
+            Err(WsError::Capacity(_)) => {
+                if !input.is_shredded {
+                    hit(Limit::MessageBytes, || {
+                        format!(
+                            "connection {} from {} sent a message that is too large",
+                            self.id.0, self.peer
+                        )
+                    });
+                }
+                CloseCode::TooBig
+            }
             Err(WsError::Utf8(_)) => CloseCode::InvalidUtf8,
             Err(WsError::Protocol(
                 tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
@@ -507,15 +551,19 @@ fn websocket_config(max_message: usize) -> WebSocketConfig {
 struct Port<'a> {
     connection: &'a Connection,
     read: &'a mut usize,
+    fragments: &'a mut Fragments,
+    is_shredded: &'a mut bool,
 }
 
 impl Read for Port<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if *self.read >= BYTES_PER_TURN {
+        if *self.read >= BYTES_PER_TURN || *self.is_shredded {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let count = (&self.connection.stream).read(buffer)?;
         *self.read += count;
+        let limit = self.connection.reactor.service().limits.fragments;
+        *self.is_shredded = !self.fragments.take(&buffer[..count], limit);
         Ok(count)
     }
 }

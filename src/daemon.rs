@@ -22,6 +22,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::auth::TokenVerifier;
+use crate::budget;
 use crate::bus::{self, Bus, BusThreads, Note};
 use crate::config::{Config, Variables};
 use crate::connection::handshake::Site;
@@ -113,6 +114,7 @@ pub fn serve(root: &Path, variables: &Variables, level: log::LevelFilter) -> Res
     let push =
         push::prepare(&config.push).map_err(|error| Failure::new(exit_code::CONFIG, error.0))?;
     let places = start::prepare_storage(&config, level)?;
+    start::drop_privileges();
     let notifier = Notifier::from_environment();
     notifier.status("waiting for the database");
     let store = start::open_store(&config);
@@ -215,7 +217,7 @@ impl Running {
             end_wanted,
             site,
         } = prepared;
-        let max_connections = start::raise_file_limit(config.limits.max_connections);
+        let max_connections = start::make_room(&config, &Settings::from_rows(&rows));
         let (bus, connector) = bus.unzip();
         let (hub, hub_thread) = start_hub(&config.limits, bus.clone())?;
         let (push_queue, push_starter) = push.unzip();
@@ -283,8 +285,7 @@ impl Running {
             ))),
             max_connections,
         )?;
-        let workers = thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 8));
-        let reactor_threads = reactor.start(listener.socket, workers)?;
+        let reactor_threads = reactor.start(listener.socket, budget::workers())?;
         info!("listening on {}", listener.address);
         Ok(Running {
             config,

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::clock::epoch_seconds;
 use crate::connection::handshake::{Site, SiteRequest};
+use crate::hits;
 use crate::limits::HEARTBEAT_STALE_SECONDS;
 use crate::metrics::{Count, DATABASE_BOUNDS, METRICS};
 use crate::pulse;
@@ -120,6 +121,10 @@ impl Health {
         page.family("errors_total", "counter", "Error events, by code.");
         for (code, count) in METRICS.errors() {
             page.value("errors_total", &format!("code=\"{code}\""), count);
+        }
+        page.family("limits_total", "counter", "Limits that were hit, by kind.");
+        for (limit, count) in hits::counts() {
+            page.value("limits_total", &format!("limit=\"{limit}\""), count);
         }
         page.family("queue_length", "gauge", "What waits, by queue.");
         for (queue, length) in [

@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use log::{info, warn};
 
 use crate::clock::{AppClock, epoch_seconds};
-use crate::limits::{HEARTBEAT_INTERVAL, RECHECK_INTERVAL};
+use crate::limits::{ACTIVITY_INTERVAL, HEARTBEAT_INTERVAL};
 use crate::metrics::METRICS;
 use crate::push::PushSettings;
 use crate::service::Service;
@@ -42,7 +42,7 @@ pub fn run(
         let tick = Instant::now();
         let mut failure = look_at_settings(service, &mut link, stop_requested).err();
         if tick >= recheck_due {
-            recheck_due = tick + RECHECK_INTERVAL;
+            recheck_due = tick + ACTIVITY_INTERVAL;
             failure = failure.or(recheck_agents(service, &mut link).err());
         }
         if tick >= beat_due {

@@ -7,6 +7,7 @@
 
 pub mod app_cache;
 pub mod auth;
+pub mod budget;
 pub mod bus;
 pub mod cli;
 pub mod clock;
@@ -20,6 +21,7 @@ pub mod exit_code;
 pub mod frame;
 pub mod health;
 pub mod heartbeat;
+pub mod hits;
 pub mod hub;
 pub mod job_queue;
 pub mod limits;

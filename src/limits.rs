@@ -6,13 +6,17 @@ use std::time::Duration;
 use crate::config::{ConfigError, Variables, seconds};
 use crate::peers::Peers;
 
-/// Longest request head, in bytes.
+/// Longest request head where nothing else is configured, and longest body of a page's request, in bytes.
 pub const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// Deepest JSON that is decoded at all, whatever is configured.
+pub const MAX_JSON_DEPTH: u64 = 120;
 /// How long a query may take before its connection is given up, and how long a message that cannot be stored is
 /// tried again.
 pub const STORE_PATIENCE: Duration = Duration::from_secs(5);
-/// How often settings and the activity of agents are looked at again, and how long a membership is remembered
-/// for typing.
+/// How often the activity of agents is looked at again: with a slow look, and a pause of the machine, still well within
+/// the 5 s that an agent who was deactivated may stay.
+pub const ACTIVITY_INTERVAL: Duration = Duration::from_secs(2);
+/// How long a membership is remembered for typing.
 pub const RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a database that is down at start is waited for.
 pub const STORE_START_PATIENCE: Duration = Duration::from_secs(30);
@@ -43,6 +47,16 @@ pub struct Limits {
     pub rate: u32,
     /// `CHAT_WEBSOCKET_BURST`: events that it may send at once.
     pub burst: u32,
+    /// `CHAT_WEBSOCKET_CONTROL_RATE`: pings and pongs a second that a socket may send; 0 is no limit.
+    pub control_rate: u32,
+    /// `CHAT_WEBSOCKET_CONTROL_BURST`: pings and pongs that it may send at once.
+    pub control_burst: u32,
+    /// `CHAT_WEBSOCKET_MESSAGE_BYTES`: largest message; `None`: as `chat_max_message_length` needs it.
+    pub message_bytes: Option<usize>,
+    /// `CHAT_WEBSOCKET_FRAGMENTS`: frames that one message may come in.
+    pub fragments: u32,
+    /// `CHAT_WEBSOCKET_JSON_DEPTH`: lists and objects inside each other in an event.
+    pub json_depth: usize,
     /// `CHAT_WEBSOCKET_MAX_CONNECTIONS`: sockets in all.
     pub max_connections: usize,
     /// `CHAT_WEBSOCKET_MAX_PER_AGENT`: sockets of one agent.
@@ -51,6 +65,8 @@ pub struct Limits {
     pub max_unauthenticated: usize,
     /// `CHAT_WEBSOCKET_HANDSHAKE_TIMEOUT`, s: for the whole request head.
     pub handshake_timeout: Duration,
+    /// `CHAT_WEBSOCKET_HANDSHAKE_BYTES`: the whole request head.
+    pub handshake_bytes: usize,
     /// `CHAT_WEBSOCKET_AUTH_TIMEOUT`, s: from the handshake to an accepted `auth`.
     pub auth_timeout: Duration,
     /// `CHAT_WEBSOCKET_PING_INTERVAL`, s: a peer that is silent for so long is pinged.
@@ -82,12 +98,25 @@ impl Limits {
             enforce_expiry: number("CHAT_WEBSOCKET_ENFORCE_EXPIRY", 0, 0..=1)? == 1,
             rate: number("CHAT_WEBSOCKET_RATE", 20, 0..=1_000_000)? as u32,
             burst: number("CHAT_WEBSOCKET_BURST", 60, 1..=1_000_000)? as u32,
+            control_rate: number("CHAT_WEBSOCKET_CONTROL_RATE", 10, 0..=1_000_000)? as u32,
+            control_burst: number("CHAT_WEBSOCKET_CONTROL_BURST", 100, 1..=1_000_000)? as u32,
+            message_bytes: match number("CHAT_WEBSOCKET_MESSAGE_BYTES", 0, 0..=16 << 20)? {
+                0 => None,
+                bytes => Some(bytes.max(1024) as usize),
+            },
+            fragments: number("CHAT_WEBSOCKET_FRAGMENTS", 1024, 1..=1_000_000)? as u32,
+            json_depth: number("CHAT_WEBSOCKET_JSON_DEPTH", 32, 1..=MAX_JSON_DEPTH)? as usize,
             max_connections: number("CHAT_WEBSOCKET_MAX_CONNECTIONS", 1024, 1..=1_000_000)?
                 as usize,
             max_per_agent: number("CHAT_WEBSOCKET_MAX_PER_AGENT", 32, 1..=1_000_000)? as usize,
             max_unauthenticated: number("CHAT_WEBSOCKET_MAX_UNAUTHENTICATED", 128, 1..=1_000_000)?
                 as usize,
             handshake_timeout: seconds(variables, "CHAT_WEBSOCKET_HANDSHAKE_TIMEOUT", 10, 1..=300)?,
+            handshake_bytes: number(
+                "CHAT_WEBSOCKET_HANDSHAKE_BYTES",
+                MAX_HEAD_BYTES as u64,
+                1024..=1 << 20,
+            )? as usize,
             auth_timeout: seconds(variables, "CHAT_WEBSOCKET_AUTH_TIMEOUT", 10, 1..=300)?,
             ping_interval: seconds(variables, "CHAT_WEBSOCKET_PING_INTERVAL", 25, 1..=3600)?,
             idle_timeout: seconds(variables, "CHAT_WEBSOCKET_IDLE_TIMEOUT", 60, 2..=7200)?,

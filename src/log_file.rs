@@ -4,13 +4,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
 use simplelog::{ConfigBuilder, WriteLogger};
 
 use crate::clock::AppClock;
+use crate::places::FILE_MODE;
 
 /// Where a line goes while the log file cannot be written.
 const FALLBACK_NOTE: &str = "(the log file cannot be written)";
@@ -98,7 +99,11 @@ impl Write for LogFile {
 }
 
 fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(FILE_MODE)
+        .open(path)
 }
 
 /// Control characters would let a peer forge lines.

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::hits::{Limit, hit};
 use crate::model::Refusal;
 use crate::store::Failure;
 
@@ -129,6 +130,13 @@ impl Metrics {
         let code = refusal.code();
         let place = ERROR_CODES.iter().position(|one| *one == code);
         self.errors[place.unwrap_or(ERROR_CODES.len() - 1)].add(1);
+        // The hub refuses it; every other limit is counted where more is known.
+        if refusal == Refusal::TooManyConnections {
+            hit(Limit::PerAgent, || {
+                "an agent has as many connections as one may have, and was refused another"
+                    .to_owned()
+            });
+        }
     }
 
     /// `error` events by code.

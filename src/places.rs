@@ -9,6 +9,8 @@ use crate::config::Config;
 
 /// Mode of folders that are made, before the umask.
 const FOLDER_MODE: u32 = 0o775;
+/// Mode of files that are made there, before the umask: as the helpdesk's, and never writable by everybody.
+pub const FILE_MODE: u32 = 0o664;
 
 /// The files under `STORAGE_PATH`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -173,6 +173,30 @@ pub fn decode(text: &str) -> Result<Request, Option<Ref>> {
     Ok(Request { event, reference })
 }
 
+/// Whether lists and objects stand more than `depth` deep inside each other, as far as brackets tell. One pass
+/// without a stack, so that depth is judged before anything that costs more by it; a text that is no JSON may be
+/// judged either way.
+pub fn is_deeper_than(text: &str, depth: usize) -> bool {
+    let (mut open, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'[' | b'{' => {
+                open += 1;
+                if open > depth {
+                    return true;
+                }
+            }
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
+}
+
 /// The `ref` of an event that is refused whatever it says.
 pub fn reference_of(text: &str) -> Option<Ref> {
     match decode(text) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::auth::{Claims, TokenVerifier};
+use crate::hits::{Limit, hit};
 use crate::limits::Limits;
 use crate::metrics::METRICS;
 use crate::model::{Agent, AuthFailure, CloseCode, Conversation, MessageId, Refusal};
@@ -12,9 +13,6 @@ use crate::protocol::{self, Event, Ref, Request, Target};
 use crate::settings::Settings;
 use crate::text;
 
-/// Pings and pongs a second that one socket may send, and at once; a browser sends one for each of ours.
-const CONTROL_RATE: u32 = 10;
-const CONTROL_BURST: u32 = 100;
 /// Conversations for which a socket's last typing is remembered before old ones are dropped.
 const TYPING_MEMORY: usize = 64;
 
@@ -133,6 +131,7 @@ pub struct Session {
     rate: RateLimiter,
     control: RateLimiter,
     typing_interval: Duration,
+    json_depth: usize,
     typed: Vec<(Conversation, Instant)>,
 }
 
@@ -141,8 +140,9 @@ impl Session {
     pub fn new(limits: &Limits, now: Instant) -> Self {
         Session {
             rate: RateLimiter::new(limits.rate, limits.burst, now),
-            control: RateLimiter::new(CONTROL_RATE, CONTROL_BURST, now),
+            control: RateLimiter::new(limits.control_rate, limits.control_burst, now),
             typing_interval: limits.typing_interval,
+            json_depth: limits.json_depth,
             typed: Vec::new(),
         }
     }
@@ -157,10 +157,16 @@ impl Session {
         match self.rate.take(world.now) {
             Admission::Granted => {}
             Admission::Refused => {
+                hit(Limit::Rate, || {
+                    format!("{} sends events too fast, and some are refused", who(world))
+                });
                 return refuse(Refusal::RateLimited, protocol::reference_of(frame).as_ref());
             }
             Admission::Abuse => {
                 METRICS.refused(Refusal::RateLimited);
+                hit(Limit::Flood, || {
+                    format!("{} sends events far too fast and is closed", who(world))
+                });
                 let reference = protocol::reference_of(frame);
                 let text = protocol::error(Refusal::RateLimited);
                 return Turn::AnswerAndClose(
@@ -168,6 +174,12 @@ impl Session {
                     CloseCode::Policy,
                 );
             }
+        }
+        if protocol::is_deeper_than(frame, self.json_depth) {
+            hit(Limit::JsonDepth, || {
+                format!("{} sent JSON that is nested too deep", who(world))
+            });
+            return refuse(Refusal::InvalidEvent, None);
         }
         let Request { event, reference } = match protocol::decode(frame) {
             Ok(request) => request,
@@ -263,6 +275,14 @@ impl Session {
                 true
             }
         }
+    }
+}
+
+/// How the log calls a client. Numbers alone: a name could be anything.
+fn who(world: &World<'_>) -> String {
+    match world.agent {
+        Some(agent) => format!("agent {}", agent.id),
+        None => "a client that has not authenticated".to_owned(),
     }
 }
 
@@ -545,5 +565,75 @@ mod tests {
             )
         });
         assert!(closed);
+    }
+
+    /// The bucket, drop by drop: units of 1/512 event, refilled in steps of 1/512 s, so that everything is whole.
+    struct SlowBucket {
+        rate: i64,
+        burst: i64,
+        units: i64,
+    }
+
+    impl SlowBucket {
+        fn pass(&mut self, steps: u32) {
+            for _ in 0..steps {
+                self.units = (self.units + self.rate).min(self.burst * 512);
+            }
+        }
+
+        fn take(&mut self) -> &'static str {
+            self.units -= 512;
+            if self.units >= 0 {
+                return "granted";
+            }
+            if self.units <= -4 * self.burst * 512 {
+                return "abuse";
+            }
+            self.units += 256;
+            "refused"
+        }
+    }
+
+    #[test]
+    fn the_rate_limiter_does_what_a_slow_bucket_does() {
+        const STEP: Duration = Duration::from_nanos(1_953_125);
+        for seed in 1..1000_u64 {
+            let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+            let mut below = |end: u64| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state % end
+            };
+            let (rate, burst) = (1 + below(40) as u32, 1 + below(80) as u32);
+            let mut now = Instant::now();
+            let begun = now;
+            let mut limiter = RateLimiter::new(rate, burst, now);
+            let mut model = SlowBucket {
+                rate: i64::from(rate),
+                burst: i64::from(burst),
+                units: i64::from(burst) * 512,
+            };
+            let pace = [1, 3, 60, 1500][below(4) as usize];
+            let mut granted = 0_u64;
+            for number in 0..300 {
+                let steps = below(pace) as u32;
+                now += STEP * steps;
+                model.pass(steps);
+                let found = match limiter.take(now) {
+                    Admission::Granted => "granted",
+                    Admission::Refused => "refused",
+                    Admission::Abuse => "abuse",
+                };
+                assert_eq!(found, model.take(), "seed {seed}, event {number}");
+                granted += u64::from(found == "granted");
+                // Whatever the pattern, never more than the burst and what time has earned.
+                let earned = u64::from(rate) * (now - begun).as_millis() as u64 / 1000;
+                assert!(
+                    granted <= u64::from(burst) + earned + 1,
+                    "seed {seed}, event {number}"
+                );
+            }
+        }
     }
 }

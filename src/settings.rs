@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use crate::limits::Limits;
+
 /// Names of the rows that the service writes.
 pub mod key {
     /// `running`, `stopped`, `failed` or `stale`.
@@ -112,7 +114,12 @@ impl Settings {
         }
     }
 
-    /// Largest incoming WebSocket message in bytes: 64 KiB, or 12 bytes a character (an emoji written as two
+    /// Largest incoming WebSocket message in bytes: as configured, or as these settings need it.
+    pub fn max_message_bytes(&self, limits: &Limits) -> usize {
+        limits.message_bytes.unwrap_or(self.max_frame_bytes())
+    }
+
+    /// Largest incoming WebSocket message that these settings need, in bytes: 64 KiB, or 12 bytes a character (an emoji written as two
     /// `\u` escapes) and 4 KiB beside.
     pub fn max_frame_bytes(&self) -> usize {
         let needed = self

@@ -7,6 +7,7 @@
 
 mod app_cache;
 mod asyncapi;
+mod attacks;
 #[cfg(feature = "embedded")]
 mod browser;
 mod burst;
@@ -20,8 +21,10 @@ mod database_locks;
 mod database_trouble;
 #[cfg(feature = "embedded")]
 mod demo;
+mod dependencies;
 #[cfg(feature = "embedded")]
 mod embedded;
+mod fuzz;
 mod golden_dotenv;
 mod golden_events;
 mod golden_handshake;
@@ -32,6 +35,7 @@ mod harness;
 mod health;
 mod hostile;
 mod lifecycle;
+mod limits;
 mod liveness;
 mod operate;
 mod ops_golden;
@@ -44,6 +48,9 @@ mod prune;
 mod push;
 mod random;
 mod readme;
+mod security;
+mod security_access;
+mod security_process;
 mod sending_again;
 mod several_machines;
 mod shutdown;

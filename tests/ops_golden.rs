@@ -297,7 +297,11 @@ fn a_killed_daemon_leaves_nothing_that_stops_the_next_one() {
     )
     .unwrap();
     check_log(
-        first.log().lines().next().expect("a line"),
+        first
+            .log()
+            .lines()
+            .find(|line| line.contains("listening"))
+            .expect("a line"),
         &Json::Array(vec![lines[0].clone()]),
         &listening(first_port),
     )

@@ -458,7 +458,7 @@ _andrea__chat__websocket() {
             return 0
             ;;
         andrea__chat__websocket__subcmd__serve)
-            opts="-h --root --host --port --log-level --typing-interval --presence-grace --enforce-expiry --rate --burst --max-connections --max-per-agent --max-unauthenticated --handshake-timeout --auth-timeout --ping-interval --idle-timeout --queue-bytes --queue-seconds --health-peers --help"
+            opts="-h --root --host --port --log-level --typing-interval --presence-grace --enforce-expiry --rate --burst --control-rate --control-burst --message-bytes --fragments --json-depth --max-connections --max-per-agent --max-unauthenticated --handshake-timeout --handshake-bytes --auth-timeout --ping-interval --idle-timeout --queue-bytes --queue-seconds --health-peers --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -500,6 +500,26 @@ _andrea__chat__websocket() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --control-rate)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --control-burst)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --message-bytes)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --fragments)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --json-depth)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --max-connections)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -513,6 +533,10 @@ _andrea__chat__websocket() {
                     return 0
                     ;;
                 --handshake-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --handshake-bytes)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

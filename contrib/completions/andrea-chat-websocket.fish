@@ -50,10 +50,16 @@ complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcomm
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand serve" -l enforce-expiry -d 'Close a socket 30 s after its token has expired [default: 0]' -r
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand serve" -l rate -d 'Events a second that one socket may send; 0 is no limit [default: 20]' -r
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand serve" -l burst -d 'Events that one socket may send at once [default: 60]' -r
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand serve" -l control-rate -d 'WebSocket pings and pongs a second that one socket may send; 0 is no limit [default: 10]' -r
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand serve" -l control-burst -d 'WebSocket pings and pongs that one socket may send at once [default: 100]' -r
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand serve" -l message-bytes -d 'Largest message, at least 1024; 0: 65536, or more where chat_max_message_length needs it [default: 0]' -r
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand serve" -l fragments -d 'WebSocket frames that one message may come in [default: 1024]' -r
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand serve" -l json-depth -d 'Lists and objects inside each other in one event, 1 to 120 [default: 32]' -r
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand serve" -l max-connections -d 'Sockets in all, bounded by the limit of open files [default: 1024]' -r
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand serve" -l max-per-agent -d 'Sockets of one agent [default: 32]' -r
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand serve" -l max-unauthenticated -d 'Sockets that have not authenticated yet [default: 128]' -r
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand serve" -l handshake-timeout -d 'For a complete request head [default: 10]' -r
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand serve" -l handshake-bytes -d 'For the whole request head [default: 16384]' -r
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand serve" -l auth-timeout -d 'From the handshake to an accepted auth [default: 10]' -r
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand serve" -l ping-interval -d 'A peer that is silent for so long is pinged [default: 25]' -r
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand serve" -l idle-timeout -d 'A peer that is silent for so long is dropped [default: 60]' -r

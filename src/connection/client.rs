@@ -93,6 +93,7 @@ mod tests {
             enabled: true,
             app_urls: ["https://helpdesk.example", ""],
             peer: ([127, 0, 0, 1], 9).into(),
+            max_head_bytes: 16 * 1024,
             site: None,
         };
         let request = request("a.example", None, Some("https://helpdesk.example"));

@@ -21,6 +21,8 @@ pub struct Policy<'a> {
     pub app_urls: [&'a str; 2],
     /// Who sent the request.
     pub peer: SocketAddr,
+    /// Longest request head, in bytes.
+    pub max_head_bytes: usize,
     /// What is served beside the chat, never under `/ws/`.
     pub site: Option<&'a dyn Site>,
 }
@@ -122,7 +124,7 @@ impl Refused {
             Refused::HeadTooLarge => (
                 "431 Request Header Fields Too Large",
                 String::new(),
-                "the request head is larger than 16 KiB",
+                "the request head is too large",
             ),
             Refused::Disabled => (
                 "503 Service Unavailable",
@@ -149,8 +151,10 @@ pub fn examine(bytes: &[u8], policy: &Policy<'_>) -> Head {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     let refused = match request.parse(bytes) {
-        Ok(httparse::Status::Partial) if bytes.len() <= MAX_HEAD_BYTES => return Head::Incomplete,
-        Ok(httparse::Status::Complete(length)) if length <= MAX_HEAD_BYTES => {
+        Ok(httparse::Status::Partial) if bytes.len() <= policy.max_head_bytes => {
+            return Head::Incomplete;
+        }
+        Ok(httparse::Status::Complete(length)) if length <= policy.max_head_bytes => {
             if let Some(site) = policy.site
                 && !request.path.is_some_and(|path| path.starts_with("/ws/"))
             {
@@ -347,6 +351,7 @@ mod tests {
     const POLICY: Policy<'static> = Policy {
         enabled: true,
         app_urls: ["https://helpdesk.example", ""],
+        max_head_bytes: MAX_HEAD_BYTES,
         peer: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9),
         site: None,
     };

@@ -9,6 +9,7 @@ use super::handshake::Refused;
 use super::{Connection, Phase, Reactor};
 use crate::clock::epoch_seconds;
 use crate::frame::Frame;
+use crate::hits::{Limit, hit};
 use crate::hub::{Subscriber, Weight};
 use crate::limits::{CLOSE_LINGER, Limits};
 use crate::model::CloseCode;
@@ -52,9 +53,18 @@ fn look_after(connection: &Connection, reactor: &Reactor, now: u32) {
     let since = connection.since.load(Ordering::Relaxed);
     match connection.phase() {
         Phase::Head if over(since, limits.handshake_timeout) => {
+            hit(Limit::HandshakeTime, || {
+                format!("{} did not complete its request in time", connection.peer)
+            });
             connection.refuse(Refused::Timeout);
         }
         Phase::Unauthenticated if over(since, limits.auth_timeout) => {
+            hit(Limit::AuthTime, || {
+                format!(
+                    "connection {} from {} did not authenticate in time",
+                    connection.id.0, connection.peer
+                )
+            });
             connection.close(CloseCode::AuthTimeout);
         }
         Phase::Unauthenticated | Phase::Active => keep_alive(connection, limits, now),
@@ -68,6 +78,12 @@ fn keep_alive(connection: &Connection, limits: &Limits, now: u32) {
     let silent = u64::from(now.saturating_sub(connection.heard.load(Ordering::Relaxed)));
     // Whoever waits for the database cannot be heard; the answer has a deadline of its own.
     if silent >= limits.idle_timeout.as_secs() && !parked {
+        hit(Limit::Idle, || {
+            format!(
+                "connection {} from {} is silent and dropped",
+                connection.id.0, connection.peer
+            )
+        });
         return connection.kill();
     }
     let expires = connection.expires.load(Ordering::Relaxed);

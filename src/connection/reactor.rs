@@ -17,6 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::handshake::{Refused, Site};
 use super::poll::{Interest, Poller, ReadyEvent};
 use super::{Connection, Next, Phase, keeper};
+use crate::hits::{Limit, hit};
 use crate::hub::Subscriber;
 use crate::limits::{CLOSE_LINGER, SPREAD_CLOSES_ABOVE, SPREAD_CLOSES_OVER};
 use crate::metrics::METRICS;
@@ -34,6 +35,10 @@ const WORKER_STACK: usize = 256 * 1024;
 const LAST_READS: Duration = Duration::from_millis(200);
 /// Pause after the system refused a socket.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Pause before the next look while newcomers wait until those before them have said who they are.
+const CROWD_PAUSE: Duration = Duration::from_millis(2);
+/// How long newcomers are left waiting while none of those before them gets on; then they are refused.
+const CROWD_PATIENCE: Duration = Duration::from_secs(1);
 /// Refused sockets that may be waited for until they have read why.
 const MAX_REFUSED: usize = 64;
 /// Time between two log lines about the same limit.
@@ -50,6 +55,8 @@ pub struct Reactor {
     table: Mutex<Table>,
     arrived: Condvar,
     unauthenticated: AtomicUsize,
+    /// Sockets that were unauthenticated and no longer are, ever.
+    admitted: AtomicUsize,
     refused: AtomicUsize,
     stopping: AtomicBool,
     /// When the last reads of a stop are over.
@@ -63,6 +70,32 @@ pub struct Reactor {
 struct Table {
     connections: HashMap<u64, Arc<Connection>>,
     next_id: u64,
+}
+
+/// Where as many sockets as may be have yet to say who they are, those that come wait in the kernel's queue for as long
+/// as others get on: a thousand clients that come back in one moment are let in at the pace of the database, and none
+/// is refused. Where nobody gets on, those inside are no clients, and waiting for them would shut everybody out.
+struct Queue {
+    admitted: usize,
+    moved: Instant,
+}
+
+impl Queue {
+    fn new() -> Self {
+        Queue {
+            admitted: 0,
+            moved: Instant::now(),
+        }
+    }
+
+    /// Whether newcomers are left waiting, by the number of those who ever got on.
+    fn should_wait(&mut self, is_crowded: bool, admitted: usize, now: Instant) -> bool {
+        if !is_crowded || self.admitted != admitted {
+            self.admitted = admitted;
+            self.moved = now;
+        }
+        is_crowded && now.saturating_duration_since(self.moved) < CROWD_PATIENCE
+    }
 }
 
 /// The threads of a running reactor.
@@ -96,6 +129,7 @@ impl Reactor {
             table: Mutex::default(),
             arrived: Condvar::new(),
             unauthenticated: AtomicUsize::new(0),
+            admitted: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             read_until: OnceLock::new(),
@@ -194,12 +228,12 @@ impl Reactor {
     }
 
     pub(super) fn note_authenticated(&self) {
-        self.unauthenticated.fetch_sub(1, Ordering::Relaxed);
+        self.leave_crowd();
     }
 
     pub(super) fn note_slow(&self, connection: &Connection) {
         METRICS.slow.add(1);
-        self.note("slow", || {
+        hit(Limit::Queue, || {
             format!(
                 "connection {} from {} reads too slowly and is dropped",
                 connection.id.0, connection.peer
@@ -274,8 +308,18 @@ impl Reactor {
 
     fn accept(self: &Arc<Self>, listener: &TcpListener) {
         let patience = Timespec::try_from(pulse::TICK).unwrap_or_default();
+        let mut queue = Queue::new();
         while !self.is_stopping() {
             pulse::ACCEPT.beat();
+            let is_crowded = self.is_crowded();
+            if queue.should_wait(
+                is_crowded,
+                self.admitted.load(Ordering::Relaxed),
+                Instant::now(),
+            ) {
+                thread::sleep(CROWD_PAUSE);
+                continue;
+            }
             match listener.accept() {
                 Ok((stream, peer)) => self.admit(stream, peer),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -299,18 +343,29 @@ impl Reactor {
         }
     }
 
+    /// Whether as many sockets as may be have yet to say who they are.
+    fn is_crowded(&self) -> bool {
+        self.unauthenticated.load(Ordering::Relaxed) >= self.service.limits.max_unauthenticated
+    }
+
+    fn leave_crowd(&self) {
+        self.unauthenticated.fetch_sub(1, Ordering::Relaxed);
+        self.admitted.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn admit(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         let limits = &self.service.limits;
         let full = if self.connections() >= self.max_connections {
-            Some(("connections", self.max_connections))
-        } else if self.unauthenticated.load(Ordering::Relaxed) >= limits.max_unauthenticated {
-            Some(("unauthenticated connections", limits.max_unauthenticated))
+            Some((Limit::Connections, "connections", self.max_connections))
+        } else if self.is_crowded() {
+            let limit = limits.max_unauthenticated;
+            Some((Limit::Unauthenticated, "unauthenticated connections", limit))
         } else {
             None
         };
-        if let Some((what, limit)) = full {
+        if let Some((kind, what, limit)) = full {
             METRICS.full.add(1);
-            self.note("full", || {
+            hit(kind, || {
                 format!("{peer} was refused: there are {limit} {what}, which is the limit")
             });
             if self.refused.load(Ordering::Relaxed) >= MAX_REFUSED {
@@ -404,7 +459,7 @@ impl Reactor {
         if connection.refused.load(Ordering::Relaxed) {
             self.refused.fetch_sub(1, Ordering::Relaxed);
         } else if before != Phase::Active as u8 {
-            self.unauthenticated.fetch_sub(1, Ordering::Relaxed);
+            self.leave_crowd();
         }
         if let Some(agent) = connection.agent.get() {
             self.service.hub.leave(connection.id, agent.id);
@@ -514,5 +569,24 @@ impl Reactor {
 impl AsFd for Connection {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.stream.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newcomers_wait_while_others_get_on_and_no_longer() {
+        let mut queue = Queue::new();
+        let after = |halves: u32| Instant::now() + CROWD_PATIENCE / 2 * halves;
+        // Nobody has got on for long, but then nobody had to.
+        assert!(!queue.should_wait(false, 0, after(9)));
+        assert!(queue.should_wait(true, 0, after(10)));
+        assert!(queue.should_wait(true, 1, after(11)));
+        assert!(queue.should_wait(true, 1, after(12)));
+        assert!(!queue.should_wait(true, 1, after(14)));
+        assert!(queue.should_wait(true, 2, after(15)));
+        assert!(!queue.should_wait(false, 2, after(16)));
     }
 }

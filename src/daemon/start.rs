@@ -10,11 +10,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use listenfd::ListenFd;
-use log::{LevelFilter, error, warn};
+use log::{LevelFilter, debug, error, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::Failure;
 use crate::app_cache::AppCache;
+use crate::budget::{self, Demand, Room};
 use crate::config::{Config, Database, listen_address};
 use crate::exit_code;
 use crate::heartbeat;
@@ -22,7 +23,7 @@ use crate::limits::{HEARTBEAT_STALE_SECONDS, STORE_PATIENCE, STORE_START_PATIENC
 use crate::log_file;
 use crate::pid_file::{Occupied, PidFile, is_live_daemon};
 use crate::places::Places;
-use crate::settings::{Rows, key};
+use crate::settings::{Rows, Settings, key};
 use crate::store::mysql::MysqlStore;
 #[cfg(feature = "embedded")]
 use crate::store::sqlite::SqliteStore;
@@ -34,8 +35,6 @@ const STORE_RETRY: Duration = Duration::from_secs(1);
 const FIRST_BEAT_PATIENCE: Duration = Duration::from_secs(5);
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
-/// Descriptors that are not sockets of clients: database, log, epoll, standard streams, some to spare.
-const OTHER_FILES: u64 = 64;
 
 /// A socket that listens, and how the log calls its address.
 pub struct Listener {
@@ -291,8 +290,21 @@ fn passed_socket() -> Result<Option<Listener>, Failure> {
     }
 }
 
-/// Raises the soft limit of open files to the hard one, and returns how many connections it allows.
-pub fn raise_file_limit(wanted: usize) -> usize {
+/// Adds the limits up, says what cannot hold, raises the soft limit of open files to the hard one, and returns how many
+/// connections it allows.
+pub fn make_room(config: &Config, settings: &Settings) -> usize {
+    let message_bytes = settings.max_message_bytes(&config.limits);
+    let demand = Demand::of(&config.limits, message_bytes, budget::workers());
+    debug!("limits: {demand}");
+    if rustix::process::geteuid().is_root() {
+        warn!(
+            "the service runs as root, which it needs for nothing; run it as the user of the helpdesk's PHP (User= in the \
+             unit, the sixth field in cron.d)"
+        );
+    }
+    for shortage in budget::shortages(&demand, &Room::here()) {
+        warn!("{shortage}");
+    }
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
@@ -302,17 +314,16 @@ pub fn raise_file_limit(wanted: usize) -> usize {
         Ok(()) => limit.maximum,
         Err(_) => limit.current,
     };
-    let Some(files) = current else {
-        return wanted;
-    };
-    let possible = files.saturating_sub(OTHER_FILES).max(1) as usize;
-    if possible < wanted {
-        warn!(
-            "the limit of {files} open files allows {possible} connections, not {wanted}; raise it (LimitNOFILE, ulimit -n) or \
-             lower CHAT_WEBSOCKET_MAX_CONNECTIONS"
-        );
-    }
-    wanted.min(possible)
+    let wanted = config.limits.max_connections;
+    current.map_or(wanted, |files| {
+        wanted.min(budget::connections_of(files) as usize)
+    })
+}
+
+/// Gives up what is never needed. Before the first thread, since threads inherit it.
+pub fn drop_privileges() {
+    // Fails only on kernels older than 3.5.
+    let _ = rustix::thread::set_no_new_privs(true);
 }
 
 /// Removes a file that a stop which took too long could not.

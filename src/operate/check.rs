@@ -104,9 +104,11 @@ pub fn look(
             return findings;
         }
     };
+    installation::user(&mut findings);
     installation::storage(&config, &mut findings);
     let mut asked = Database::new(open(&config));
     let rows = database::look(&mut asked, &mut findings).unwrap_or_default();
+    installation::room(&config, &rows, &mut findings);
     address::listen(&config, &rows, &mut findings);
     if let Some(url) = url {
         address::proxy(&config, url, &mut findings);

@@ -5,9 +5,12 @@
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+
+use crate::places::FILE_MODE;
 
 /// The hidden subcommand.
 pub const DETACHED: &str = "__detached";
@@ -41,7 +44,11 @@ pub struct Launched {
 /// # Errors
 /// The log cannot be opened or the process cannot be made.
 pub fn launch(root: &Path, log: &Path) -> io::Result<Launched> {
-    let output = OpenOptions::new().append(true).create(true).open(log)?;
+    let output = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(FILE_MODE)
+        .open(log)?;
     let log_start = output.metadata()?.len();
     let mut command = Command::new(std::env::current_exe()?);
     command

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -19,7 +20,7 @@ use crate::exit_code;
 use crate::limits::STORE_PATIENCE;
 use crate::net;
 use crate::pid_file::{self, Holder};
-use crate::places::Places;
+use crate::places::{FILE_MODE, Places};
 use crate::settings::{Rows, key};
 use crate::store::{Link, Store};
 
@@ -79,6 +80,7 @@ impl Supervisor<'_> {
             .write(true)
             .create(true)
             .truncate(false)
+            .mode(FILE_MODE)
             .open(&path)
             .map_err(|error| describe("open", &path, &error))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {

@@ -7,9 +7,11 @@ use std::path::Path;
 use rustix::fs::{Access, access};
 
 use super::Finding;
+use crate::budget::{self, Demand, Room};
 use crate::config::{self, Config, Variables};
 use crate::limits::Limits;
 use crate::places::Places;
+use crate::settings::{Rows, Settings};
 
 /// Whether `.env` is there and read by those alone who should.
 pub fn dotenv(root: &Path) -> Vec<Finding> {
@@ -84,6 +86,30 @@ pub fn variables(root: &Path, variables: &Variables, findings: &mut Vec<Finding>
             "APP_URL",
             "is not set",
             "set it to the helpdesk's address; until then a browser is let in only where the proxy passes its Host on",
+        ));
+    }
+}
+
+/// Whether the limits can hold here. The service's own process may have other bounds than this one.
+pub fn room(config: &Config, rows: &Rows, findings: &mut Vec<Finding>) {
+    let message_bytes = Settings::from_rows(rows).max_message_bytes(&config.limits);
+    let demand = Demand::of(&config.limits, message_bytes, budget::workers());
+    let shortages = budget::shortages(&demand, &Room::here());
+    if shortages.is_empty() {
+        findings.push(Finding::ok("room", format!("for {demand}")));
+    }
+    for shortage in shortages {
+        findings.push(Finding::warning("room", shortage.detail, shortage.remedy));
+    }
+}
+
+/// Whether this user is one that the service should run as.
+pub fn user(findings: &mut Vec<Finding>) {
+    if rustix::process::geteuid().is_root() {
+        findings.push(Finding::warning(
+            "user",
+            "this user is root, which the service needs for nothing",
+            "run check and the service as the user of the helpdesk's PHP",
         ));
     }
 }

@@ -1,0 +1,381 @@
+//! Attacks while two members chat: all that they say arrives, in order, and how long it takes is printed for each attack
+//! (`cargo test --release --test main attacks:: -- --nocapture --test-threads 1`). No time is a mark to pass: machines
+//! differ. What is asked of every machine is that nothing is lost and nobody is shut out.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::net::sockopt::set_socket_linger;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::support::daemon::{Daemon, Options};
+use crate::support::json::Json;
+use crate::support::mariadb::Database;
+use crate::support::ops::seeded;
+use crate::support::seed;
+use crate::support::wait;
+use crate::support::ws::{Client, FrameSpec, PING, REQUEST};
+
+/// Below the rate that one socket may send at.
+const BETWEEN_MESSAGES: Duration = Duration::from_millis(60);
+/// Messages before an attack, and at least so many while it lasts.
+const MESSAGES: usize = 15;
+
+/// Two who talk until they are told to stop. Returns how long each message took from one to the other.
+fn talk(
+    ann: &mut Client,
+    bob: &mut Client,
+    first: usize,
+    is_over: impl Fn(usize) -> bool,
+) -> Vec<Duration> {
+    let mut times = Vec::new();
+    while !is_over(times.len()) {
+        let number = first + times.len();
+        let begun = Instant::now();
+        ann.send(&format!(
+            r#"{{"type":"chat.channel.message.send","channel_id":1,"body":"{number}"}}"#
+        ));
+        hear(bob, number);
+        times.push(begun.elapsed());
+        hear(ann, number);
+        wait::pass(BETWEEN_MESSAGES);
+    }
+    times
+}
+
+/// The very next message is this one: none is missing, doubled or out of order.
+fn hear(client: &mut Client, number: usize) {
+    let event = client
+        .until_type("chat.channel.message.created")
+        .expect("the message");
+    let body = event.need("message").need("body_text").str();
+    assert_eq!(body, Some(number.to_string().as_str()));
+}
+
+fn figures(mut times: Vec<Duration>) -> String {
+    times.sort_unstable();
+    let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize].as_secs_f64() * 1e3;
+    format!(
+        "{} messages, median {:.1} ms, 95 % {:.1} ms, worst {:.1} ms",
+        times.len(),
+        at(0.5),
+        at(0.95),
+        at(1.0)
+    )
+}
+
+/// Lets members talk before and during an attack, and a newcomer in afterwards.
+fn under_attack<T: Send>(what: &str, daemon: &Daemon, attack: impl FnOnce() -> T + Send) -> T {
+    let (mut ann, mut bob) = (daemon.login(1).unwrap(), daemon.login(2).unwrap());
+    // The first of all waits for the ids before it, which nobody will write.
+    talk(&mut ann, &mut bob, 0, |said| said >= 1);
+    let before = talk(&mut ann, &mut bob, 1, |said| said >= MESSAGES);
+    let is_over = AtomicBool::new(false);
+    let (outcome, during) = thread::scope(|scope| {
+        let members = scope.spawn(|| {
+            let said_enough = |said| said >= MESSAGES && is_over.load(Ordering::Acquire);
+            talk(&mut ann, &mut bob, MESSAGES + 1, said_enough)
+        });
+        let attacker = scope.spawn(attack);
+        let outcome = attacker.join();
+        // Also where the attack failed, or the members would talk for ever.
+        is_over.store(true, Ordering::Release);
+        (outcome, members.join().expect("members are undisturbed"))
+    });
+    println!(
+        "attack: {what}\n    before {}\n    during {}",
+        figures(before),
+        figures(during)
+    );
+    wait::until(wait::LIMIT, || daemon.login(4).ok()).expect("a newcomer is let in");
+    outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn daemon(options: &Options) -> (Database, Daemon) {
+    let (database, _) = seeded();
+    let daemon = Daemon::start(&database, options);
+    (database, daemon)
+}
+
+/// Ends a connection by a reset, whatever is under way.
+fn reset(stream: TcpStream) {
+    // The other end may have been quicker.
+    let _ = set_socket_linger(&stream, Some(Duration::ZERO));
+}
+
+fn open(port: u16) -> TcpStream {
+    TcpStream::connect(("127.0.0.1", port)).expect("connect")
+}
+
+#[test]
+fn a_hundred_requests_that_come_in_drips() {
+    let options = Options::new().env("CHAT_WEBSOCKET_HANDSHAKE_TIMEOUT", "2");
+    let (_database, daemon) = daemon(&options);
+    under_attack("slow loris, 100 sockets", &daemon, || {
+        let mut sockets: Vec<Client> = (0..100).map(|_| Client::open(daemon.port())).collect();
+        for byte in REQUEST.bytes().take(30) {
+            for socket in &mut sockets {
+                socket.write(&[byte]);
+            }
+            wait::pass(Duration::from_millis(50));
+        }
+        for socket in &mut sockets {
+            assert_eq!(socket.response().unwrap().status(), 408);
+        }
+    });
+}
+
+#[test]
+fn peers_that_say_nothing_or_are_gone_without_a_word() {
+    let options = Options::new()
+        .env("CHAT_WEBSOCKET_HANDSHAKE_TIMEOUT", "2")
+        .env("CHAT_WEBSOCKET_AUTH_TIMEOUT", "2")
+        .env("CHAT_WEBSOCKET_PING_INTERVAL", "1")
+        .env("CHAT_WEBSOCKET_IDLE_TIMEOUT", "3");
+    let (_database, daemon) = daemon(&options);
+    under_attack("silent and half-open peers, 120 sockets", &daemon, || {
+        let port = daemon.port();
+        let silent: Vec<Client> = (0..60).map(|_| Client::open(port)).collect();
+        let nameless: Vec<Client> = (0..30).map(|_| daemon.connect().unwrap()).collect();
+        // To the service a peer whose machine lost its power is one that answers no ping.
+        let gone: Vec<Client> = (0..30).map(|_| daemon.login(3).unwrap()).collect();
+        for mut client in silent.into_iter().chain(nameless).chain(gone) {
+            client.rest().unwrap();
+        }
+    });
+}
+
+#[test]
+fn connections_that_are_reset_in_the_middle_of_anything() {
+    const ROUNDS: usize = 400;
+    let (_database, mut daemon) =
+        daemon(&Options::new().env("CHAT_WEBSOCKET_MAX_PER_AGENT", "1000"));
+    under_attack("reset in mid-frame, 2,000 connections", &daemon, || {
+        let message = FrameSpec::text(
+            r#"{"type":"chat.channel.message.send","channel_id":2,"body":"never whole"}"#,
+        )
+        .encode();
+        let mut fragment = FrameSpec::text(r#"{"type":"#);
+        fragment.fin = false;
+        let fragment = fragment.encode();
+        for round in 0..ROUNDS {
+            let mut stream = open(daemon.port());
+            let cut = 1 + round % (REQUEST.len() - 1);
+            let _ = stream.write_all(&REQUEST.as_bytes()[..cut]);
+            reset(stream);
+            // In a frame's header, in its payload, between fragments, and with a whole request behind.
+            for part in [
+                &message[..1],
+                &message[..3 + round % 60],
+                &fragment[..],
+                &message[..message.len() - 1],
+            ] {
+                let mut stream = open(daemon.port());
+                let _ = stream.write_all(REQUEST.as_bytes());
+                let _ = stream.write_all(part);
+                reset(stream);
+            }
+        }
+    });
+    daemon.check_life().unwrap();
+}
+
+fn flood(client: &mut Client, frame: &FrameSpec, count: usize) {
+    let one = frame.encode();
+    for _ in 0..count / 100 {
+        // The peer may end the connection at any time; what it said last is what counts.
+        client.write(&one.repeat(100));
+    }
+}
+
+#[test]
+fn floods_of_frames_from_thirty_sockets_at_once() {
+    const WAVES: usize = 4;
+    let mut open_fragment = FrameSpec::new(0, "");
+    open_fragment.fin = false;
+    for (what, frame, codes) in [
+        (
+            "50,000 tiny events four times from each of 30 sockets",
+            FrameSpec::text("{}"),
+            [1008, 1008],
+        ),
+        (
+            "50,000 pings four times from each of 30 sockets",
+            FrameSpec::new(PING, "x"),
+            [1008, 1008],
+        ),
+        (
+            "50,000 empty fragments four times from each of 30 sockets",
+            open_fragment,
+            [1009, 1002],
+        ),
+    ] {
+        let options = Options::new().env("CHAT_WEBSOCKET_MAX_PER_AGENT", "500");
+        let (_database, mut daemon) = daemon(&options);
+        under_attack(what, &daemon, || {
+            thread::scope(|scope| {
+                let attackers: Vec<_> = (0..30)
+                    .map(|_| {
+                        scope.spawn(|| {
+                            let wave = |_| {
+                                let mut client = daemon.login(3).unwrap();
+                                if frame.opcode == 0 {
+                                    let mut first = FrameSpec::text("");
+                                    first.fin = false;
+                                    client.send_frame(&first);
+                                }
+                                flood(&mut client, &frame, 50_000);
+                                client.until_end().expect("an end").1
+                            };
+                            // Whoever is closed comes back and goes on.
+                            (0..WAVES).map(wave).collect::<Vec<_>>()
+                        })
+                    })
+                    .collect();
+                for attacker in attackers {
+                    let ends = attacker.join().expect("no panic");
+                    // None where the end came as a reset while it was still writing.
+                    let fits = |end: &Option<u16>| end.is_none_or(|code| codes.contains(&code));
+                    assert!(ends.iter().all(fits), "{ends:?}");
+                }
+            });
+        });
+        daemon.check_life().unwrap();
+    }
+}
+
+/// As many sockets as this process may have, up to `wanted`.
+fn room_for_sockets(wanted: usize) -> usize {
+    const OTHERS: u64 = 2000;
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let _ = setrlimit(Resource::Nofile, raised);
+    let files = getrlimit(Resource::Nofile).current;
+    files.map_or(wanted, |files| {
+        wanted.min(files.saturating_sub(OTHERS) as usize)
+    })
+}
+
+#[test]
+fn ten_thousand_connections_from_one_address() {
+    const WANTED: usize = 10_000;
+    const THREADS: usize = 4;
+    let (_database, mut daemon) = daemon(&Options::new());
+    let count = room_for_sockets(WANTED);
+    if count < WANTED {
+        println!("only {count} connections: the limit of open files allows no more");
+    }
+    let what = format!("{count} connections from one address");
+    let port = daemon.port();
+    let held = under_attack(&what, &daemon, || {
+        let left = AtomicUsize::new(count);
+        let held: Vec<Vec<TcpStream>> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..THREADS)
+                .map(|number| {
+                    let left = &left;
+                    scope.spawn(move || {
+                        let mut held = Vec::new();
+                        while left
+                            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                                left.checked_sub(1)
+                            })
+                            .is_ok()
+                        {
+                            let mut stream = open(port);
+                            // A third says nothing, a third half of a request, a third all of it.
+                            let said =
+                                [0, REQUEST.len() / 2, REQUEST.len()][(held.len() + number) % 3];
+                            let _ = stream.write_all(&REQUEST.as_bytes()[..said]);
+                            held.push(stream);
+                        }
+                        held
+                    })
+                })
+                .collect();
+            threads
+                .into_iter()
+                .map(|one| one.join().expect("no panic"))
+                .collect()
+        });
+        let held: Vec<TcpStream> = held.into_iter().flatten().collect();
+        assert_eq!(held.len(), count);
+        held
+    });
+    // The newcomer came in while they were all still there.
+    drop(held);
+    daemon.check_life().unwrap();
+}
+
+#[test]
+fn a_thousand_clients_that_come_back_at_the_same_moment() {
+    const CLIENTS: usize = 1000;
+    const THREADS: usize = 8;
+    const FIRST: i64 = 1001;
+    let (database, mut conn) = seeded();
+    let agents: Vec<Json> = (0..CLIENTS as i64)
+        .map(|number| {
+            let id = FIRST + number;
+            Json::object([
+                ("id", id.into()),
+                ("name", format!("Agent {id}").as_str().into()),
+                ("email", format!("agent{id}@example.test").as_str().into()),
+                ("password_hash", "!".into()),
+                ("role", "agent".into()),
+                ("is_active", 1.into()),
+            ])
+        })
+        .collect();
+    seed::insert(&mut conn, "agents", &agents);
+    let mut daemon = Daemon::start(&database, &Options::new());
+    let port = daemon.port();
+    let took = under_attack("1,000 clients come back at once", &daemon, || {
+        let begun = Instant::now();
+        let (sender, arrivals) = mpsc::channel();
+        let clients: Vec<Vec<Client>> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..THREADS)
+                .map(|thread| {
+                    let sender = sender.clone();
+                    scope.spawn(move || {
+                        let agents = (0..CLIENTS).skip(thread).step_by(THREADS);
+                        let mut sockets: Vec<(i64, Client)> = agents
+                            .map(|number| {
+                                let mut client = Client::open(port);
+                                client.write(REQUEST.as_bytes());
+                                (FIRST + number as i64, client)
+                            })
+                            .collect();
+                        for (agent, client) in &mut sockets {
+                            // Nobody is refused: who is not let in yet waits.
+                            assert_eq!(client.response().unwrap().status(), 101);
+                            client.auth(*agent).unwrap();
+                            sender.send(begun.elapsed()).expect("somebody listens");
+                        }
+                        sockets.into_iter().map(|(_, client)| client).collect()
+                    })
+                })
+                .collect();
+            threads
+                .into_iter()
+                .map(|one| one.join().expect("no panic"))
+                .collect()
+        });
+        drop(sender);
+        let mut arrivals: Vec<Duration> = arrivals.iter().collect();
+        arrivals.sort_unstable();
+        assert_eq!(arrivals.len(), CLIENTS);
+        assert_eq!(clients.iter().map(Vec::len).sum::<usize>(), CLIENTS);
+        arrivals[CLIENTS - 1]
+    });
+    println!(
+        "    all {CLIENTS} were back after {:.2} s",
+        took.as_secs_f64()
+    );
+    daemon.check_life().unwrap();
+}

@@ -1,0 +1,291 @@
+//! Every limit, hit: what the peer is told, that it is counted by its kind, and that the log says so once in a while. And
+//! limits that this machine cannot hold, which a start and `check` name.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::cron::Cron;
+use crate::support::daemon::{Daemon, Options, PROGRAM};
+use crate::support::ops::seeded;
+use crate::support::wait;
+use crate::support::ws::{Client, FrameSpec, PING, REQUEST};
+
+/// Hits by kind of limit.
+fn hits(port: u16) -> BTreeMap<String, u64> {
+    let mut client = Client::open(port);
+    client.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    client.response().unwrap();
+    let body = String::from_utf8(client.rest().unwrap()).expect("UTF-8");
+    let lines = body.lines().filter_map(|line| {
+        let (name, count) = line
+            .strip_prefix("andrea_chat_limits_total{limit=\"")?
+            .split_once("\"} ")?;
+        Some((name.to_owned(), count.parse().ok()?))
+    });
+    lines.collect()
+}
+
+#[track_caller]
+fn was_hit(daemon: &Daemon, limit: &str, line: &str) {
+    let hit = wait::until(wait::LIMIT, || {
+        hits(daemon.port())
+            .get(limit)
+            .copied()
+            .filter(|hits| *hits > 0)
+    });
+    assert!(hit.is_some(), "{limit}: {:?}", hits(daemon.port()));
+    daemon.await_log(line);
+}
+
+const TIGHT: [(&str, &str); 12] = [
+    ("HANDSHAKE_TIMEOUT", "1"),
+    ("HANDSHAKE_BYTES", "2048"),
+    ("AUTH_TIMEOUT", "1"),
+    ("MESSAGE_BYTES", "2048"),
+    ("FRAGMENTS", "4"),
+    ("CONTROL_RATE", "1"),
+    ("CONTROL_BURST", "5"),
+    ("JSON_DEPTH", "3"),
+    ("RATE", "1"),
+    ("BURST", "30"),
+    ("MAX_PER_AGENT", "2"),
+    ("IDLE_TIMEOUT", "3"),
+];
+
+fn tight() -> Daemon {
+    let (database, _) = seeded();
+    let mut options = Options::new().env("CHAT_WEBSOCKET_PING_INTERVAL", "1");
+    for (name, value) in TIGHT {
+        options = options.env(&format!("CHAT_WEBSOCKET_{name}"), value);
+    }
+    Daemon::start(&database, &options)
+}
+
+/// A ping of `depth` lists inside the event's object.
+fn nested(depth: usize) -> String {
+    let (open, close) = ("[".repeat(depth), "]".repeat(depth));
+    // Brackets in strings are no depth.
+    format!(r#"{{"type":"ping","s":"[[[[[\"[[{{{{","a":{open}{close}}}"#)
+}
+
+#[test]
+fn every_limit_of_a_connection_is_counted_and_logged_when_it_is_hit() {
+    let daemon = tight();
+    let port = daemon.port();
+    assert!(
+        hits(port).values().all(|hits| *hits == 0),
+        "{:?}",
+        hits(port)
+    );
+    assert_eq!(hits(port).len(), 14);
+
+    let mut client = Client::open(port);
+    assert_eq!(client.response().unwrap().status(), 408);
+    was_hit(
+        &daemon,
+        "handshake_time",
+        "did not complete its request in time",
+    );
+
+    let padded = |bytes: usize| {
+        let head = REQUEST.trim_end();
+        let pad = bytes - head.len() - "\r\nX: \r\n\r\n".len();
+        format!("{head}\r\nX: {}\r\n\r\n", "x".repeat(pad))
+    };
+    for (bytes, status) in [(2048, 101), (2049, 431)] {
+        let mut client = Client::open(port);
+        client.write(padded(bytes).as_bytes());
+        assert_eq!(client.response().unwrap().status(), status, "{bytes} bytes");
+    }
+    was_hit(&daemon, "handshake_bytes", "request head that is too large");
+
+    let mut client = daemon.connect().unwrap();
+    assert_eq!(client.until_end().unwrap().1, Some(4408));
+    was_hit(&daemon, "auth_time", "did not authenticate in time");
+
+    let message = |bytes: usize| {
+        let empty = r#"{"type":"ping","pad":""}"#;
+        format!(
+            r#"{{"type":"ping","pad":"{}"}}"#,
+            "x".repeat(bytes - empty.len())
+        )
+    };
+    let mut client = daemon.login(1).unwrap();
+    client.send(&message(2048));
+    client.until_type("pong").unwrap();
+    client.send(&message(2049));
+    assert_eq!(client.until_end().unwrap().1, Some(1009));
+    was_hit(&daemon, "message_bytes", "message that is too large");
+
+    // Each step has an agent of its own: a socket that is gone may count for a moment more.
+    let mut client = daemon.login(2).unwrap();
+    let in_fragments = |count: usize| {
+        let text = r#"{"type":"ping"}"#;
+        let frames = (0..count).map(|number| {
+            let part = if number == 0 { text } else { "" };
+            let mut frame = FrameSpec::new(u8::from(number == 0), part);
+            frame.fin = number + 1 == count;
+            frame.encode()
+        });
+        frames.collect::<Vec<_>>().concat()
+    };
+    for _ in 0..3 {
+        client.write(&in_fragments(4));
+        client.until_type("pong").unwrap();
+    }
+    client.write(&in_fragments(5));
+    assert_eq!(client.until_end().unwrap().1, Some(1009));
+    was_hit(&daemon, "fragments", "too many fragments");
+
+    let mut client = daemon.login(3).unwrap();
+    client.write(&FrameSpec::new(PING, "x").encode().repeat(60));
+    assert_eq!(client.until_end().unwrap().1, Some(1008));
+    was_hit(&daemon, "control", "pings or pongs too fast");
+
+    let mut client = daemon.login(4).unwrap();
+    client.send(&nested(2));
+    client.until_type("pong").unwrap();
+    client.send(&nested(3));
+    let error = client.until_type("error").unwrap();
+    assert_eq!(error.need("code").str(), Some("invalid_event"));
+    was_hit(
+        &daemon,
+        "json_depth",
+        "agent 4 sent JSON that is nested too deep",
+    );
+
+    let _second = daemon.login(4).unwrap();
+    let mut third = daemon.connect().unwrap();
+    let refused = third.auth(4).expect_err("one too many");
+    assert!(refused.to_string().contains("close 1008"), "{refused}");
+    was_hit(&daemon, "per_agent", "as many connections as one may have");
+
+    let mut client = daemon.login(6).unwrap();
+    client.write(&FrameSpec::text(r#"{"type":"ping"}"#).encode().repeat(400));
+    assert_eq!(client.until_end().unwrap().1, Some(1008));
+    was_hit(&daemon, "rate", "agent 6 sends events too fast");
+    was_hit(&daemon, "flood", "agent 6 sends events far too fast");
+    // However often, one line in a while.
+    assert!(hits(port)["rate"] > 50, "{:?}", hits(port));
+    let lines = daemon
+        .log()
+        .matches("too fast, and some are refused")
+        .count();
+    assert_eq!(lines, 1);
+
+    // It answers no ping.
+    let mut deaf = daemon.login(7).unwrap();
+    deaf.rest().unwrap();
+    was_hit(&daemon, "idle", "is silent and dropped");
+}
+
+#[test]
+fn one_socket_more_than_there_may_be_is_refused_with_503_and_counted() {
+    for (name, kind, line) in [
+        ("MAX_CONNECTIONS", "connections", "there are 2 connections"),
+        (
+            "MAX_UNAUTHENTICATED",
+            "unauthenticated",
+            "there are 2 unauthenticated connections",
+        ),
+    ] {
+        let (database, _) = seeded();
+        let options = Options::new().env(&format!("CHAT_WEBSOCKET_{name}"), "2");
+        let daemon = Daemon::start(&database, &options);
+        let inside = [daemon.connect().unwrap(), daemon.connect().unwrap()];
+        let mut outside = Client::open(daemon.port());
+        outside.write(REQUEST.as_bytes());
+        let response = outside.response().unwrap();
+        assert_eq!(response.status(), 503);
+        assert_eq!(response.header("Retry-After"), ["5"]);
+        drop(inside);
+        was_hit(&daemon, kind, line);
+    }
+}
+
+#[test]
+fn every_option_stands_in_the_help_and_in_the_readme() {
+    let output = Command::new(PROGRAM).args(["serve", "--help"]).output();
+    let help = String::from_utf8(output.expect("run").stdout).expect("UTF-8");
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = fs::read_to_string(readme).expect("the README");
+    let limits = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/limits.rs");
+    let limits = fs::read_to_string(limits).expect("the limits");
+    let mut count = 0;
+    for line in limits.lines() {
+        let Some(rest) = line.trim().strip_prefix("/// `CHAT_WEBSOCKET_") else {
+            continue;
+        };
+        let name = rest.split('`').next().expect("a name");
+        let flag = format!("--{}", name.to_lowercase().replace('_', "-"));
+        assert!(help.contains(&flag), "{flag} is not in the help");
+        assert!(
+            readme.contains(&format!("`CHAT_WEBSOCKET_{name}`")),
+            "{name} is not in the README"
+        );
+        count += 1;
+    }
+    assert!(count >= 20, "{count} limits");
+}
+
+/// Starts by way of a shell that lowers its own limits first.
+fn limited(ulimit: &str) -> Options {
+    let script = format!("{ulimit}; exec \"$@\"");
+    Options::new().through(&["sh", "-c", &script, "sh"])
+}
+
+#[test]
+fn limits_that_this_machine_cannot_hold_are_named_at_the_start() {
+    let (database, _) = seeded();
+    let daemon = Daemon::start(&database, &limited("ulimit -n 128"));
+    let line = daemon.await_log("open files allows 64 connections, not 1024");
+    assert!(
+        line.contains("lower CHAT_WEBSOCKET_MAX_CONNECTIONS"),
+        "{line}"
+    );
+    // And it is that number which counts.
+    let inside: Vec<Client> = (0..64).map_while(|_| daemon.connect().ok()).collect();
+    assert_eq!(inside.len(), 64);
+    assert!(daemon.connect().is_err());
+    drop(inside);
+
+    let (database, _) = seeded();
+    let daemon = Daemon::start(&database, &limited("ulimit -v 1000000"));
+    let line = daemon.await_log("that stop reading may take up to 1161 MB");
+    assert!(line.contains("the limit of address space"), "{line}");
+    assert!(line.contains("allows 1024 MB"), "{line}");
+
+    let (database, _) = seeded();
+    let options = limited("ulimit -v 1000000").env("CHAT_WEBSOCKET_QUEUE_BYTES", "200000");
+    let daemon = Daemon::start(&database, &options);
+    daemon.login(4).unwrap();
+    assert!(!daemon.log().contains("may take up to"), "{}", daemon.log());
+}
+
+#[test]
+fn check_names_them_too() {
+    let cron = Cron::new();
+    let root = cron.install.root().display().to_string();
+    let output = Command::new("sh")
+        .args([
+            "-c",
+            "ulimit -n 128; exec \"$0\" check --root \"$1\"",
+            PROGRAM,
+            &root,
+        ])
+        .env_clear()
+        .output()
+        .expect("run");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(
+        text.contains("warning  room          the limit of 128 open files allows 64"),
+        "{text}"
+    );
+    assert!(
+        text.contains("-> raise it (LimitNOFILE, ulimit -n)"),
+        "{text}"
+    );
+}
