@@ -39,10 +39,8 @@ fn was_hit(daemon: &Daemon, limit: &str, line: &str) {
     daemon.await_log(line);
 }
 
-const TIGHT: [(&str, &str); 12] = [
-    ("HANDSHAKE_TIMEOUT", "1"),
+const TIGHT: [(&str, &str); 9] = [
     ("HANDSHAKE_BYTES", "2048"),
-    ("AUTH_TIMEOUT", "1"),
     ("MESSAGE_BYTES", "2048"),
     ("FRAGMENTS", "4"),
     ("CONTROL_RATE", "1"),
@@ -51,12 +49,11 @@ const TIGHT: [(&str, &str); 12] = [
     ("RATE", "1"),
     ("BURST", "30"),
     ("MAX_PER_AGENT", "2"),
-    ("IDLE_TIMEOUT", "3"),
 ];
 
 fn tight() -> Daemon {
     let (database, _) = seeded();
-    let mut options = Options::new().env("CHAT_WEBSOCKET_PING_INTERVAL", "1");
+    let mut options = Options::new();
     for (name, value) in TIGHT {
         options = options.env(&format!("CHAT_WEBSOCKET_{name}"), value);
     }
@@ -81,14 +78,6 @@ fn every_limit_of_a_connection_is_counted_and_logged_when_it_is_hit() {
     );
     assert_eq!(hits(port).len(), 14);
 
-    let mut client = Client::open(port);
-    assert_eq!(client.response().unwrap().status(), 408);
-    was_hit(
-        &daemon,
-        "handshake_time",
-        "did not complete its request in time",
-    );
-
     let padded = |bytes: usize| {
         let head = REQUEST.trim_end();
         let pad = bytes - head.len() - "\r\nX: \r\n\r\n".len();
@@ -100,10 +89,6 @@ fn every_limit_of_a_connection_is_counted_and_logged_when_it_is_hit() {
         assert_eq!(client.response().unwrap().status(), status, "{bytes} bytes");
     }
     was_hit(&daemon, "handshake_bytes", "request head that is too large");
-
-    let mut client = daemon.connect().unwrap();
-    assert_eq!(client.until_end().unwrap().1, Some(4408));
-    was_hit(&daemon, "auth_time", "did not authenticate in time");
 
     let message = |bytes: usize| {
         let empty = r#"{"type":"ping","pad":""}"#;
@@ -174,11 +159,35 @@ fn every_limit_of_a_connection_is_counted_and_logged_when_it_is_hit() {
         .matches("too fast, and some are refused")
         .count();
     assert_eq!(lines, 1);
+}
 
+#[test]
+fn every_limit_of_time_is_counted_and_logged_when_it_is_hit() {
+    let daemon = |name: &str, seconds: &str| {
+        let (database, _) = seeded();
+        let options = Options::new()
+            .env("CHAT_WEBSOCKET_PING_INTERVAL", "1")
+            .env(&format!("CHAT_WEBSOCKET_{name}"), seconds);
+        Daemon::start(&database, &options)
+    };
+    let quick = daemon("HANDSHAKE_TIMEOUT", "1");
+    let mut client = Client::open(quick.port());
+    assert_eq!(client.response().unwrap().status(), 408);
+    was_hit(
+        &quick,
+        "handshake_time",
+        "did not complete its request in time",
+    );
+
+    let quick = daemon("AUTH_TIMEOUT", "1");
+    let mut client = quick.connect().unwrap();
+    assert_eq!(client.until_end().unwrap().1, Some(4408));
+    was_hit(&quick, "auth_time", "did not authenticate in time");
+
+    let quick = daemon("IDLE_TIMEOUT", "3");
     // It answers no ping.
-    let mut deaf = daemon.login(7).unwrap();
-    deaf.rest().unwrap();
-    was_hit(&daemon, "idle", "is silent and dropped");
+    quick.login(3).unwrap().rest().unwrap();
+    was_hit(&quick, "idle", "is silent and dropped");
 }
 
 #[test]

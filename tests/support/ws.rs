@@ -312,6 +312,13 @@ impl Client {
         }
     }
 
+    /// The same, not held to the document: for floods, whose sender must not be busier than what he floods.
+    pub fn write_unwatched(&mut self, bytes: &[u8]) {
+        if self.stream.write_all(bytes).is_err() {
+            self.transcript.push("(write failed)".to_owned());
+        }
+    }
+
     pub fn send_frame(&mut self, frame: &FrameSpec) {
         let text = String::from_utf8_lossy(&frame.payload).into_owned();
         let kind = match (frame.opcode, frame.fin) {
