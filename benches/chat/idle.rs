@@ -1,0 +1,108 @@
+//! What it costs to be there: memory, processor time and wake-ups of a daemon that nobody uses, and of one with many
+//! authenticated connections, each of which has sent a message and received ten.
+
+use std::time::{Duration, Instant};
+
+use super::crowd::{Crowd, End, Listener};
+use super::database::{Database, GROUP, group_channel};
+use super::process;
+use super::servers::Contestant;
+use super::wire;
+
+/// What a run showed.
+pub struct Idle {
+    pub rss: u64,
+    /// Beyond what the daemon had without connections, for each connection.
+    pub rss_each: f64,
+    /// Processor time in a second, in milliseconds.
+    pub cpu_ms: f64,
+    /// Times that a thread woke up, in a second.
+    pub wakes: f64,
+    /// Threads of the process.
+    pub threads: usize,
+}
+
+struct Quiet {
+    messages: u64,
+    presence: u64,
+    strange: Vec<String>,
+}
+
+impl Listener for Quiet {
+    fn text(&mut self, _seat: usize, payload: &[u8]) {
+        if payload.starts_with(b"{\"type\":\"chat.channel.message.created\"") {
+            self.messages += 1;
+        } else if payload.starts_with(b"{\"type\":\"presence.updated\"") {
+            self.presence += 1;
+        } else {
+            self.strange.push(String::from_utf8_lossy(payload).into_owned());
+        }
+    }
+
+    fn ended(&mut self, seat: usize, how: End) {
+        self.strange.push(format!("client {seat} lost: {how:?}"));
+    }
+}
+
+/// Connects `connections` clients of as many agents, lets each say something to its channel of ten, and watches the
+/// daemon rest for `time`.
+pub fn rest(
+    contestant: &Contestant,
+    database: &Database,
+    connections: u64,
+    time: Duration,
+) -> Result<Idle, String> {
+    let server = contestant.start(database, &[]);
+    let pid = server.pid();
+    let mut crowd = Crowd::new(server.address, 0).map_err(|error| error.to_string())?;
+    let mut quiet = Quiet {
+        messages: 0,
+        presence: 0,
+        strange: Vec::new(),
+    };
+    let settle = |crowd: &mut Crowd, quiet: &mut Quiet, time: Duration| {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            crowd.poll(Duration::from_millis(50), quiet);
+        }
+    };
+    settle(&mut crowd, &mut quiet, Duration::from_secs(1));
+    let empty = process::rss(pid);
+    let auths: Vec<_> = (1..=connections).map(|agent| contestant.auth(agent)).collect();
+    crowd.gather(&auths, 64, Duration::from_secs(120))?;
+    let mut expected = 0;
+    for agent in 1..=connections {
+        let event = format!(
+            "{{\"type\":\"chat.channel.message.send\",\"channel_id\":{},\"body\":\"hello from {agent}\"}}",
+            group_channel(agent)
+        );
+        crowd.send(agent as usize - 1, &wire::masked(wire::TEXT, event.as_bytes()));
+        let first = (agent - 1) / GROUP * GROUP;
+        expected += (connections - first).min(GROUP);
+        if agent % 64 == 0 {
+            crowd.poll(Duration::from_millis(1), &mut quiet);
+        }
+    }
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while quiet.messages < expected && Instant::now() < deadline && quiet.strange.is_empty() {
+        crowd.poll(Duration::from_millis(20), &mut quiet);
+    }
+    settle(&mut crowd, &mut quiet, Duration::from_secs(2));
+    if let Some(first) = quiet.strange.first() {
+        return Err(first.clone());
+    }
+    if quiet.messages != expected {
+        return Err(format!("{} of {expected} messages arrived", quiet.messages));
+    }
+    let (since, cpu, sleeps) = (Instant::now(), process::cpu_ns(pid), process::sleeps(pid));
+    settle(&mut crowd, &mut quiet, time);
+    let seconds = since.elapsed().as_secs_f64();
+    let rss = process::rss(pid);
+    Ok(Idle {
+        rss,
+        rss_each: rss.saturating_sub(empty) as f64 / connections.max(1) as f64,
+        cpu_ms: (process::cpu_ns(pid) - cpu) as f64 / 1e6 / seconds,
+        wakes: (process::sleeps(pid) - sleeps) as f64 / seconds,
+        threads: process::threads(pid),
+    })
+}
