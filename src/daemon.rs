@@ -72,18 +72,43 @@ pub fn serve(root: &Path, variables: &Variables, level: log::LevelFilter) -> Res
     let store = start::open_store(&config);
     let health = Arc::new(AtomicBool::new(true));
     let mut link = Link::new(Arc::clone(&store), Arc::clone(&health));
-    let rows = start::wait_for_store(&mut link, store.as_ref())?;
+    let rows = start::wait_for_store(store.as_ref())?;
     let Some(pid_file) = start::claim(&places.pid_file, &config, &mut link, &rows)? else {
         return Ok(());
     };
-    let running = match start::listen(&config, &rows, &mut link) {
-        Ok(listener) => Running::begin(config, rows, store, health, listener, pid_file, link),
+    match start::listen(&config, &rows, &mut link) {
+        Ok(listener) => Running::begin(Prepared {
+            config,
+            rows,
+            store,
+            health,
+            listener,
+            pid_file,
+            link,
+        })
+        .map_err(|error| {
+            Failure::new(
+                exit_code::SOFTWARE,
+                format!("cannot start: {error}; look at the limits of processes and open files"),
+            )
+        })?
+        .wait(),
         Err(failure) => {
             pid_file.remove();
-            return Err(failure);
+            Err(failure)
         }
-    };
-    running?.wait()
+    }
+}
+
+/// What a start has brought together before the first thread.
+struct Prepared {
+    config: Config,
+    rows: Rows,
+    store: Arc<dyn Store>,
+    health: Arc<AtomicBool>,
+    listener: start::Listener,
+    pid_file: PidFile,
+    link: Link,
 }
 
 /// A service that is up.
@@ -96,6 +121,7 @@ struct Running {
     store_threads: Vec<JoinHandle<()>>,
     store_done: Receiver<()>,
     timer: JoinHandle<()>,
+    timer_done: Receiver<()>,
     timer_orders: Sender<Order>,
     signals: signal_hook::iterator::Handle,
     events: Receiver<Event>,
@@ -105,33 +131,16 @@ struct Running {
 }
 
 impl Running {
-    #[allow(clippy::too_many_arguments)]
-    fn begin(
-        config: Config,
-        rows: Rows,
-        store: Arc<dyn Store>,
-        health: Arc<AtomicBool>,
-        listener: start::Listener,
-        pid_file: PidFile,
-        link: Link,
-    ) -> Result<Self, Failure> {
-        Self::try_begin(config, &rows, store, health, listener, pid_file, link).map_err(|error| {
-            Failure::new(
-                exit_code::SOFTWARE,
-                format!("cannot start: {error}; look at the limits of processes and open files"),
-            )
-        })
-    }
-
-    fn try_begin(
-        config: Config,
-        rows: &Rows,
-        store: Arc<dyn Store>,
-        health: Arc<AtomicBool>,
-        listener: start::Listener,
-        pid_file: PidFile,
-        link: Link,
-    ) -> io::Result<Self> {
+    fn begin(prepared: Prepared) -> io::Result<Self> {
+        let Prepared {
+            config,
+            rows,
+            store,
+            health,
+            listener,
+            pid_file,
+            link,
+        } = prepared;
         let (event_sender, events) = bounded(16);
         let signals = watch_signals(event_sender.clone())?;
         let max_connections = start::raise_file_limit(config.limits.max_connections);
@@ -139,15 +148,16 @@ impl Running {
             max_per_agent: config.limits.max_per_agent,
             presence_grace: config.limits.presence_grace,
             presence: |agent, online| Frame::text(&protocol::presence_updated(agent, online)),
+            on_presence: Box::new(|_, _| {}),
         })?;
         let service = Arc::new(Service::new(
             hub,
             config.limits.clone(),
             TokenVerifier::new(&config.jwt_secret),
-            Settings::from_rows(rows),
+            Settings::from_rows(&rows),
         ));
         let new_link = || Link::new(Arc::clone(&store), Arc::clone(&health));
-        let (done, store_done) = bounded(QUERY_THREADS + 1);
+        let (done, store_done) = bounded(QUERY_THREADS + 2);
         let mut store_threads = vec![store_thread(
             "posting",
             &service,
@@ -156,6 +166,14 @@ impl Running {
             &event_sender,
             service::run_posting,
         )?];
+        store_threads.push(store_thread(
+            "tail",
+            &service,
+            new_link(),
+            &done,
+            &event_sender,
+            service::run_tail,
+        )?);
         for name in ["query-0", "query-1"].into_iter().take(QUERY_THREADS) {
             store_threads.push(store_thread(
                 name,
@@ -168,10 +186,12 @@ impl Running {
         }
         let (timer_orders, orders) = bounded(4);
         let (stop_sender, stop_requested) = bounded(1);
+        let (timer_done_sender, timer_done) = bounded(1);
         let timer = {
             let (service, clock, link) = (Arc::clone(&service), config.clock.clone(), new_link());
             named("timer", STORE_STACK, move || {
                 heartbeat::run(&service, link, &clock, &orders, &stop_sender);
+                let _ = timer_done_sender.send(());
             })?
         };
         let reactor = Reactor::new(
@@ -192,6 +212,7 @@ impl Running {
             store_threads,
             store_done,
             timer,
+            timer_done,
             timer_orders,
             signals,
             events,

@@ -30,6 +30,15 @@ impl Frame {
         Frame::encode(PING, &[])
     }
 
+    /// Several frames as one piece.
+    pub fn joined(frames: &[&Frame]) -> Self {
+        let mut bytes = Vec::with_capacity(frames.iter().map(|frame| frame.0.len()).sum());
+        for frame in frames {
+            bytes.extend_from_slice(&frame.0);
+        }
+        Frame(bytes.into())
+    }
+
     /// The bytes on the wire.
     pub fn bytes(&self) -> &[u8] {
         &self.0

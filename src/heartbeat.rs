@@ -85,7 +85,7 @@ fn look_at_settings(
 
 /// Closes the sockets of agents who are active no longer.
 fn recheck_agents(service: &Service, link: &mut Link) -> crate::store::Result<()> {
-    if service.hub.online_agents() == 0 {
+    if !service.hub.is_anybody_here() {
         return Ok(());
     }
     let asked = Instant::now();

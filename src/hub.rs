@@ -5,21 +5,26 @@
 //!
 //! The hub never asks the database, never blocks on a socket and knows no JSON: frames reach it encoded.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+mod catching_up;
+mod presence;
+mod state;
+
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Sender, bounded};
 
+pub use self::catching_up::Backlog;
+pub use self::presence::{DaemonId, Presence, RemotePresence};
+use self::state::State;
 use crate::frame::Frame;
-use crate::model::{AgentId, CloseCode};
+use crate::model::{AgentId, CloseCode, MessageId};
 
 /// Commands that may wait; whoever adds one more waits for the hub, which never waits for anybody.
 const QUEUE_LENGTH: usize = 4096;
-/// Commands that are carried out before the sockets are written.
-const BATCH: usize = 1024;
 
 /// Identifies one socket for as long as the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -52,11 +57,14 @@ pub trait Subscriber: Send + Sync {
 /// A socket that is shared between its reader, the hub and those who answer it.
 pub type SubscriberRef = Arc<dyn Subscriber>;
 
-/// Makes the answer to an accepted authentication out of the agents that are online, sorted.
-pub type Welcome = Box<dyn FnOnce(&[AgentId]) -> Frame + Send>;
+/// Makes the answer to an accepted authentication out of the agents that are online, sorted, and the newest
+/// message that went through.
+pub type Welcome = Box<dyn FnOnce(&[AgentId], MessageId) -> Frame + Send>;
 
 /// A frame for the sockets of several agents.
 pub struct Publication {
+    /// The message that it tells of, if it is a new one.
+    pub message: Option<MessageId>,
     /// Whose sockets.
     pub audience: Arc<[AgentId]>,
     /// What they get.
@@ -75,7 +83,15 @@ enum Command {
         agent: AgentId,
         welcome: Welcome,
         refusal: Frame,
+        hold: bool,
     },
+    Release {
+        subscriber: SubscriberRef,
+        agent: AgentId,
+        backlog: Backlog,
+    },
+    Newest(MessageId),
+    Remote(DaemonId, RemotePresence),
     Leave {
         subscriber: SubscriberId,
         agent: AgentId,
@@ -102,13 +118,15 @@ pub struct HubConfig {
     pub presence_grace: Duration,
     /// Encodes `presence.updated`.
     pub presence: fn(AgentId, bool) -> Frame,
+    /// Is told when an agent's first socket comes here or his last is gone; must not block.
+    pub on_presence: Box<dyn Fn(AgentId, bool) + Send>,
 }
 
 /// The way into the hub; cheap to clone.
 #[derive(Clone)]
 pub struct Hub {
     commands: Sender<Command>,
-    online: Arc<Mutex<BTreeSet<AgentId>>>,
+    presence: Arc<Mutex<Presence>>,
 }
 
 impl Hub {
@@ -120,37 +138,47 @@ impl Hub {
         let (sender, receiver) = bounded(QUEUE_LENGTH);
         let hub = Hub {
             commands: sender,
-            online: Arc::default(),
+            presence: Arc::default(),
         };
-        let state = State {
-            config,
-            agents: HashMap::new(),
-            leaving: Vec::new(),
-            online: Arc::clone(&hub.online),
-            touched: Vec::new(),
-            resumed: Vec::new(),
-        };
+        let state = State::new(config, Arc::clone(&hub.presence));
         let thread = thread::Builder::new()
             .name("hub".to_owned())
             .spawn(move || state.run(&receiver))?;
         Ok((hub, thread))
     }
 
-    /// Adds an authenticated socket, or renews one that is there, and resumes it. `refusal` is what it gets,
-    /// before it is closed, where its agent has too many.
+    /// Adds an authenticated socket, or renews one that is there. `refusal` is what it gets, before it is closed,
+    /// where its agent has too many. With `hold` everything else is kept back for it until [`Hub::release`];
+    /// without, it is resumed.
     pub fn join(
         &self,
         subscriber: SubscriberRef,
         agent: AgentId,
         welcome: Welcome,
         refusal: Frame,
+        hold: bool,
     ) {
         self.send(Command::Join {
             subscriber,
             agent,
             welcome,
             refusal,
+            hold,
         });
+    }
+
+    /// Gives a socket that was held what it missed, then what was kept back for it, and resumes it.
+    pub fn release(&self, subscriber: SubscriberRef, agent: AgentId, backlog: Backlog) {
+        self.send(Command::Release {
+            subscriber,
+            agent,
+            backlog,
+        });
+    }
+
+    /// The newest message that the database had when it was looked at for the first time, or again.
+    pub fn newest(&self, id: MessageId) {
+        self.send(Command::Newest(id));
     }
 
     /// Takes a socket out.
@@ -194,210 +222,27 @@ impl Hub {
         self.send(Command::Stop);
     }
 
-    /// Agents that are online now, those in their grace included.
-    pub fn online_agents(&self) -> usize {
-        self.online
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len()
+    /// Another daemon on the same database told of its agents.
+    pub fn remote_presence(&self, daemon: DaemonId, told: RemotePresence) {
+        self.send(Command::Remote(daemon, told));
+    }
+
+    /// Agents with a socket here, those in their grace included.
+    pub fn local_agents(&self) -> BTreeSet<AgentId> {
+        self.presence().local().clone()
+    }
+
+    /// Whether any agent has a socket here, or had one within his grace.
+    pub fn is_anybody_here(&self) -> bool {
+        !self.presence().local().is_empty()
+    }
+
+    fn presence(&self) -> std::sync::MutexGuard<'_, Presence> {
+        self.presence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn send(&self, command: Command) {
         // Fails only after the hub's thread has ended, when there is nobody left to tell.
         let _ = self.commands.send(command);
-    }
-}
-
-#[derive(Default)]
-struct Sockets {
-    open: Vec<SubscriberRef>,
-    /// When the last of them authenticated.
-    joined: Option<Instant>,
-    /// When the agent goes offline, if no socket comes before.
-    offline_at: Option<Instant>,
-}
-
-struct State {
-    config: HubConfig,
-    agents: HashMap<AgentId, Sockets>,
-    /// Agents in their grace, the earliest first.
-    leaving: Vec<(Instant, AgentId)>,
-    online: Arc<Mutex<BTreeSet<AgentId>>>,
-    touched: Vec<SubscriberRef>,
-    resumed: Vec<SubscriberRef>,
-}
-
-impl State {
-    fn run(mut self, commands: &Receiver<Command>) {
-        let mut running = true;
-        while running {
-            let first = match self.leaving.first() {
-                Some((deadline, _)) => commands.recv_deadline(*deadline),
-                None => commands.recv().map_err(RecvTimeoutError::from),
-            };
-            match first {
-                Ok(command) => {
-                    running = self.carry_out(command);
-                    for command in commands.try_iter().take(BATCH) {
-                        running &= self.carry_out(command);
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => running = false,
-            }
-            self.end_graces(Instant::now());
-            for subscriber in self.touched.drain(..) {
-                subscriber.flush();
-            }
-            // Only now: the next event's answer must not overtake what was written for this one.
-            for subscriber in self.resumed.drain(..) {
-                subscriber.resume();
-            }
-        }
-    }
-
-    fn carry_out(&mut self, command: Command) -> bool {
-        match command {
-            Command::Join {
-                subscriber,
-                agent,
-                welcome,
-                refusal,
-            } => self.join(subscriber, agent, welcome, &refusal),
-            Command::Leave { subscriber, agent } => self.leave(subscriber, agent),
-            Command::Answer {
-                to,
-                frame,
-                close,
-                resume,
-            } => {
-                if let Some(frame) = frame {
-                    self.push(&to, &frame, Weight::Essential);
-                }
-                if let Some(code) = close {
-                    to.close(code);
-                }
-                if resume {
-                    self.resumed.push(to);
-                }
-            }
-            Command::Publish(publication) => self.publish(publication),
-            Command::CloseInactive { active, asked } => {
-                let gone = |agent: &AgentId, sockets: &Sockets| {
-                    !active.contains(agent) && sockets.joined.is_none_or(|joined| joined < asked)
-                };
-                for (_, sockets) in self
-                    .agents
-                    .iter()
-                    .filter(|(agent, sockets)| gone(agent, sockets))
-                {
-                    for subscriber in &sockets.open {
-                        subscriber.close(CloseCode::Deactivated);
-                    }
-                }
-            }
-            Command::Stop => return false,
-        }
-        true
-    }
-
-    fn push(&mut self, subscriber: &SubscriberRef, frame: &Frame, weight: Weight) {
-        if subscriber.push(frame, weight) {
-            self.touched.push(Arc::clone(subscriber));
-        }
-    }
-
-    fn join(
-        &mut self,
-        subscriber: SubscriberRef,
-        agent: AgentId,
-        welcome: Welcome,
-        refusal: &Frame,
-    ) {
-        let sockets = self.agents.entry(agent).or_default();
-        let renewal = sockets.open.iter().any(|one| one.id() == subscriber.id());
-        if !renewal && sockets.open.len() >= self.config.max_per_agent {
-            self.push(&subscriber, refusal, Weight::Essential);
-            subscriber.close(CloseCode::Policy);
-            self.resumed.push(subscriber);
-            return;
-        }
-        sockets.joined = Some(Instant::now());
-        let appears = sockets.open.is_empty() && sockets.offline_at.take().is_none();
-        if !renewal {
-            sockets.open.push(Arc::clone(&subscriber));
-            self.leaving.retain(|(_, leaving)| *leaving != agent);
-        }
-        let online: Vec<AgentId> = {
-            let mut online = self.online.lock().unwrap_or_else(PoisonError::into_inner);
-            online.insert(agent);
-            online.iter().copied().collect()
-        };
-        self.push(&subscriber, &welcome(&online), Weight::Essential);
-        if appears && !renewal {
-            self.announce(agent, true);
-        }
-        self.resumed.push(subscriber);
-    }
-
-    fn leave(&mut self, subscriber: SubscriberId, agent: AgentId) {
-        let Some(sockets) = self.agents.get_mut(&agent) else {
-            return;
-        };
-        let before = sockets.open.len();
-        sockets.open.retain(|one| one.id() != subscriber);
-        if before > 0 && sockets.open.is_empty() {
-            let deadline = Instant::now() + self.config.presence_grace;
-            sockets.offline_at = Some(deadline);
-            self.leaving.push((deadline, agent));
-        }
-    }
-
-    fn end_graces(&mut self, now: Instant) {
-        while let Some(&(deadline, agent)) = self.leaving.first() {
-            if deadline > now {
-                return;
-            }
-            self.leaving.remove(0);
-            self.agents.remove(&agent);
-            self.online
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .remove(&agent);
-            self.announce(agent, false);
-        }
-    }
-
-    fn announce(&mut self, agent: AgentId, online: bool) {
-        let frame = (self.config.presence)(agent, online);
-        for (_, sockets) in self.agents.iter().filter(|(other, _)| **other != agent) {
-            for subscriber in &sockets.open {
-                if subscriber.push(&frame, Weight::Ephemeral) {
-                    self.touched.push(Arc::clone(subscriber));
-                }
-            }
-        }
-    }
-
-    fn publish(&mut self, publication: Publication) {
-        let Publication {
-            audience,
-            frame,
-            weight,
-            own,
-            resume,
-        } = publication;
-        for sockets in audience.iter().filter_map(|agent| self.agents.get(agent)) {
-            for subscriber in &sockets.open {
-                let frame = match &own {
-                    Some((id, instead)) if *id == subscriber.id() => instead.as_ref(),
-                    _ => Some(&frame),
-                };
-                if frame.is_some_and(|frame| subscriber.push(frame, weight)) {
-                    self.touched.push(Arc::clone(subscriber));
-                }
-            }
-        }
-        self.resumed.extend(resume);
     }
 }

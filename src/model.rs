@@ -126,6 +126,17 @@ pub struct Message {
     pub sender_chat_handle: Option<String>,
 }
 
+/// What an agent has not read of one conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// The conversation.
+    pub conversation: Conversation,
+    /// Messages of others after the marker.
+    pub unread: u64,
+    /// The marker, 0 where there is none.
+    pub last_read: MessageId,
+}
+
 /// Why an event is refused. The sender alone gets an `error` event with this text and code
 /// (contract: protocol.md, "Events"); the connection stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,14 +6,32 @@ use serde_json::Value;
 
 use crate::model::{
     Agent, AgentId, AuthFailure, ChannelId, Conversation, Message, MessageId, Refusal, ThreadId,
+    Unread,
 };
 
 /// Longest `ref` that is carried back, in characters.
 pub const MAX_REF_CHARS: usize = 64;
+/// Messages of one `chat.history` where the client asks for no other number.
+pub const DEFAULT_HISTORY: usize = 50;
+/// Messages of one `chat.history` at most.
+pub const MAX_HISTORY: usize = 200;
 
 /// The JSON text of an event's `ref` (a string or an integer), carried back unchanged in its answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Ref(String);
+
+impl Ref {
+    /// The `metadata_json` of a message that was sent with this `ref`.
+    pub fn metadata(&self) -> String {
+        format!("{{\"ref\":{}}}", self.0)
+    }
+
+    /// The `ref` that a message was sent with, out of its `metadata_json`.
+    pub fn of_metadata(metadata_json: &str) -> Option<Self> {
+        let metadata: Value = serde_json::from_str(metadata_json).ok()?;
+        metadata.get("ref").and_then(reference)
+    }
+}
 
 /// One decoded event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,20 +46,43 @@ pub struct Request {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// `auth`; no token where the member is missing or no string.
-    Auth { token: Option<String> },
+    Auth {
+        /// As sent.
+        token: Option<String>,
+        /// The last message that the client has, if it asks for those since.
+        after: Option<MessageId>,
+    },
     /// `chat.channel.message.send` or `chat.direct.message.send`; no conversation where the id is missing,
     /// no body where it is no string.
     Send {
+        /// Where.
         target: Target,
+        /// What.
         body: Option<String>,
     },
     /// `chat.typing`.
-    Typing { target: Target },
+    Typing {
+        /// Where.
+        target: Target,
+    },
     /// `chat.read`; a missing or negative id is 0.
     Read {
+        /// Where.
         target: Target,
+        /// Up to which message.
         last_read: MessageId,
     },
+    /// `chat.history`, additive: older messages of one conversation.
+    History {
+        /// Where.
+        target: Target,
+        /// Only those with smaller ids.
+        before: Option<MessageId>,
+        /// How many at most.
+        limit: usize,
+    },
+    /// `chat.unread`, additive: what this agent has not read.
+    Unread,
     /// `ping`.
     Ping,
     /// Any other type.
@@ -97,6 +138,10 @@ pub fn decode(text: &str) -> Result<Request, Option<Ref>> {
     let event = match kind {
         "auth" => Event::Auth {
             token: string("token"),
+            after: object
+                .get("after_id")
+                .and_then(unsigned_integer)
+                .map(MessageId),
         },
         "chat.channel.message.send" => Event::Send {
             target: channel(),
@@ -111,6 +156,17 @@ pub fn decode(text: &str) -> Result<Request, Option<Ref>> {
             target: scoped(),
             last_read: MessageId(number("last_read_message_id").unwrap_or(0)),
         },
+        "chat.history" => Event::History {
+            target: match number("thread_id") {
+                Some(_) if number("channel_id").is_none() => thread(),
+                _ => scoped(),
+            },
+            before: number("before_id").map(MessageId),
+            limit: number("limit").map_or(DEFAULT_HISTORY, |limit| {
+                usize::try_from(limit).map_or(MAX_HISTORY, |limit| limit.min(MAX_HISTORY))
+            }),
+        },
+        "chat.unread" => Event::Unread,
         "ping" => Event::Ping,
         _ => Event::Unsupported,
     };
@@ -119,14 +175,16 @@ pub fn decode(text: &str) -> Result<Request, Option<Ref>> {
 
 /// An integer above 0, or a string of digits that is one; everything else counts as missing.
 fn positive_integer(value: &Value) -> Option<u64> {
-    let number = match value {
-        Value::Number(number) => number.as_u64()?,
-        Value::String(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
-            digits.parse().ok()?
-        }
-        _ => return None,
-    };
-    (number > 0).then_some(number)
+    unsigned_integer(value).filter(|number| *number > 0)
+}
+
+/// An integer that is not negative, or a string of digits.
+fn unsigned_integer(value: &Value) -> Option<u64> {
+    match value {
+        Value::Number(number) => number.as_u64(),
+        Value::String(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => digits.parse().ok(),
+        _ => None,
+    }
 }
 
 fn reference(value: &Value) -> Option<Ref> {
@@ -160,8 +218,8 @@ pub fn with_ref(mut object: String, reference: Option<&Ref>) -> String {
     object
 }
 
-/// `auth.ok`. `online` is sorted by the caller.
-pub fn auth_ok(agent: &Agent, online: &[AgentId]) -> String {
+/// `auth.ok`. `online` is sorted by the caller; `last` is the newest message there is.
+pub fn auth_ok(agent: &Agent, online: &[AgentId], last: MessageId) -> String {
     #[derive(Serialize)]
     struct Out<'a> {
         r#type: &'static str,
@@ -169,6 +227,7 @@ pub fn auth_ok(agent: &Agent, online: &[AgentId]) -> String {
         name: &'a str,
         role: &'a str,
         online_agent_ids: Vec<u64>,
+        last_id: u64,
     }
     text_of(&Out {
         r#type: "auth.ok",
@@ -176,6 +235,63 @@ pub fn auth_ok(agent: &Agent, online: &[AgentId]) -> String {
         name: &agent.name,
         role: &agent.role,
         online_agent_ids: online.iter().map(|id| id.0).collect(),
+        last_id: last.0,
+    })
+}
+
+/// `chat.resumed`, additive: everything since the client's last message was sent, or too much was missed.
+pub fn resumed(last: MessageId, complete: bool) -> String {
+    format!("{{\"type\":\"chat.resumed\",\"last_id\":{last},\"complete\":{complete}}}")
+}
+
+/// `chat.history`, additive: messages of one conversation, ascending by id.
+pub fn history(conversation: Conversation, messages: &[Message], has_more: bool) -> String {
+    #[derive(Serialize)]
+    struct Out<'a> {
+        r#type: &'static str,
+        scope: &'static str,
+        channel_id: Option<u64>,
+        thread_id: Option<u64>,
+        messages: Vec<MessageRow<'a>>,
+        has_more: bool,
+    }
+    text_of(&Out {
+        r#type: "chat.history",
+        scope: conversation.scope(),
+        channel_id: conversation.channel_id().map(|id| id.0),
+        thread_id: conversation.thread_id().map(|id| id.0),
+        messages: messages.iter().map(MessageRow::of).collect(),
+        has_more,
+    })
+}
+
+/// `chat.unread`, additive: every conversation of an agent with its marker and what he has not read.
+pub fn unread(conversations: &[Unread]) -> String {
+    #[derive(Serialize)]
+    struct Out {
+        r#type: &'static str,
+        conversations: Vec<Row>,
+    }
+    #[derive(Serialize)]
+    struct Row {
+        scope: &'static str,
+        channel_id: Option<u64>,
+        thread_id: Option<u64>,
+        unread: u64,
+        last_read_message_id: u64,
+    }
+    text_of(&Out {
+        r#type: "chat.unread",
+        conversations: conversations
+            .iter()
+            .map(|one| Row {
+                scope: one.conversation.scope(),
+                channel_id: one.conversation.channel_id().map(|id| id.0),
+                thread_id: one.conversation.thread_id().map(|id| id.0),
+                unread: one.unread,
+                last_read_message_id: one.last_read.0,
+            })
+            .collect(),
     })
 }
 
@@ -259,36 +375,28 @@ pub fn read_updated(conversation: Conversation, agent: AgentId, last_read: Messa
     })
 }
 
-/// `chat.channel.message.created` or `chat.direct.message.created`.
-pub fn message_created(message: &Message) -> String {
-    #[derive(Serialize)]
-    struct Out<'a> {
-        r#type: &'static str,
-        message: Row<'a>,
-    }
-    #[derive(Serialize)]
-    struct Row<'a> {
-        id: u64,
-        message_scope: &'static str,
-        channel_id: Option<u64>,
-        thread_id: Option<u64>,
-        sender_agent_id: u64,
-        body_text: &'a str,
-        body_rendered_html: Option<&'a str>,
-        metadata_json: Option<&'a str>,
-        created_at: &'a str,
-        edited_at: Option<&'a str>,
-        deleted_at: Option<&'a str>,
-        deleted_by_agent_id: Option<u64>,
-        sender_name: &'a str,
-        sender_chat_handle: Option<&'a str>,
-    }
-    text_of(&Out {
-        r#type: match message.conversation {
-            Conversation::Channel(_) => "chat.channel.message.created",
-            Conversation::Direct(_) => "chat.direct.message.created",
-        },
-        message: Row {
+/// A row of `chat_messages` and the two columns of its sender, as events carry it.
+#[derive(Serialize)]
+struct MessageRow<'a> {
+    id: u64,
+    message_scope: &'static str,
+    channel_id: Option<u64>,
+    thread_id: Option<u64>,
+    sender_agent_id: u64,
+    body_text: &'a str,
+    body_rendered_html: Option<&'a str>,
+    metadata_json: Option<&'a str>,
+    created_at: &'a str,
+    edited_at: Option<&'a str>,
+    deleted_at: Option<&'a str>,
+    deleted_by_agent_id: Option<u64>,
+    sender_name: &'a str,
+    sender_chat_handle: Option<&'a str>,
+}
+
+impl<'a> MessageRow<'a> {
+    fn of(message: &'a Message) -> Self {
+        MessageRow {
             id: message.id.0,
             message_scope: message.conversation.scope(),
             channel_id: message.conversation.channel_id().map(|id| id.0),
@@ -303,7 +411,55 @@ pub fn message_created(message: &Message) -> String {
             deleted_by_agent_id: message.deleted_by.map(|id| id.0),
             sender_name: &message.sender_name,
             sender_chat_handle: message.sender_chat_handle.as_deref(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct MessageEvent<'a> {
+    r#type: &'static str,
+    message: MessageRow<'a>,
+}
+
+/// `chat.channel.message.created` or `chat.direct.message.created`.
+pub fn message_created(message: &Message) -> String {
+    text_of(&MessageEvent {
+        r#type: match message.conversation {
+            Conversation::Channel(_) => "chat.channel.message.created",
+            Conversation::Direct(_) => "chat.direct.message.created",
         },
+        message: MessageRow::of(message),
+    })
+}
+
+/// `chat.message.updated`, additive: a message was edited by another process.
+pub fn message_updated(message: &Message) -> String {
+    text_of(&MessageEvent {
+        r#type: "chat.message.updated",
+        message: MessageRow::of(message),
+    })
+}
+
+/// `chat.message.deleted`, additive: a message was marked deleted by another process. Its text is not repeated.
+pub fn message_deleted(message: &Message) -> String {
+    #[derive(Serialize)]
+    struct Out<'a> {
+        r#type: &'static str,
+        message_id: u64,
+        scope: &'static str,
+        channel_id: Option<u64>,
+        thread_id: Option<u64>,
+        deleted_at: Option<&'a str>,
+        deleted_by_agent_id: Option<u64>,
+    }
+    text_of(&Out {
+        r#type: "chat.message.deleted",
+        message_id: message.id.0,
+        scope: message.conversation.scope(),
+        channel_id: message.conversation.channel_id().map(|id| id.0),
+        thread_id: message.conversation.thread_id().map(|id| id.0),
+        deleted_at: message.deleted_at.as_deref(),
+        deleted_by_agent_id: message.deleted_by.map(|id| id.0),
     })
 }
 

@@ -4,14 +4,18 @@
 //! Messages are stored by one thread (`posting`), everything else that needs the database by a few others
 //! (`queries`), so that a slow query delays neither typing nor anybody's ping.
 
+mod feed;
 mod notifications;
 mod posting;
 mod queries;
+mod repeats;
+mod resume;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+pub use feed::run as run_tail;
 pub use posting::run as run_posting;
 pub use queries::run as run_queries;
 
@@ -62,6 +66,10 @@ pub enum Progress {
 pub struct Service {
     /// The fan-out.
     pub hub: Hub,
+    /// The door through which messages reach the hub.
+    pub feed: feed::Feed,
+    /// Messages that may be sent again.
+    pub repeats: repeats::Repeats,
     /// Messages on their way.
     pub posts: JobQueue<PostJob>,
     /// Other questions to the database.
@@ -84,6 +92,8 @@ impl Service {
     pub fn new(hub: Hub, limits: Limits, verifier: TokenVerifier, settings: Settings) -> Self {
         Service {
             hub,
+            feed: feed::Feed::default(),
+            repeats: repeats::Repeats::default(),
             posts: JobQueue::default(),
             queries: JobQueue::default(),
             limits,
@@ -178,6 +188,8 @@ impl Service {
             }
             Ask::Post(Post { reference, .. })
             | Ask::Typing { reference, .. }
+            | Ask::History { reference, .. }
+            | Ask::Unread { reference, .. }
             | Ask::Read { reference, .. } => self.refuse(job.from, refusal, reference.as_ref()),
         }
     }
@@ -199,6 +211,7 @@ impl Service {
             return self.hub.answer(to, Frame::text(&text), resume);
         }
         self.hub.publish(Publication {
+            message: None,
             audience,
             frame: Frame::text(&protocol::typing(conversation, agent)),
             weight: Weight::Ephemeral,
@@ -238,6 +251,3 @@ impl Service {
             .unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// How often a thread that waits for work looks after what it left undone.
-const UNDONE_CHECK: Duration = Duration::from_secs(1);

@@ -36,6 +36,8 @@ pub enum Ask {
     Authenticate {
         /// What the token says.
         claims: Claims,
+        /// The last message that the client has, if it asks for those since.
+        after: Option<MessageId>,
         /// To be carried back.
         reference: Option<Ref>,
     },
@@ -48,6 +50,26 @@ pub enum Ask {
         /// Where.
         conversation: Conversation,
         /// To be carried back in a refusal.
+        reference: Option<Ref>,
+    },
+    /// Older messages of a conversation.
+    History {
+        /// Who asks.
+        agent: Arc<Agent>,
+        /// Where.
+        conversation: Conversation,
+        /// Only those with smaller ids.
+        before: Option<MessageId>,
+        /// How many at most.
+        limit: usize,
+        /// To be carried back.
+        reference: Option<Ref>,
+    },
+    /// What an agent has not read.
+    Unread {
+        /// Who asks.
+        agent: Arc<Agent>,
+        /// To be carried back.
         reference: Option<Ref>,
     },
     /// Move a read marker.
@@ -137,8 +159,8 @@ impl Session {
             Ok(request) => request,
             Err(reference) => return refuse(Refusal::InvalidEvent, reference.as_ref()),
         };
-        if let Event::Auth { token } = event {
-            return authenticate(token.as_deref(), reference, world);
+        if let Event::Auth { token, after } = event {
+            return authenticate(token.as_deref(), after, reference, world);
         }
         let Some(agent) = world.agent else {
             return Turn::Answer(protocol::with_ref(
@@ -156,6 +178,24 @@ impl Session {
             )),
             Event::Send { target, body } => post(agent, target, body, reference, world.settings),
             Event::Typing { target } => self.typing(agent, target, reference, world),
+            Event::History {
+                target,
+                before,
+                limit,
+            } => match usable(target, world.settings) {
+                Err(refusal) => refuse(refusal, reference.as_ref()),
+                Ok(conversation) => Turn::Ask(Ask::History {
+                    agent: Arc::clone(agent),
+                    conversation,
+                    before,
+                    limit,
+                    reference,
+                }),
+            },
+            Event::Unread => Turn::Ask(Ask::Unread {
+                agent: Arc::clone(agent),
+                reference,
+            }),
             Event::Read { target, last_read } => match usable(target, world.settings) {
                 Err(refusal) => refuse(refusal, reference.as_ref()),
                 Ok(conversation) => Turn::Ask(Ask::Read {
@@ -216,7 +256,12 @@ pub fn refuse(refusal: Refusal, reference: Option<&Ref>) -> Turn {
     Turn::Answer(protocol::with_ref(protocol::error(refusal), reference))
 }
 
-fn authenticate(token: Option<&str>, reference: Option<Ref>, world: &World<'_>) -> Turn {
+fn authenticate(
+    token: Option<&str>,
+    after: Option<MessageId>,
+    reference: Option<Ref>,
+    world: &World<'_>,
+) -> Turn {
     let claims = world
         .verifier
         .verify(token.unwrap_or_default(), world.epoch)
@@ -225,7 +270,12 @@ fn authenticate(token: Option<&str>, reference: Option<Ref>, world: &World<'_>) 
             _ => Ok(claims),
         });
     match claims {
-        Ok(claims) => Turn::Ask(Ask::Authenticate { claims, reference }),
+        Ok(claims) => Turn::Ask(Ask::Authenticate {
+            claims,
+            // A socket that is in already misses nothing.
+            after: after.filter(|_| world.agent.is_none()),
+            reference,
+        }),
         Err(failure) => Turn::AnswerAndClose(
             protocol::with_ref(protocol::auth_failed(failure), reference.as_ref()),
             CloseCode::Unauthorised,

@@ -12,7 +12,7 @@ use std::fmt;
 
 pub use link::Link;
 
-use crate::model::{Agent, AgentId, ChannelId, Conversation, MessageId, ThreadId};
+use crate::model::{Agent, AgentId, ChannelId, Conversation, Message, MessageId, ThreadId, Unread};
 use crate::settings::Rows;
 use crate::text::{Ticket, TicketReferences};
 
@@ -120,6 +120,8 @@ pub struct NewMessage {
     pub body_text: String,
     /// The body as HTML, at most 65,535 bytes.
     pub body_rendered_html: String,
+    /// JSON about how it was sent.
+    pub metadata_json: Option<String>,
     /// By the database's clock.
     pub created_at: String,
 }
@@ -176,6 +178,44 @@ pub trait Connection: Send {
         conversation: Conversation,
         last_read: MessageId,
     ) -> Result<MessageId>;
+
+    /// The database's clock and the ids of the newest messages, ascending, at most `most`.
+    fn newest_ids(&mut self, most: usize) -> Result<(String, Vec<MessageId>)>;
+
+    /// Messages with ids above this one that are not deleted, ascending by id, at most `most`.
+    fn messages_above(&mut self, id: MessageId, most: usize) -> Result<Vec<Message>>;
+
+    /// Messages with ids above `above` that were edited or deleted at `since` or later, and the database's clock
+    /// when they were asked for.
+    fn changed_messages(&mut self, above: MessageId, since: &str)
+    -> Result<(String, Vec<Message>)>;
+
+    /// Messages of one conversation that are not deleted, with ids below `before`: the newest `most` of them,
+    /// ascending by id.
+    fn history(
+        &mut self,
+        conversation: Conversation,
+        before: Option<MessageId>,
+        most: usize,
+    ) -> Result<Vec<Message>>;
+
+    /// Messages that this agent may see, not deleted, with ids above `after`: the newest `most` of them, ascending
+    /// by id.
+    fn missed(&mut self, agent: AgentId, after: MessageId, most: usize) -> Result<Vec<Message>>;
+
+    /// What this agent has not read, for each of his active channels and threads.
+    fn unread(&mut self, agent: AgentId) -> Result<Vec<Unread>>;
+
+    /// Messages of these senders with ids up to `until` and not older than `seconds` that have a `metadata_json`.
+    fn recent_with_metadata(
+        &mut self,
+        senders: &[AgentId],
+        until: MessageId,
+        seconds: u64,
+    ) -> Result<Vec<Message>>;
+
+    /// The message with this id, if there is one.
+    fn message(&mut self, id: MessageId) -> Result<Option<Message>>;
 
     /// Opens the transaction of a batch of messages.
     fn begin(&mut self) -> Result<()>;

@@ -2,7 +2,7 @@
 //! and the preview in a notification.
 //!
 //! Everything here is a pure function of its arguments. Nothing here ever looks something up, reads a setting or
-//! decides who may write what: tickets are looked up by the caller, between [`ticket_references`] and [`render`].
+//! decides who may write what: tickets are looked up by the caller, between [`ticket_references`] and [`render()`].
 //!
 //! The body comes from a browser, so every function takes time linear in the length of the body, whatever stands
 //! in it. White space that ends a URL or surrounds an emoticon is Unicode white space; letters, digits, case and

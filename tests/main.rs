@@ -1,12 +1,21 @@
 //! One test binary, so that it links once. Each module is one subject.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that stops at what it did not expect has done its work"
+)]
+
+mod contrib_files;
 mod golden_dotenv;
 mod golden_events;
 mod golden_handshake;
 mod golden_render;
 mod golden_render_live;
 mod harness;
+mod other_door;
+mod outer_clients;
 mod random;
+mod sending_again;
 mod support;
 mod text_hostile;
 mod text_model;

@@ -89,10 +89,10 @@ pub fn open_store(config: &Config) -> Arc<dyn Store> {
 }
 
 /// Waits for a database that is down, with one log line a try; returns the settings.
-pub fn wait_for_store(link: &mut Link, store: &dyn Store) -> Result<Rows, Failure> {
+pub fn wait_for_store(store: &dyn Store) -> Result<Rows, Failure> {
     let deadline = Instant::now() + STORE_START_PATIENCE;
     loop {
-        let failed = match link.run(|connection| connection.settings()) {
+        let failed = match store.connect().and_then(|mut one| one.settings()) {
             Ok(rows) => return Ok(rows),
             Err(failed) => failed,
         };

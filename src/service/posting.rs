@@ -5,47 +5,38 @@
 //! Nothing is lost and nothing is written twice: until the commit was asked for, a lost connection means that
 //! nothing was stored; when it is lost in the commit, the thread looks before it writes again.
 
-use std::collections::{HashMap, HashSet};
+mod batch;
+
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use log::{error, info, warn};
+use log::{error, warn};
 
-use super::notifications::{self, Kind, Subject};
+use self::batch::{Answer, Outcome, Step, Waiting, Written, attempt, key};
 use super::queries::refusal;
-use super::{Client, PostJob, Service, UNDONE_CHECK};
+use super::{PostJob, Service};
 use crate::frame::Frame;
-use crate::hub::{Publication, Weight};
 use crate::job_queue::Taken;
-use crate::model::{AgentId, ChannelId, Conversation, Message, MessageId, Refusal, ThreadId};
+use crate::model::{MessageId, Refusal};
 use crate::protocol;
-use crate::session::{Body, Post};
-use crate::store::{
-    Connection, Failure, Link, NewMessage, NewNotification, PostingContext, Result, Sender,
-    StoreError,
-};
-use crate::text::{self, Tickets};
+use crate::store::{Failure, Link, NewMessage, StoreError};
 
 /// Messages of one transaction; more would make the first of them wait for nothing.
 const BATCH: usize = 256;
-/// What `body_text` and `body_rendered_html` hold, in bytes.
-const TEXT_COLUMN_BYTES: usize = 65_535;
+/// Bodies of one transaction, in bytes: with its HTML a batch stays far below the smallest `max_allowed_packet`.
+const BATCH_BYTES: usize = 256 * 1024;
 /// Pause before a transaction that failed is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Stores messages until the queue is closed and empty.
 pub fn run(service: &Service, link: Link) {
-    let mut poster = Poster {
-        service,
-        link,
-        in_doubt: Vec::new(),
-    };
+    let mut poster = Poster { service, link };
     loop {
-        let patience = (!poster.in_doubt.is_empty()).then_some(UNDONE_CHECK);
-        match service.posts.take(BATCH, patience) {
+        match service.posts.take(BATCH, None) {
             Taken::Jobs(jobs) => poster.store_all(jobs),
-            Taken::Nothing => poster.settle_doubts(),
+            Taken::Nothing => {}
             Taken::Closed => return,
         }
     }
@@ -54,73 +45,40 @@ pub fn run(service: &Service, link: Link) {
 struct Poster<'a> {
     service: &'a Service,
     link: Link,
-    /// Batches whose senders were told that their outcome is unknown. They are looked for before anything else
-    /// is written, and published if they were stored after all: what is in the database is shown.
-    in_doubt: Vec<Vec<Stored>>,
-}
-
-struct Waiting {
-    from: Arc<dyn Client>,
-    post: Post,
-    deadline: Instant,
-}
-
-/// A message with its id, and who is to be told.
-struct Stored {
-    from: Option<Arc<dyn Client>>,
-    message: Message,
-    row: NewMessage,
-    audience: Arc<[AgentId]>,
-    reference: Option<protocol::Ref>,
-}
-
-/// How one try to write a batch ended.
-enum Outcome {
-    /// Committed; and who was refused, by place in the batch.
-    Done(Vec<(usize, Stored)>, Vec<(usize, Refusal)>),
-    /// Nothing was stored.
-    Failed(StoreError, Step),
-    /// The connection was lost in the commit.
-    Unknown(Vec<(usize, Stored)>, Vec<(usize, Refusal)>),
-}
-
-/// What was being done when a try failed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Step {
-    Message,
-    Notification,
 }
 
 impl Poster<'_> {
     fn store_all(&mut self, jobs: Vec<(Instant, PostJob)>) {
-        let batch: Vec<Waiting> = jobs
-            .into_iter()
-            .map(|(deadline, PostJob { from, post })| Waiting {
+        let mut batch = Vec::with_capacity(jobs.len());
+        let mut bytes = 0;
+        let mut keys = HashSet::new();
+        for (deadline, PostJob { from, post }) in jobs {
+            let size = post.body.as_ref().map_or(0, |body| body.text.len());
+            // The same message twice in one batch would be stored twice.
+            let repeated = key(&post).is_some_and(|key| !keys.insert(key));
+            if (bytes + size > BATCH_BYTES || repeated) && !batch.is_empty() {
+                self.store(std::mem::take(&mut batch));
+                bytes = 0;
+            }
+            bytes += size;
+            batch.push(Waiting {
                 from,
                 post,
                 deadline,
-            })
-            .collect();
+            });
+        }
         self.store(batch);
     }
 
     fn store(&mut self, mut batch: Vec<Waiting>) {
         let mut notify = true;
         while !batch.is_empty() {
-            self.settle_doubts();
-            if !self.in_doubt.is_empty() {
-                // The database is still away; what was said first must come first.
-                batch = self.refuse_late(batch, Refusal::Unavailable);
-                thread::sleep(RETRY_PAUSE);
-                continue;
-            }
             match attempt(&mut self.link, &batch, self.service, notify) {
-                Outcome::Done(stored, refused) => return self.finish(batch, stored, refused),
-                Outcome::Unknown(stored, refused) => {
-                    return self.find_out(batch, stored, refused);
-                }
+                Outcome::Done(written) => return self.finish(&batch, written),
+                Outcome::Unknown(written) => return self.find_out(batch, written),
                 Outcome::Failed(error, step) => {
                     self.roll_back();
+                    self.service.feed.void_claims();
                     if step == Step::Notification {
                         warn!("{error}; the message is stored without notifying anybody");
                         notify = false;
@@ -171,58 +129,46 @@ impl Poster<'_> {
         left
     }
 
-    fn finish(
-        &self,
-        batch: Vec<Waiting>,
-        stored: Vec<(usize, Stored)>,
-        refused: Vec<(usize, Refusal)>,
-    ) {
-        for (place, refusal) in refused {
-            let one = &batch[place];
-            self.service
-                .refuse(Arc::clone(&one.from), refusal, one.post.reference.as_ref());
-        }
-        for (_, one) in stored {
-            self.publish(one);
-        }
-    }
-
-    fn publish(&self, stored: Stored) {
-        let text = protocol::message_created(&stored.message);
-        let frame = Frame::text(&text);
-        let own = match (&stored.from, &stored.reference) {
-            (Some(from), Some(reference)) => {
-                let own = Frame::text(&protocol::with_ref(text, Some(reference)));
-                Some((from.id(), Some(own)))
+    fn finish(&self, batch: &[Waiting], written: Written) {
+        for (place, answer) in written.answered {
+            let Waiting { from, post, .. } = &batch[place];
+            let reference = post.reference.as_ref();
+            match answer {
+                Answer::Refused(refusal) => {
+                    self.service.refuse(Arc::clone(from), refusal, reference);
+                }
+                Answer::Repeated(message) => {
+                    let text = protocol::with_ref(protocol::message_created(&message), reference);
+                    let to = Arc::clone(from).subscriber();
+                    self.service.hub.answer(to, Frame::text(&text), true);
+                }
             }
-            _ => None,
-        };
-        self.service.hub.publish(Publication {
-            audience: stored.audience,
-            frame,
-            weight: Weight::Essential,
-            own,
-            resume: stored.from.map(Client::subscriber),
-        });
+        }
+        let now = Instant::now();
+        let publications = written
+            .stored
+            .into_iter()
+            .map(|(_, one)| {
+                self.service.repeats.remember(&one.message, now);
+                (one.message.id, one.publication())
+            })
+            .collect();
+        self.service.feed.publish(&self.service.hub, publications);
     }
 
     /// The connection went away between the commit and its answer: asks, on a new one, what became of it.
-    fn find_out(
-        &mut self,
-        batch: Vec<Waiting>,
-        stored: Vec<(usize, Stored)>,
-        refused: Vec<(usize, Refusal)>,
-    ) {
+    fn find_out(&mut self, batch: Vec<Waiting>, written: Written) {
         warn!(
             "the connection to the database was lost in a commit of {} messages; looking whether they were stored",
-            stored.len()
+            written.stored.len()
         );
         let deadline = batch
             .iter()
             .map(|one| one.deadline)
             .max()
             .unwrap_or_else(Instant::now);
-        let rows: Vec<(MessageId, &NewMessage)> = stored
+        let rows: Vec<(MessageId, &NewMessage)> = written
+            .stored
             .iter()
             .map(|(_, one)| (one.message.id, &one.row))
             .collect();
@@ -230,340 +176,23 @@ impl Poster<'_> {
             .link
             .run_until(deadline, |store| store.were_committed(&rows))
         {
-            Ok(true) => self.finish(batch, stored, refused),
-            Ok(false) => self.store(batch),
+            Ok(true) => self.finish(&batch, written),
+            Ok(false) => {
+                self.service.feed.void_claims();
+                self.store(batch);
+            }
             Err(error) => {
                 error!("{error}; their senders are told that the outcome is unknown");
-                let mut doubtful = Vec::new();
-                for (place, mut one) in stored {
-                    one.from = None;
-                    doubtful.push(one);
-                    let waiting = &batch[place];
-                    self.service.refuse(
-                        Arc::clone(&waiting.from),
-                        Refusal::OutcomeUnknown,
-                        waiting.post.reference.as_ref(),
-                    );
-                }
-                self.finish(batch, Vec::new(), refused);
-                self.in_doubt.push(doubtful);
+                // If they were stored after all they are shown late, like anybody else's, and a client that sends
+                // one of them again gets the first one's answer.
+                self.service.feed.release_claims();
+                self.service.repeats.doubt(Instant::now());
+                let unknown = |(place, _)| (place, Answer::Refused(Refusal::OutcomeUnknown));
+                let mut answered = written.answered;
+                answered.extend(written.stored.into_iter().map(unknown));
+                let stored = Vec::new();
+                self.finish(&batch, Written { stored, answered });
             }
         }
-    }
-
-    fn settle_doubts(&mut self) {
-        while let Some(batch) = self.in_doubt.first() {
-            let rows: Vec<(MessageId, &NewMessage)> =
-                batch.iter().map(|one| (one.message.id, &one.row)).collect();
-            let count = rows.len();
-            match self.link.run(|store| store.were_committed(&rows)) {
-                Err(_) => return,
-                Ok(true) => {
-                    info!("{count} messages of unknown outcome were stored; they are shown now");
-                    for one in self.in_doubt.remove(0) {
-                        self.publish(one);
-                    }
-                }
-                Ok(false) => {
-                    info!("{count} messages of unknown outcome were not stored");
-                    self.in_doubt.remove(0);
-                }
-            }
-        }
-    }
-}
-
-fn attempt(link: &mut Link, batch: &[Waiting], service: &Service, notify: bool) -> Outcome {
-    let prepared = link.run(|store| prepare(store, batch, service, notify));
-    let (prepared, step) = match prepared {
-        Ok(prepared) => prepared,
-        Err(error) => return Outcome::Failed(error, Step::Message),
-    };
-    if let Some(error) = step {
-        return Outcome::Failed(error, Step::Notification);
-    }
-    let (stored, refused) = prepared;
-    if stored.is_empty() {
-        // Ends the snapshot that the reads of this batch opened.
-        return match link.run(|store| store.rollback()) {
-            Ok(()) => Outcome::Done(stored, refused),
-            Err(error) => Outcome::Failed(error, Step::Message),
-        };
-    }
-    match link.run(|store| store.commit()) {
-        Ok(()) => Outcome::Done(stored, refused),
-        Err(error) if error.failure == Failure::Lost => Outcome::Unknown(stored, refused),
-        Err(error) => Outcome::Failed(error, Step::Message),
-    }
-}
-
-type Prepared = (Vec<(usize, Stored)>, Vec<(usize, Refusal)>);
-
-/// Reads, decides and writes, all but the commit. Beside the result: a failure of the notifications that took
-/// the transaction with it.
-fn prepare(
-    store: &mut dyn Connection,
-    batch: &[Waiting],
-    service: &Service,
-    notify: bool,
-) -> Result<(Prepared, Option<StoreError>)> {
-    store.begin()?;
-    let context = read_context(store, batch)?;
-    let external_links = service.settings().external_links;
-    let mut refused = Vec::new();
-    let mut accepted = Vec::new();
-    for (place, one) in batch.iter().enumerate() {
-        match decide(store, &context, &one.post, external_links)? {
-            Ok(row) => accepted.push((place, row)),
-            Err(refusal) => refused.push((place, refusal)),
-        }
-    }
-    if accepted.is_empty() {
-        return Ok(((Vec::new(), refused), None));
-    }
-    let rows: Vec<NewMessage> = accepted.iter().map(|(_, row)| row.clone()).collect();
-    let ids = store.insert_messages(&rows)?;
-    let mut stored = Vec::new();
-    let mut threads = Vec::new();
-    for ((place, row), id) in accepted.into_iter().zip(ids) {
-        let post = &batch[place].post;
-        threads.extend(row.conversation.thread_id());
-        stored.push((place, stored_message(id, row, batch, place, &context, post)));
-    }
-    if !threads.is_empty() {
-        threads.sort_unstable();
-        threads.dedup();
-        store.touch_threads(&threads)?;
-    }
-    let mentioned = insert_mentions(store, batch, &stored)?;
-    if notify && let Err(error) = insert_notifications(store, &context, &stored, &mentioned) {
-        // A statement that failed alone leaves the message as it is; anything else took it along.
-        match error.failure {
-            Failure::Refused => warn!("{error}; the message is stored without notifying anybody"),
-            Failure::Conflict => return Ok(((stored, refused), Some(error))),
-            Failure::Lost | Failure::Denied => return Err(error),
-        }
-    }
-    Ok(((stored, refused), None))
-}
-
-fn read_context(store: &mut dyn Connection, batch: &[Waiting]) -> Result<PostingContext> {
-    let mut channels: Vec<ChannelId> = Vec::new();
-    let mut threads: Vec<ThreadId> = Vec::new();
-    let mut senders: Vec<AgentId> = Vec::new();
-    for one in batch {
-        channels.extend(one.post.conversation.channel_id());
-        threads.extend(one.post.conversation.thread_id());
-        senders.push(one.post.agent.id);
-    }
-    channels.sort_unstable();
-    channels.dedup();
-    threads.sort_unstable();
-    threads.dedup();
-    senders.sort_unstable();
-    senders.dedup();
-    store.posting_context(&channels, &threads, &senders)
-}
-
-/// The row of a message that may be said, or why it may not; the checks in the order of the contract.
-fn decide(
-    store: &mut dyn Connection,
-    context: &PostingContext,
-    post: &Post,
-    external_links: bool,
-) -> Result<std::result::Result<NewMessage, Refusal>> {
-    if let Err(refusal) = may_post(context, post) {
-        return Ok(Err(refusal));
-    }
-    let body = match &post.body {
-        Ok(body) => body,
-        Err(refusal) => return Ok(Err(*refusal)),
-    };
-    let html = render(store, body, external_links)?;
-    if html.len() > TEXT_COLUMN_BYTES || body.text.len() > TEXT_COLUMN_BYTES {
-        return Ok(Err(Refusal::MessageTooLarge));
-    }
-    Ok(Ok(NewMessage {
-        conversation: post.conversation,
-        sender: post.agent.id,
-        body_text: body.text.clone(),
-        body_rendered_html: html,
-        created_at: context.now.clone(),
-    }))
-}
-
-fn may_post(context: &PostingContext, post: &Post) -> std::result::Result<(), Refusal> {
-    let sender = post.agent.id;
-    match post.conversation {
-        Conversation::Channel(id) => context
-            .members
-            .iter()
-            .find(|member| member.channel == id && member.agent == sender)
-            .filter(|member| member.can_post && member.is_active)
-            .map(|_| ())
-            .ok_or(Refusal::CannotPost),
-        Conversation::Direct(id) => {
-            let thread = context
-                .threads
-                .iter()
-                .find(|thread| thread.id == id)
-                .filter(|thread| {
-                    thread
-                        .agents
-                        .iter()
-                        .any(|(agent, is_active)| *agent == sender && *is_active)
-                })
-                .ok_or(Refusal::NoThreadAccess)?;
-            match thread.agents.iter().all(|(_, is_active)| *is_active) {
-                true => Ok(()),
-                false => Err(Refusal::RecipientInactive),
-            }
-        }
-    }
-}
-
-fn render(store: &mut dyn Connection, body: &Body, external_links: bool) -> Result<String> {
-    let tickets = match body.references.is_empty() {
-        true => Tickets::default(),
-        false => Tickets::new(store.tickets(&body.references)?),
-    };
-    Ok(text::render(&body.text, external_links, &tickets))
-}
-
-fn stored_message(
-    id: MessageId,
-    row: NewMessage,
-    batch: &[Waiting],
-    place: usize,
-    context: &PostingContext,
-    post: &Post,
-) -> Stored {
-    let sender = context.senders.iter().find(|one| one.id == row.sender);
-    Stored {
-        from: Some(Arc::clone(&batch[place].from)),
-        audience: audience(context, row.conversation),
-        reference: post.reference.clone(),
-        message: Message {
-            id,
-            conversation: row.conversation,
-            sender: row.sender,
-            body_text: row.body_text.clone(),
-            body_rendered_html: Some(row.body_rendered_html.clone()),
-            metadata_json: None,
-            created_at: row.created_at.clone(),
-            edited_at: None,
-            deleted_at: None,
-            deleted_by: None,
-            sender_name: sender.map_or_else(|| post.agent.name.clone(), |one| one.name.clone()),
-            sender_chat_handle: sender.and_then(|one: &Sender| one.chat_handle.clone()),
-        },
-        row,
-    }
-}
-
-fn audience(context: &PostingContext, conversation: Conversation) -> Arc<[AgentId]> {
-    match conversation {
-        Conversation::Channel(id) => context
-            .members
-            .iter()
-            .filter(|member| member.channel == id)
-            .map(|member| member.agent)
-            .collect(),
-        Conversation::Direct(id) => context
-            .threads
-            .iter()
-            .filter(|thread| thread.id == id)
-            .flat_map(|thread| thread.agents.iter().map(|(agent, _)| *agent))
-            .collect(),
-    }
-}
-
-/// Writes who was mentioned, and returns it by place in `stored`. The look-up is the database's, one for each
-/// message: which handles are equal only its collation knows.
-fn insert_mentions(
-    store: &mut dyn Connection,
-    batch: &[Waiting],
-    stored: &[(usize, Stored)],
-) -> Result<Vec<Vec<AgentId>>> {
-    let mut mentioned = Vec::new();
-    let mut rows = Vec::new();
-    for (place, one) in stored {
-        let agents = match &batch[*place].post.body {
-            Ok(body) if !body.mentions.is_empty() => store.agents_by_handle(&body.mentions)?,
-            _ => Vec::new(),
-        };
-        rows.extend(agents.iter().map(|agent| (one.message.id, *agent)));
-        mentioned.push(agents);
-    }
-    if !rows.is_empty() {
-        store.insert_mentions(&rows)?;
-    }
-    Ok(mentioned)
-}
-
-fn insert_notifications(
-    store: &mut dyn Connection,
-    context: &PostingContext,
-    stored: &[(usize, Stored)],
-    mentioned: &[Vec<AgentId>],
-) -> Result<()> {
-    let candidates: Vec<Vec<(AgentId, Kind)>> = stored
-        .iter()
-        .zip(mentioned)
-        .map(|((_, one), mentioned)| candidates(context, &one.message, mentioned))
-        .collect();
-    let agents: HashSet<AgentId> = candidates
-        .iter()
-        .flatten()
-        .map(|(agent, _)| *agent)
-        .collect();
-    if agents.is_empty() {
-        return Ok(());
-    }
-    let agents: Vec<AgentId> = agents.into_iter().collect();
-    let preferences: HashMap<AgentId, Option<String>> = store
-        .notification_preferences(&agents)?
-        .into_iter()
-        .collect();
-    let rows: Vec<NewNotification> = stored
-        .iter()
-        .zip(&candidates)
-        .flat_map(|((_, one), candidates)| {
-            let subject = Subject {
-                message: one.message.id,
-                conversation: one.message.conversation,
-                sender: one.message.sender,
-                sender_name: &one.message.sender_name,
-                body_text: &one.message.body_text,
-            };
-            notifications::rows(&subject, candidates, &preferences)
-        })
-        .collect();
-    if rows.is_empty() {
-        return Ok(());
-    }
-    store.insert_notifications(&rows)
-}
-
-fn candidates(
-    context: &PostingContext,
-    message: &Message,
-    mentioned: &[AgentId],
-) -> Vec<(AgentId, Kind)> {
-    match message.conversation {
-        Conversation::Channel(id) => {
-            let members: Vec<_> = context
-                .members
-                .iter()
-                .filter(|member| member.channel == id)
-                .collect();
-            notifications::channel_candidates(&members, mentioned, message.sender)
-        }
-        Conversation::Direct(id) => context
-            .threads
-            .iter()
-            .find(|thread| thread.id == id)
-            .map(|thread| notifications::direct_candidates(thread, message.sender))
-            .unwrap_or_default(),
     }
 }

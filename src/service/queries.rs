@@ -1,105 +1,42 @@
-//! The threads that ask the database on behalf of one socket: who is this agent, who is in this conversation,
-//! up to where has he read.
+//! The threads that ask the database on behalf of one socket: who is this agent, who is in this conversation, what
+//! has he read and what has he missed.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use log::error;
 
-use super::{Client, QueryJob, Service};
+use super::{Client, Service, resume};
 use crate::auth::Claims;
 use crate::frame::Frame;
 use crate::hub::{Publication, Weight};
 use crate::job_queue::Taken;
-use crate::model::{Agent, AgentId, AuthFailure, CloseCode, Conversation, MessageId, Refusal};
+use crate::model::{Agent, AuthFailure, CloseCode, Conversation, MessageId, Refusal};
 use crate::protocol::{self, Ref};
 use crate::session::Ask;
-use crate::store::{Failure, Link, StoreError};
+use crate::store::{Failure, Link, Result, StoreError};
 
 /// Takes questions until the queue is closed and empty.
 pub fn run(service: &Service, mut link: Link) {
     loop {
-        let (deadline, job) = match service.queries.take(1, None) {
-            Taken::Jobs(jobs) => match jobs.into_iter().next() {
-                Some(job) => job,
-                None => continue,
-            },
-            Taken::Nothing => continue,
-            Taken::Closed => return,
-        };
-        answer(service, &mut link, job, deadline);
-    }
-}
-
-fn answer(service: &Service, link: &mut Link, job: QueryJob, deadline: Instant) {
-    let QueryJob { from, ask } = job;
-    let failed = match ask {
-        Ask::Authenticate { claims, reference } => {
-            match link.run_until(deadline, |store| store.active_agent(claims.agent)) {
-                Ok(agent) => return authenticated(service, from, agent, &claims, reference),
-                Err(error) => (error, Ask::Authenticate { claims, reference }),
-            }
-        }
-        Ask::Typing {
-            agent,
-            conversation,
-            reference,
-        } => match link.run_until(deadline, |store| store.audience(conversation)) {
-            Ok(agents) => {
-                let audience = service.remember(conversation, agents);
-                return service.pass_typing(&from, &agent, conversation, reference, audience, true);
-            }
-            Err(error) => (
-                error,
-                Ask::Typing {
-                    agent,
-                    conversation,
-                    reference,
-                },
-            ),
-        },
-        Ask::Read {
-            agent,
-            conversation,
-            last_read,
-            reference,
-        } => {
-            let read = link.run_until(deadline, |store| {
-                let agents = store.audience(conversation)?;
-                let marker = match agents.contains(&agent.id) {
-                    true => Some(store.mark_read(agent.id, conversation, last_read)?),
-                    false => None,
-                };
-                Ok((agents, marker))
-            });
-            match read {
-                Ok((agents, marker)) => {
-                    return publish_read(
+        match service.queries.take(1, None) {
+            Taken::Jobs(jobs) => {
+                for (deadline, job) in jobs {
+                    let mut query = Query {
                         service,
-                        from,
-                        &agent,
-                        conversation,
-                        agents,
-                        marker,
-                        reference,
-                    );
+                        link: &mut link,
+                        from: &job.from,
+                        deadline,
+                    };
+                    if let Err(failed) = query.answer(&job.ask) {
+                        service.refuse_query(job, refusal(&failed));
+                    }
                 }
-                Err(error) => (
-                    error,
-                    Ask::Read {
-                        agent,
-                        conversation,
-                        last_read,
-                        reference,
-                    },
-                ),
             }
+            Taken::Nothing => {}
+            Taken::Closed => return,
         }
-        // Messages have a queue of their own.
-        Ask::Post(_) => return,
-    };
-    let (error, ask) = failed;
-    service.refuse_query(QueryJob { from, ask }, refusal(&error));
+    }
 }
 
 /// What a client is told of a failure; the log is told what it was.
@@ -113,65 +50,159 @@ pub(super) fn refusal(error: &StoreError) -> Refusal {
     }
 }
 
-fn authenticated(
-    service: &Service,
-    from: Arc<dyn Client>,
-    agent: Option<Agent>,
-    claims: &Claims,
-    reference: Option<Ref>,
-) {
-    let Some(agent) = agent.map(Arc::new) else {
-        let text = protocol::with_ref(
-            protocol::auth_failed(AuthFailure::UnknownAgent),
-            reference.as_ref(),
-        );
-        return service.hub.answer_and_close(
-            from.subscriber(),
-            Some(Frame::text(&text)),
-            CloseCode::Unauthorised,
-        );
-    };
-    from.authenticated(Arc::clone(&agent), claims.expires);
-    let refusal = protocol::with_ref(
-        protocol::error(Refusal::TooManyConnections),
-        reference.as_ref(),
-    );
-    let id = agent.id;
-    service.hub.join(
-        from.subscriber(),
-        id,
-        Box::new(move |online| {
-            let text = protocol::auth_ok(&agent, online);
-            Frame::text(&protocol::with_ref(text, reference.as_ref()))
-        }),
-        Frame::text(&refusal),
-    );
+/// One question, and what is needed to answer it.
+pub(super) struct Query<'a> {
+    pub(super) service: &'a Service,
+    pub(super) link: &'a mut Link,
+    pub(super) from: &'a Arc<dyn Client>,
+    pub(super) deadline: Instant,
 }
 
-fn publish_read(
-    service: &Service,
-    from: Arc<dyn Client>,
-    agent: &Agent,
-    conversation: Conversation,
-    agents: Vec<AgentId>,
-    marker: Option<MessageId>,
-    reference: Option<Ref>,
-) {
-    let audience = service.remember(conversation, agents);
-    let Some(marker) = marker else {
-        return service.refuse(from, conversation.no_access(), reference.as_ref());
-    };
-    let text = protocol::read_updated(conversation, agent.id, marker);
-    let frame = Frame::text(&text);
-    let own = reference.map(|reference| {
-        let own = Frame::text(&protocol::with_ref(text, Some(&reference)));
-        (from.id(), Some(own))
-    });
-    service.hub.publish(Publication {
-        audience,
-        frame,
-        weight: Weight::Essential,
-        own,
-        resume: Some(from.subscriber()),
-    });
+impl Query<'_> {
+    /// Answers the socket, or fails without having said anything.
+    fn answer(&mut self, ask: &Ask) -> Result<()> {
+        match ask {
+            Ask::Authenticate {
+                claims,
+                after,
+                reference,
+            } => self.authenticate(claims, *after, reference.as_ref()),
+            Ask::Typing {
+                agent,
+                conversation,
+                reference,
+            } => {
+                let agents = self
+                    .link
+                    .run_until(self.deadline, |store| store.audience(*conversation))?;
+                let audience = self.service.remember(*conversation, agents);
+                let reference = reference.clone();
+                self.service.pass_typing(
+                    self.from,
+                    agent,
+                    *conversation,
+                    reference,
+                    audience,
+                    true,
+                );
+                Ok(())
+            }
+            Ask::Read {
+                agent,
+                conversation,
+                last_read,
+                reference,
+            } => self.read(agent, *conversation, *last_read, reference.as_ref()),
+            Ask::History {
+                agent,
+                conversation,
+                before,
+                limit,
+                reference,
+            } => self.history(agent, *conversation, *before, *limit, reference.as_ref()),
+            Ask::Unread { agent, reference } => {
+                let unread = self
+                    .link
+                    .run_until(self.deadline, |store| store.unread(agent.id))?;
+                self.say(protocol::unread(&unread), reference.as_ref());
+                Ok(())
+            }
+            // Messages have a queue of their own.
+            Ask::Post(_) => Ok(()),
+        }
+    }
+
+    fn say(&self, text: String, reference: Option<&Ref>) {
+        let frame = Frame::text(&protocol::with_ref(text, reference));
+        let to = Arc::clone(self.from).subscriber();
+        self.service.hub.answer(to, frame, true);
+    }
+
+    fn authenticate(
+        &mut self,
+        claims: &Claims,
+        after: Option<MessageId>,
+        reference: Option<&Ref>,
+    ) -> Result<()> {
+        let agent = self
+            .link
+            .run_until(self.deadline, |store| store.active_agent(claims.agent))?;
+        let Some(agent) = agent.map(Arc::new) else {
+            let text = protocol::auth_failed(AuthFailure::UnknownAgent);
+            self.service.hub.answer_and_close(
+                Arc::clone(self.from).subscriber(),
+                Some(Frame::text(&protocol::with_ref(text, reference))),
+                CloseCode::Unauthorised,
+            );
+            return Ok(());
+        };
+        // Whatever is said from here on must reach this socket.
+        self.service.feed.wake(self.deadline);
+        self.from.authenticated(Arc::clone(&agent), claims.expires);
+        resume::join(self, agent, after, reference);
+        Ok(())
+    }
+
+    fn read(
+        &mut self,
+        agent: &Agent,
+        conversation: Conversation,
+        last_read: MessageId,
+        reference: Option<&Ref>,
+    ) -> Result<()> {
+        let (agents, marker) = self.link.run_until(self.deadline, |store| {
+            let agents = store.audience(conversation)?;
+            let marker = match agents.contains(&agent.id) {
+                true => Some(store.mark_read(agent.id, conversation, last_read)?),
+                false => None,
+            };
+            Ok((agents, marker))
+        })?;
+        let audience = self.service.remember(conversation, agents);
+        let Some(marker) = marker else {
+            self.say(protocol::error(conversation.no_access()), reference);
+            return Ok(());
+        };
+        let text = protocol::read_updated(conversation, agent.id, marker);
+        let frame = Frame::text(&text);
+        let own = reference.map(|reference| {
+            let own = Frame::text(&protocol::with_ref(text, Some(reference)));
+            (self.from.id(), Some(own))
+        });
+        self.service.hub.publish(Publication {
+            message: None,
+            audience,
+            frame,
+            weight: Weight::Essential,
+            own,
+            resume: Some(Arc::clone(self.from).subscriber()),
+        });
+        Ok(())
+    }
+
+    fn history(
+        &mut self,
+        agent: &Agent,
+        conversation: Conversation,
+        before: Option<MessageId>,
+        limit: usize,
+        reference: Option<&Ref>,
+    ) -> Result<()> {
+        let messages = self.link.run_until(self.deadline, |store| {
+            if !store.audience(conversation)?.contains(&agent.id) {
+                return Ok(None);
+            }
+            // One more than asked for shows whether there are more.
+            store.history(conversation, before, limit + 1).map(Some)
+        })?;
+        let text = match &messages {
+            None => protocol::error(conversation.no_access()),
+            Some(messages) => {
+                let surplus = messages.len().saturating_sub(limit);
+                protocol::history(conversation, &messages[surplus..], surplus > 0)
+            }
+        };
+        self.say(text, reference);
+        Ok(())
+    }
 }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::config::DatabaseConfig;
 use crate::limits::STORE_PATIENCE;
-use crate::model::{Agent, AgentId, ChannelId, Conversation, MessageId, ThreadId};
+use crate::model::{Agent, AgentId, ChannelId, Conversation, Message, MessageId, ThreadId, Unread};
 use crate::settings::Rows;
 use crate::text::{Ticket, TicketReferences};
 
@@ -28,6 +28,10 @@ const SOCKET_PATHS: [&str; 4] = [
     "/tmp/mysql.sock",
 ];
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a posting session waits for a lock; below [`STORE_PATIENCE`].
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+/// Rows of one insert of mentions or notifications; a statement has at most 65,535 parameters.
+const ROWS_PER_INSERT: usize = 500;
 
 /// A MySQL or MariaDB database.
 pub struct MysqlStore {
@@ -83,7 +87,7 @@ impl Store for MysqlStore {
             .map_err(|error| failed("connect to the database", connect_failure(&error), &error))?;
         Ok(Box::new(MysqlConnection {
             conn,
-            posting: false,
+            posting: None,
         }))
     }
 
@@ -97,8 +101,15 @@ impl Store for MysqlStore {
 
 struct MysqlConnection {
     conn: Conn,
-    /// Whether autocommit is off.
-    posting: bool,
+    /// Set once autocommit is off.
+    posting: Option<Posting>,
+}
+
+/// What a session that posts knows of itself.
+#[derive(Clone, Copy)]
+struct Posting {
+    /// `auto_increment_increment`: above 1 in a cluster.
+    id_step: u64,
 }
 
 impl MysqlConnection {
@@ -128,6 +139,29 @@ impl MysqlConnection {
         self.conn
             .query_drop(sql)
             .map_err(|error| failed(operation, query_failure(&error), &error))
+    }
+
+    /// Messages of a query that has the newest first, ascending by id.
+    fn newest_first(
+        &mut self,
+        operation: &'static str,
+        sql: &str,
+        params: impl Into<Params>,
+    ) -> Result<Vec<Message>> {
+        let mut messages = self
+            .rows(operation, sql, params)?
+            .into_iter()
+            .map(|row| message(row, operation))
+            .collect::<Result<Vec<_>>>()?;
+        messages.reverse();
+        Ok(messages)
+    }
+
+    fn now(&mut self, operation: &'static str) -> Result<String> {
+        let rows = self.rows(operation, "SELECT CAST(NOW() AS CHAR)", ())?;
+        let now = rows.into_iter().next().map(|row| columns(row, operation));
+        let (now,): (String,) = now.transpose()?.unwrap_or_default();
+        Ok(now)
     }
 
     fn members(&mut self, channels: &[ChannelId], context: &mut PostingContext) -> Result<()> {
@@ -369,13 +403,188 @@ impl Connection for MysqlConnection {
         Ok(MessageId(marker.first().map_or(0, |(marker,)| *marker)))
     }
 
-    fn begin(&mut self) -> Result<()> {
-        // With autocommit off every statement opens the next transaction by itself: one round trip less for
-        // every message.
-        if !self.posting {
-            self.statement("begin a transaction", "SET autocommit = 0")?;
-            self.posting = true;
+    fn newest_ids(&mut self, most: usize) -> Result<(String, Vec<MessageId>)> {
+        const OPERATION: &str = "read the newest ids";
+        let now = self.now(OPERATION)?;
+        let mut ids = self
+            .rows(
+                OPERATION,
+                "SELECT id FROM chat_messages ORDER BY id DESC LIMIT ?",
+                (most as u64,),
+            )?
+            .into_iter()
+            .map(|row| columns::<(u64,)>(row, OPERATION).map(|(id,)| MessageId(id)))
+            .collect::<Result<Vec<_>>>()?;
+        ids.reverse();
+        Ok((now, ids))
+    }
+
+    fn messages_above(&mut self, id: MessageId, most: usize) -> Result<Vec<Message>> {
+        const OPERATION: &str = "look for new messages";
+        self.rows(
+            OPERATION,
+            &format!(
+                "{SELECT_MESSAGE} WHERE m.id > ? AND m.deleted_at IS NULL ORDER BY m.id LIMIT ?"
+            ),
+            (id.0, most as u64),
+        )?
+        .into_iter()
+        .map(|row| message(row, OPERATION))
+        .collect()
+    }
+
+    fn changed_messages(
+        &mut self,
+        above: MessageId,
+        since: &str,
+    ) -> Result<(String, Vec<Message>)> {
+        const OPERATION: &str = "look for changed messages";
+        let now = self.now(OPERATION)?;
+        let messages = self
+            .rows(
+                OPERATION,
+                &format!(
+                    "{SELECT_MESSAGE} WHERE m.id > ? AND (m.edited_at >= ? OR m.deleted_at >= ?) ORDER BY m.id"
+                ),
+                (above.0, since, since),
+            )?
+            .into_iter()
+            .map(|row| message(row, OPERATION))
+            .collect::<Result<_>>()?;
+        Ok((now, messages))
+    }
+
+    fn history(
+        &mut self,
+        conversation: Conversation,
+        before: Option<MessageId>,
+        most: usize,
+    ) -> Result<Vec<Message>> {
+        const OPERATION: &str = "read older messages";
+        let (column, id) = conversation_column(conversation);
+        let before = before.map_or(u64::MAX >> 1, |before| before.0);
+        self.newest_first(
+            OPERATION,
+            &format!(
+                "{SELECT_MESSAGE} WHERE m.{column} = ? AND m.id < ? AND m.deleted_at IS NULL \
+                 ORDER BY m.id DESC LIMIT ?"
+            ),
+            (id, before, most as u64),
+        )
+    }
+
+    fn missed(&mut self, agent: AgentId, after: MessageId, most: usize) -> Result<Vec<Message>> {
+        const OPERATION: &str = "read the messages that were missed";
+        self.newest_first(
+            OPERATION,
+            &format!(
+                "{SELECT_MESSAGE} WHERE m.id > ? AND m.deleted_at IS NULL AND (m.channel_id IN \
+                 (SELECT cm.channel_id FROM chat_channel_members cm JOIN chat_channels c \
+                 ON c.id = cm.channel_id AND c.is_active = 1 WHERE cm.agent_id = ?) OR m.thread_id IN \
+                 (SELECT t.id FROM chat_threads t WHERE t.agent_one_id = ? OR t.agent_two_id = ?)) \
+                 ORDER BY m.id DESC LIMIT ?"
+            ),
+            (after.0, agent.0, agent.0, agent.0, most as u64),
+        )
+    }
+
+    fn unread(&mut self, agent: AgentId) -> Result<Vec<Unread>> {
+        const OPERATION: &str = "count what was not read";
+        let count = |column: &str| {
+            format!(
+                "COALESCE(r.last_read_message_id, 0), (SELECT COUNT(*) FROM chat_messages m \
+                 WHERE m.{column} = c.id AND m.id > COALESCE(r.last_read_message_id, 0) \
+                 AND m.deleted_at IS NULL AND m.sender_agent_id <> ?)"
+            )
+        };
+        let channels = format!(
+            "SELECT c.id, {} FROM chat_channel_members cm \
+             JOIN chat_channels c ON c.id = cm.channel_id AND c.is_active = 1 \
+             LEFT JOIN chat_message_reads r ON r.agent_id = cm.agent_id AND r.message_scope = 'channel' \
+             AND r.channel_id = c.id WHERE cm.agent_id = ? ORDER BY c.id",
+            count("channel_id")
+        );
+        let threads = format!(
+            "SELECT c.id, {} FROM chat_threads c \
+             LEFT JOIN chat_message_reads r ON r.agent_id = ? AND r.message_scope = 'direct' \
+             AND r.thread_id = c.id WHERE c.agent_one_id = ? OR c.agent_two_id = ? ORDER BY c.id",
+            count("thread_id")
+        );
+        let id = agent.0;
+        let mut found = Vec::new();
+        for row in self.rows(OPERATION, &channels, (id, id))? {
+            let (channel, last_read, unread): (u64, u64, u64) = columns(row, OPERATION)?;
+            found.push(Unread {
+                conversation: Conversation::Channel(ChannelId(channel)),
+                unread,
+                last_read: MessageId(last_read),
+            });
         }
+        for row in self.rows(OPERATION, &threads, (id, id, id, id))? {
+            let (thread, last_read, unread): (u64, u64, u64) = columns(row, OPERATION)?;
+            found.push(Unread {
+                conversation: Conversation::Direct(ThreadId(thread)),
+                unread,
+                last_read: MessageId(last_read),
+            });
+        }
+        Ok(found)
+    }
+
+    fn recent_with_metadata(
+        &mut self,
+        senders: &[AgentId],
+        until: MessageId,
+        seconds: u64,
+    ) -> Result<Vec<Message>> {
+        const OPERATION: &str = "look for messages that were sent before";
+        let mut params = ids(senders.iter().map(|id| id.0));
+        params.extend(ids([seconds, until.0]));
+        self.rows(
+            OPERATION,
+            &format!(
+                "{SELECT_MESSAGE} WHERE m.sender_agent_id IN ({}) AND m.created_at >= NOW() - INTERVAL ? SECOND \
+                 AND m.id <= ? AND m.metadata_json IS NOT NULL ORDER BY m.id",
+                marks(senders.len())
+            ),
+            params,
+        )?
+        .into_iter()
+        .map(|row| message(row, OPERATION))
+        .collect()
+    }
+
+    fn message(&mut self, id: MessageId) -> Result<Option<Message>> {
+        const OPERATION: &str = "read a message";
+        self.rows(
+            OPERATION,
+            &format!("{SELECT_MESSAGE} WHERE m.id = ?"),
+            (id.0,),
+        )?
+        .into_iter()
+        .next()
+        .map(|row| message(row, OPERATION))
+        .transpose()
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        const OPERATION: &str = "begin a transaction";
+        if self.posting.is_some() {
+            return Ok(());
+        }
+        // With autocommit off every statement opens the next transaction by itself: one round trip less for
+        // every message. A lock is waited for less long than the answer, so that the answer says what it was.
+        self.statement(
+            OPERATION,
+            &format!(
+                "SET SESSION autocommit = 0, innodb_lock_wait_timeout = {}",
+                LOCK_PATIENCE.as_secs()
+            ),
+        )?;
+        let rows = self.rows(OPERATION, "SELECT @@auto_increment_increment", ())?;
+        let step = rows.into_iter().next().map(|row| columns(row, OPERATION));
+        let (id_step,): (u64,) = step.transpose()?.unwrap_or((1,));
+        self.posting = Some(Posting { id_step });
         Ok(())
     }
 
@@ -496,7 +705,7 @@ impl Connection for MysqlConnection {
 
     fn insert_messages(&mut self, messages: &[NewMessage]) -> Result<Vec<MessageId>> {
         const OPERATION: &str = "insert messages";
-        let tuples = vec!["(?, ?, ?, ?, ?, ?, ?)"; messages.len()].join(", ");
+        let tuples = vec!["(?, ?, ?, ?, ?, ?, ?, ?)"; messages.len()].join(", ");
         let params: Vec<Value> = messages
             .iter()
             .flat_map(|message| {
@@ -507,6 +716,7 @@ impl Connection for MysqlConnection {
                     Value::from(message.sender.0),
                     Value::from(message.body_text.as_str()),
                     Value::from(message.body_rendered_html.as_str()),
+                    Value::from(message.metadata_json.as_deref()),
                     Value::from(message.created_at.as_str()),
                 ]
             })
@@ -515,33 +725,16 @@ impl Connection for MysqlConnection {
             OPERATION,
             &format!(
                 "INSERT INTO chat_messages (message_scope, channel_id, thread_id, sender_agent_id, body_text, \
-                 body_rendered_html, created_at) VALUES {tuples}"
+                 body_rendered_html, metadata_json, created_at) VALUES {tuples}"
             ),
             params,
         )?;
+        // Ids of one insert with a known number of rows are consecutive, in the steps of this session.
         let first = self.conn.last_insert_id();
-        if messages.len() == 1 {
-            return Ok(vec![MessageId(first)]);
-        }
-        // Ids of one insert are consecutive, in steps that a cluster may set above 1. They are read back, in this
-        // transaction, rather than computed.
-        let rows = self.rows(
-            OPERATION,
-            "SELECT id FROM chat_messages WHERE id >= ? ORDER BY id LIMIT ?",
-            (first, messages.len() as u64),
-        )?;
-        let found = rows
-            .into_iter()
-            .map(|row| columns::<(u64,)>(row, OPERATION).map(|(id,)| MessageId(id)))
-            .collect::<Result<Vec<_>>>()?;
-        if found.len() != messages.len() {
-            return Err(StoreError {
-                operation: OPERATION,
-                failure: Failure::Conflict,
-                cause: format!("expected {} new ids, found {}", messages.len(), found.len()),
-            });
-        }
-        Ok(found)
+        let step = self.posting.map_or(1, |posting| posting.id_step);
+        Ok((0..messages.len() as u64)
+            .map(|place| MessageId(first + place * step))
+            .collect())
     }
 
     fn touch_threads(&mut self, threads: &[ThreadId]) -> Result<()> {
@@ -556,43 +749,49 @@ impl Connection for MysqlConnection {
     }
 
     fn insert_mentions(&mut self, mentions: &[(MessageId, AgentId)]) -> Result<()> {
-        let tuples = vec!["(?, ?)"; mentions.len()].join(", ");
-        let params = ids(mentions
-            .iter()
-            .flat_map(|(message, agent)| [message.0, agent.0]));
-        self.execute(
-            "insert mentions",
-            &format!(
-                "INSERT INTO chat_message_mentions (message_id, mentioned_agent_id) VALUES {tuples}"
-            ),
-            params,
-        )
+        for chunk in mentions.chunks(ROWS_PER_INSERT) {
+            let tuples = vec!["(?, ?)"; chunk.len()].join(", ");
+            let params = ids(chunk
+                .iter()
+                .flat_map(|(message, agent)| [message.0, agent.0]));
+            self.execute(
+                "insert mentions",
+                &format!(
+                    "INSERT INTO chat_message_mentions (message_id, mentioned_agent_id) VALUES {tuples}"
+                ),
+                params,
+            )?;
+        }
+        Ok(())
     }
 
     fn insert_notifications(&mut self, notifications: &[NewNotification]) -> Result<()> {
-        let tuples = vec!["(?, ?, 'info', ?, ?, ?, ?, ?)"; notifications.len()].join(", ");
-        let params: Vec<Value> = notifications
-            .iter()
-            .flat_map(|notification| {
-                [
-                    Value::from(notification.agent.0),
-                    Value::from(notification.kind),
-                    Value::from(notification.title),
-                    Value::from(notification.body.as_str()),
-                    Value::from(notification.link.as_str()),
-                    Value::from(notification.data_json.as_str()),
-                    Value::from(notification.dedupe_key.as_str()),
-                ]
-            })
-            .collect();
-        self.execute(
-            "insert notifications",
-            &format!(
-                "INSERT IGNORE INTO agent_notifications \
-                 (agent_id, type, severity, title, body, link, data_json, dedupe_key) VALUES {tuples}"
-            ),
-            params,
-        )
+        for chunk in notifications.chunks(ROWS_PER_INSERT) {
+            let tuples = vec!["(?, ?, 'info', ?, ?, ?, ?, ?)"; chunk.len()].join(", ");
+            let params: Vec<Value> = chunk
+                .iter()
+                .flat_map(|notification| {
+                    [
+                        Value::from(notification.agent.0),
+                        Value::from(notification.kind),
+                        Value::from(notification.title),
+                        Value::from(notification.body.as_str()),
+                        Value::from(notification.link.as_str()),
+                        Value::from(notification.data_json.as_str()),
+                        Value::from(notification.dedupe_key.as_str()),
+                    ]
+                })
+                .collect();
+            self.execute(
+                "insert notifications",
+                &format!(
+                    "INSERT IGNORE INTO agent_notifications \
+                     (agent_id, type, severity, title, body, link, data_json, dedupe_key) VALUES {tuples}"
+                ),
+                params,
+            )?;
+        }
+        Ok(())
     }
 
     fn commit(&mut self) -> Result<()> {
@@ -619,13 +818,57 @@ impl Connection for MysqlConnection {
             .into_iter()
             .map(|row| columns::<(u64, u64, String)>(row, OPERATION))
             .collect::<Result<HashSet<_>>>()?;
-        if self.posting {
+        if self.posting.is_some() {
             self.rollback()?;
         }
         // An id that somebody else has been given since is not this message.
         Ok(messages.iter().all(|(id, message)| {
             found.contains(&(id.0, message.sender.0, message.body_text.clone()))
         }))
+    }
+}
+
+/// The columns of an event's message, in the order in which [`message`] takes them.
+const SELECT_MESSAGE: &str = "SELECT m.id, m.channel_id, m.thread_id, m.sender_agent_id, m.body_text, \
+     m.body_rendered_html, CAST(m.metadata_json AS CHAR), CAST(m.created_at AS CHAR), CAST(m.edited_at AS CHAR), \
+     CAST(m.deleted_at AS CHAR), m.deleted_by_agent_id, a.name, a.chat_handle \
+     FROM chat_messages m JOIN agents a ON a.id = m.sender_agent_id";
+
+fn message(mut row: Row, operation: &'static str) -> Result<Message> {
+    let channel: Option<u64> = take(&mut row, 1, operation)?;
+    let thread: Option<u64> = take(&mut row, 2, operation)?;
+    let deleted_by: Option<u64> = take(&mut row, 10, operation)?;
+    Ok(Message {
+        id: MessageId(take(&mut row, 0, operation)?),
+        conversation: match (channel, thread) {
+            (Some(id), _) => Conversation::Channel(ChannelId(id)),
+            (None, id) => Conversation::Direct(ThreadId(id.unwrap_or_default())),
+        },
+        sender: AgentId(take(&mut row, 3, operation)?),
+        body_text: take(&mut row, 4, operation)?,
+        body_rendered_html: take(&mut row, 5, operation)?,
+        metadata_json: take(&mut row, 6, operation)?,
+        created_at: take(&mut row, 7, operation)?,
+        edited_at: take(&mut row, 8, operation)?,
+        deleted_at: take(&mut row, 9, operation)?,
+        deleted_by: deleted_by.map(AgentId),
+        sender_name: take(&mut row, 11, operation)?,
+        sender_chat_handle: take(&mut row, 12, operation)?,
+    })
+}
+
+fn take<T: mysql::prelude::FromValue>(
+    row: &mut Row,
+    column: usize,
+    operation: &'static str,
+) -> Result<T> {
+    match row.take_opt(column) {
+        Some(Ok(value)) => Ok(value),
+        _ => Err(StoreError {
+            operation,
+            failure: Failure::Refused,
+            cause: format!("unexpected type of column {column}"),
+        }),
     }
 }
 

@@ -6,7 +6,7 @@ use super::tokens::next_mention;
 
 /// The handles that `body` mentions: without `@`, in lower case, each once, in order of appearance.
 ///
-/// These are the handles that [`render`](super::render) marks, and those inside of a URL, which it shows as a part
+/// These are the handles that [`render`](super::render()) marks, and those inside of a URL, which it shows as a part
 /// of the link: the recorded daemon tells these agents too.
 pub fn mentions(body: &str) -> Vec<String> {
     let mut handles = Vec::new();

@@ -28,7 +28,7 @@ impl TicketReferences {
 }
 
 /// The first [`MAX_TICKET_REFERENCES`] different references of `body`, by id and by number together: what has to be
-/// looked up, all at once, before [`render`](super::render).
+/// looked up, all at once, before [`render`](super::render()).
 ///
 /// A URL swallows a reference inside of it whether or not it becomes a link, so the setting that `render` takes
 /// makes no difference here.

@@ -28,6 +28,7 @@ pub struct Install {
 /// What a daemon is started with besides the folder.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
+    port: u16,
     dotenv: Vec<(String, String)>,
     environment: Vec<(String, String)>,
     arguments: Vec<String>,
@@ -50,7 +51,14 @@ impl Options {
         self
     }
 
-    /// One more argument behind `serve --root DIR --port 0`.
+    /// A port instead of one of the kernel's choice, for a daemon that others must find again after a restart.
+    /// `mariadb::free_port` has ports that nobody else takes in between.
+    pub fn port(mut self, port: u16) -> Options {
+        self.port = port;
+        self
+    }
+
+    /// One more argument behind `serve --root DIR --port PORT`.
     pub fn arg(mut self, argument: &str) -> Options {
         self.arguments.push(argument.to_owned());
         self
@@ -177,7 +185,7 @@ impl Daemon {
             File::create(&path).unwrap_or_else(|e| panic!("make {}: {e}", path.display()))
         };
         let log_start = install.log().len();
-        let mut command = install.command("serve", &["--port", "0"]);
+        let mut command = install.command("serve", &["--port", &options.port.to_string()]);
         command
             .args(&options.arguments)
             .envs(options.environment.iter().map(|(n, v)| (n, v)))

@@ -428,6 +428,9 @@ fn without_additions(mut event: Json) -> Json {
     if fits {
         event.remove(addition);
     }
+    if addition == "online_agent_ids" && event.get("last_id").is_some_and(|id| id.int().is_some()) {
+        event.remove("last_id");
+    }
     event
 }
 

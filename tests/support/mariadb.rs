@@ -274,7 +274,7 @@ fn program(name: &str) -> PathBuf {
 }
 
 /// A port below the range that the kernel hands out by itself, so that a stopped server finds it free again.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = std::process::id().wrapping_mul(17);
     loop {

@@ -1,0 +1,172 @@
+//! Which agents are online: those with a socket here, and those that other daemons on the same database told of. An
+//! agent is online while anybody has him. Pure; the time is passed in.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+use crate::model::AgentId;
+
+/// Another daemon on the same database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DaemonId(pub u64);
+
+/// What another daemon tells of its agents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RemotePresence {
+    /// These are all it has.
+    All(BTreeSet<AgentId>),
+    /// One came or went.
+    One(AgentId, bool),
+    /// It has stopped.
+    Gone,
+}
+
+/// After this long without a word another daemon's agents are taken for gone.
+pub const REMOTE_PATIENCE: Duration = Duration::from_secs(30);
+
+#[derive(Debug)]
+struct Remote {
+    agents: BTreeSet<AgentId>,
+    until: Instant,
+}
+
+/// Agents that are online, here and elsewhere.
+#[derive(Debug, Default)]
+pub struct Presence {
+    local: BTreeSet<AgentId>,
+    remote: HashMap<DaemonId, Remote>,
+}
+
+/// An agent that came online (true) or went offline, seen as a whole.
+pub type Change = (AgentId, bool);
+
+impl Presence {
+    /// All agents that are online, sorted.
+    pub fn all(&self) -> BTreeSet<AgentId> {
+        let mut all = self.local.clone();
+        for remote in self.remote.values() {
+            all.extend(&remote.agents);
+        }
+        all
+    }
+
+    /// Agents with a socket here, those in their grace included.
+    pub fn local(&self) -> &BTreeSet<AgentId> {
+        &self.local
+    }
+
+    /// An agent's first socket came, or his last is gone for good. What that changes for everybody.
+    pub fn set_local(&mut self, agent: AgentId, online: bool) -> Option<Change> {
+        let before = self.is_online(agent);
+        if online {
+            self.local.insert(agent);
+        } else {
+            self.local.remove(&agent);
+        }
+        (self.is_online(agent) != before).then_some((agent, online))
+    }
+
+    /// Another daemon told of its agents. A daemon that stops keeps its agents online for `grace`, in which they
+    /// come back to another one.
+    pub fn set_remote(
+        &mut self,
+        daemon: DaemonId,
+        told: RemotePresence,
+        grace: Duration,
+        now: Instant,
+    ) -> Vec<Change> {
+        let before = self.all();
+        let remote = self.remote.entry(daemon).or_insert(Remote {
+            agents: BTreeSet::new(),
+            until: now,
+        });
+        remote.until = now + REMOTE_PATIENCE;
+        match told {
+            RemotePresence::All(agents) => remote.agents = agents,
+            RemotePresence::One(agent, true) => {
+                remote.agents.insert(agent);
+            }
+            RemotePresence::One(agent, false) => {
+                remote.agents.remove(&agent);
+            }
+            RemotePresence::Gone => remote.until = now + grace,
+        }
+        self.changes_since(&before)
+    }
+
+    /// Forgets daemons that have not been heard of.
+    pub fn expire(&mut self, now: Instant) -> Vec<Change> {
+        if self.remote.values().all(|remote| remote.until > now) {
+            return Vec::new();
+        }
+        let before = self.all();
+        self.remote.retain(|_, remote| remote.until > now);
+        self.changes_since(&before)
+    }
+
+    /// When [`Presence::expire`] has something to do next.
+    pub fn next_expiry(&self) -> Option<Instant> {
+        self.remote.values().map(|remote| remote.until).min()
+    }
+
+    fn is_online(&self, agent: AgentId) -> bool {
+        self.local.contains(&agent)
+            || self
+                .remote
+                .values()
+                .any(|remote| remote.agents.contains(&agent))
+    }
+
+    fn changes_since(&self, before: &BTreeSet<AgentId>) -> Vec<Change> {
+        let after = self.all();
+        let came = after.difference(before).map(|agent| (*agent, true));
+        let went = before.difference(&after).map(|agent| (*agent, false));
+        came.chain(went).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANA: AgentId = AgentId(7);
+    const ELSEWHERE: DaemonId = DaemonId(2);
+    const GRACE: Duration = Duration::from_secs(5);
+
+    #[test]
+    fn an_agent_is_online_while_anybody_has_him() {
+        let (mut presence, now) = (Presence::default(), Instant::now());
+        assert_eq!(presence.set_local(ANA, true), Some((ANA, true)));
+        let came = RemotePresence::One(ANA, true);
+        assert_eq!(presence.set_remote(ELSEWHERE, came, GRACE, now), []);
+        assert_eq!(presence.set_local(ANA, false), None);
+        let went = RemotePresence::One(ANA, false);
+        assert_eq!(
+            presence.set_remote(ELSEWHERE, went, GRACE, now),
+            [(ANA, false)]
+        );
+    }
+
+    #[test]
+    fn a_daemon_that_falls_silent_takes_its_agents_along() {
+        let (mut presence, now) = (Presence::default(), Instant::now());
+        let all = RemotePresence::All([ANA].into());
+        assert_eq!(
+            presence.set_remote(ELSEWHERE, all, GRACE, now),
+            [(ANA, true)]
+        );
+        assert_eq!(presence.expire(now + GRACE), []);
+        assert_eq!(presence.expire(now + REMOTE_PATIENCE), [(ANA, false)]);
+    }
+
+    #[test]
+    fn a_daemon_that_stops_leaves_its_agents_time_to_come_back() {
+        let (mut presence, now) = (Presence::default(), Instant::now());
+        presence.set_remote(ELSEWHERE, RemotePresence::All([ANA].into()), GRACE, now);
+        assert_eq!(
+            presence.set_remote(ELSEWHERE, RemotePresence::Gone, GRACE, now),
+            []
+        );
+        assert_eq!(presence.expire(now + GRACE), [(ANA, false)]);
+    }
+}

@@ -1,0 +1,243 @@
+//! The thread that looks for messages of others in the database, while anybody is connected: new ones, late ones,
+//! and, among the newest, those that were edited or deleted.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::super::Service;
+use crate::frame::Frame;
+use crate::hub::{Publication, Weight};
+use crate::model::{AgentId, Conversation, Message, MessageId};
+use crate::protocol;
+use crate::store::{Link, Result};
+
+/// How often the database is looked at while somebody is connected.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// How often while a message waits for a gap before it.
+const GAP_POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// How often edits and deletions are looked for.
+const CHANGES_INTERVAL: Duration = Duration::from_secs(1);
+/// Rows of one look.
+const ROWS_PER_LOOK: usize = 500;
+/// How far back ids that are missing at the begin may still appear.
+const RECENT_IDS: usize = 200;
+/// Edits and deletions of older messages are announced to nobody: finding them would cost a scan of the table.
+const CHANGES_AMONG: u64 = 2000;
+/// How long after the last agent has gone the database is still looked at.
+const IDLE_AFTER: Duration = Duration::from_secs(2);
+
+/// Runs until the feed is stopped.
+pub fn run(service: &Service, link: Link) {
+    let mut tail = Tail {
+        service,
+        link,
+        changes_due: Instant::now(),
+        changes_since: String::new(),
+        announced: HashSet::new(),
+        busy: Instant::now(),
+    };
+    while tail.wait() {
+        tail.look();
+    }
+}
+
+struct Tail<'a> {
+    service: &'a Service,
+    link: Link,
+    changes_due: Instant,
+    /// Database time of the last look for changes.
+    changes_since: String,
+    /// Changes of the last look, which a look within the same second finds again.
+    announced: HashSet<(MessageId, Option<String>, Option<String>)>,
+    /// When somebody was last connected.
+    busy: Instant,
+}
+
+impl Tail<'_> {
+    /// Waits for the next look; false at the end.
+    fn wait(&mut self) -> bool {
+        let feed = &self.service.feed;
+        let mut state = feed.lock();
+        if state.synced && state.held.is_empty() {
+            // A message that has to wait for a gap ends the pause.
+            state = feed
+                .changed
+                .wait_timeout_while(state, POLL_INTERVAL, |state| {
+                    state.held.is_empty() && !state.stopping
+                })
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        } else if state.wanted {
+            let pause = GAP_POLL_INTERVAL;
+            state = feed
+                .changed
+                .wait_timeout_while(state, pause, |state| !state.stopping)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        if self.service.hub.is_anybody_here() || !state.held.is_empty() {
+            self.busy = Instant::now();
+        } else if state.synced && self.busy.elapsed() >= IDLE_AFTER {
+            state.wanted = false;
+            state.synced = false;
+        }
+        if !state.wanted && state.held.is_empty() {
+            state = feed
+                .changed
+                .wait_while(state, |state| {
+                    !state.wanted && state.held.is_empty() && !state.stopping
+                })
+                .unwrap_or_else(PoisonError::into_inner);
+            self.busy = Instant::now();
+        }
+        let stopping = state.stopping;
+        if stopping {
+            state.release_held(&self.service.hub, Instant::now());
+        }
+        !stopping
+    }
+
+    fn look(&mut self) {
+        let feed = &self.service.feed;
+        let synced = feed.lock().synced;
+        // The link says when the database is gone, and that it is back.
+        let outcome = match synced {
+            true => self.deliver_new(),
+            false => self.begin(),
+        };
+        let now = Instant::now();
+        feed.lock().release_held(&self.service.hub, now);
+        if outcome.is_err() {
+            // Nobody needs to be in a hurry now.
+            let state = feed.lock();
+            drop(
+                feed.changed
+                    .wait_timeout_while(state, POLL_INTERVAL, |state| !state.stopping)
+                    .unwrap_or_else(PoisonError::into_inner),
+            );
+            return;
+        }
+        if synced && now >= self.changes_due {
+            self.changes_due = now + CHANGES_INTERVAL;
+            // As above; the next look tries again.
+            let _ = self.announce_changes();
+        }
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        let (now, ids) = self.link.run(|store| store.newest_ids(RECENT_IDS))?;
+        self.changes_since = now;
+        self.announced.clear();
+        let feed = &self.service.feed;
+        let mut state = feed.lock();
+        state.ledger.begin(&ids, Instant::now());
+        let newest = ids.last().copied().unwrap_or(MessageId(0));
+        self.service.hub.newest(newest);
+        self.service.repeats.begin(newest, Instant::now());
+        state.synced = true;
+        drop(state);
+        feed.changed.notify_all();
+        Ok(())
+    }
+
+    fn deliver_new(&mut self) -> Result<()> {
+        let feed = &self.service.feed;
+        let floor = {
+            let mut state = feed.lock();
+            state.ledger.forget(Instant::now());
+            state.ledger.floor()
+        };
+        let mut rows = self
+            .link
+            .run(|store| store.messages_above(floor, ROWS_PER_LOOK))?;
+        rows.retain(|row| !feed.lock().ledger.is_settled(row.id));
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let audiences = self.audiences(rows.iter().map(|row| row.conversation))?;
+        let now = Instant::now();
+        let mut state = feed.lock();
+        for row in rows {
+            if state.ledger.is_settled(row.id) {
+                continue;
+            }
+            if state.ledger.is_claimed(row.id) {
+                // This process wrote it and is about to let it through; what comes after it waits for that.
+                state.release_held(&self.service.hub, now);
+                if !state.ledger.is_settled(row.id) {
+                    break;
+                }
+                continue;
+            }
+            self.service.repeats.remember(&row, now);
+            let publication = Publication {
+                message: Some(row.id),
+                ..publication(&row, &audiences, protocol::message_created(&row))
+            };
+            state.let_through(&self.service.hub, vec![(row.id, publication)], now);
+        }
+        Ok(())
+    }
+
+    fn announce_changes(&mut self) -> Result<()> {
+        let floor = self.service.feed.lock().ledger.floor().0;
+        let above = MessageId(floor.saturating_sub(CHANGES_AMONG));
+        let since = self.changes_since.clone();
+        let (now, rows) = self
+            .link
+            .run(|store| store.changed_messages(above, &since))?;
+        let mut found = HashSet::new();
+        let mut changed = Vec::new();
+        for row in rows {
+            let change = (row.id, row.edited_at.clone(), row.deleted_at.clone());
+            if !self.announced.contains(&change) {
+                changed.push(row);
+            }
+            found.insert(change);
+        }
+        let audiences = self.audiences(changed.iter().map(|row| row.conversation))?;
+        for row in &changed {
+            let text = match row.deleted_at {
+                Some(_) => protocol::message_deleted(row),
+                None => protocol::message_updated(row),
+            };
+            self.service.hub.publish(publication(row, &audiences, text));
+        }
+        self.changes_since = now;
+        self.announced = found;
+        Ok(())
+    }
+
+    fn audiences(
+        &mut self,
+        conversations: impl Iterator<Item = Conversation>,
+    ) -> Result<HashMap<Conversation, Arc<[AgentId]>>> {
+        let mut audiences: HashMap<Conversation, Arc<[AgentId]>> = HashMap::new();
+        for conversation in conversations {
+            if let Entry::Vacant(entry) = audiences.entry(conversation) {
+                let agents = self.link.run(|store| store.audience(conversation))?;
+                entry.insert(self.service.remember(conversation, agents));
+            }
+        }
+        Ok(audiences)
+    }
+}
+
+fn publication(
+    row: &Message,
+    audiences: &HashMap<Conversation, Arc<[AgentId]>>,
+    text: String,
+) -> Publication {
+    Publication {
+        message: None,
+        audience: audiences
+            .get(&row.conversation)
+            .map_or_else(|| Arc::from([]), Arc::clone),
+        frame: Frame::text(&text),
+        weight: Weight::Essential,
+        own: None,
+        resume: None,
+    }
+}

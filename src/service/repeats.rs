@@ -1,0 +1,138 @@
+//! Which messages were sent with which `ref`, so that a client that lost its socket before the answer can simply
+//! send again. The `ref` stands in the row's `metadata_json`, so this survives a restart and reaches other daemons
+//! on the same database: what went through here is remembered, and for what was stored before anybody looked here
+//! the database is asked.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::model::{AgentId, Conversation, Message, MessageId};
+use crate::protocol::Ref;
+
+/// For how long a message that is sent again is not stored again.
+pub const WINDOW: Duration = Duration::from_secs(600);
+
+/// What makes two messages one: sender, conversation and `ref`.
+pub type Key = (AgentId, Conversation, Ref);
+
+/// The messages of the last [`WINDOW`] that were sent with a `ref`.
+#[derive(Debug, Default)]
+pub struct Repeats(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    seen: HashMap<Key, MessageId>,
+    /// The same, the oldest first.
+    order: VecDeque<(Instant, Key)>,
+    /// Since when everything that is stored goes through here, and the newest message then.
+    complete: Option<(Instant, MessageId)>,
+}
+
+impl Repeats {
+    /// A message was stored.
+    pub fn remember(&self, message: &Message, now: Instant) {
+        let reference = message.metadata_json.as_deref().and_then(Ref::of_metadata);
+        if let Some(reference) = reference {
+            let key = (message.sender, message.conversation, reference);
+            self.lock().remember(key, message.id, now);
+        }
+    }
+
+    /// The message that was sent with this key before.
+    pub fn find(&self, key: &Key, now: Instant) -> Option<MessageId> {
+        let mut state = self.lock();
+        state.forget(now);
+        state.seen.get(key).copied()
+    }
+
+    /// Up to which id the database has to be asked as well; `None`: not at all.
+    pub fn unknown_until(&self, now: Instant) -> Option<MessageId> {
+        match self.lock().complete {
+            None => Some(MessageId(u64::MAX >> 1)),
+            Some((since, newest)) => {
+                (now.saturating_duration_since(since) < WINDOW).then_some(newest)
+            }
+        }
+    }
+
+    /// From now on everything that is stored goes through here; `newest` is the newest message there is.
+    pub fn begin(&self, newest: MessageId, now: Instant) {
+        self.lock().complete = Some((now, newest));
+    }
+
+    /// Something may have been stored that did not go through here.
+    pub fn doubt(&self, now: Instant) {
+        self.lock().complete = Some((now, MessageId(u64::MAX >> 1)));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn remember(&mut self, key: Key, id: MessageId, now: Instant) {
+        self.forget(now);
+        self.order.push_back((now, key.clone()));
+        self.seen.insert(key, id);
+    }
+
+    fn forget(&mut self, now: Instant) {
+        while let Some((since, _)) = self.order.front()
+            && now.saturating_duration_since(*since) >= WINDOW
+        {
+            if let Some((_, key)) = self.order.pop_front() {
+                self.seen.remove(&key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ChannelId;
+
+    fn message(id: u64, metadata: Option<&str>) -> Message {
+        Message {
+            id: MessageId(id),
+            conversation: Conversation::Channel(ChannelId(1)),
+            sender: AgentId(7),
+            body_text: String::new(),
+            body_rendered_html: None,
+            metadata_json: metadata.map(str::to_owned),
+            created_at: String::new(),
+            edited_at: None,
+            deleted_at: None,
+            deleted_by: None,
+            sender_name: String::new(),
+            sender_chat_handle: None,
+        }
+    }
+
+    #[test]
+    fn a_ref_is_known_for_its_window_and_kinds_of_ref_differ() {
+        let (repeats, now) = (Repeats::default(), Instant::now());
+        repeats.remember(&message(5, Some(r#"{"ref":"1"}"#)), now);
+        repeats.remember(&message(6, Some(r#"{"other":1}"#)), now);
+        let key = |json: &str| {
+            let reference = Ref::of_metadata(&format!("{{\"ref\":{json}}}")).expect("usable");
+            (AgentId(7), Conversation::Channel(ChannelId(1)), reference)
+        };
+        assert_eq!(repeats.find(&key("\"1\""), now), Some(MessageId(5)));
+        assert_eq!(repeats.find(&key("1"), now), None);
+        assert_eq!(repeats.find(&key("\"1\""), now + WINDOW), None);
+    }
+
+    #[test]
+    fn the_database_is_asked_until_everything_of_the_window_went_through_here() {
+        let (repeats, now) = (Repeats::default(), Instant::now());
+        assert!(repeats.unknown_until(now).is_some());
+        repeats.begin(MessageId(9), now);
+        assert_eq!(repeats.unknown_until(now), Some(MessageId(9)));
+        assert_eq!(repeats.unknown_until(now + WINDOW), None);
+        repeats.doubt(now + WINDOW);
+        assert!(repeats.unknown_until(now + WINDOW) > Some(MessageId(9)));
+    }
+}

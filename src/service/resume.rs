@@ -1,0 +1,89 @@
+//! How a socket joins: with what it missed, if it says what it has. From the moment it is in the hub's list, live
+//! frames are kept back for it; then the database is read, and it gets what it missed, `chat.resumed`, and what was
+//! kept back, less what it has already. So there is neither a gap nor a double between the two.
+
+use std::sync::Arc;
+
+use crossbeam_channel::bounded;
+
+use super::queries::{Query, refusal};
+use crate::frame::Frame;
+use crate::hub::{Backlog, Welcome};
+use crate::model::{Agent, MessageId, Refusal};
+use crate::protocol::{self, Ref};
+
+/// Messages that are sent again at most.
+const MAX_MISSED: usize = 1000;
+/// Bytes that are sent again at most; what a socket takes at once is bounded as well.
+const MAX_MISSED_BYTES: usize = 4 * 1024 * 1024;
+
+/// Lets an authenticated socket in.
+pub(super) fn join(
+    query: &mut Query<'_>,
+    agent: Arc<Agent>,
+    after: Option<MessageId>,
+    reference: Option<&Ref>,
+) {
+    let hub = &query.service.hub;
+    let subscriber = || Arc::clone(query.from).subscriber();
+    let id = agent.id;
+    let refused = protocol::error(Refusal::TooManyConnections);
+    let refused = Frame::text(&protocol::with_ref(refused, reference));
+    let reference = reference.cloned();
+    let Some(after) = after else {
+        let welcome: Welcome = Box::new(move |online, last| {
+            let text = protocol::auth_ok(&agent, online, last);
+            Frame::text(&protocol::with_ref(text, reference.as_ref()))
+        });
+        return hub.join(subscriber(), id, welcome, refused, false);
+    };
+    let (joined, at) = bounded(1);
+    let welcome: Welcome = Box::new(move |online, last| {
+        // Nobody waits any more where the deadline is over.
+        let _ = joined.try_send(last);
+        let text = protocol::auth_ok(&agent, online, last);
+        Frame::text(&protocol::with_ref(text, reference.as_ref()))
+    });
+    hub.join(subscriber(), id, welcome, refused, true);
+    // Refused for being one too many, or the hub has ended: in both cases there is nothing to send.
+    let Ok(last) = at.recv_deadline(query.deadline) else {
+        return hub.release(subscriber(), id, Backlog::default());
+    };
+    let missed = query.link.run_until(query.deadline, |store| {
+        store.missed(id, after, MAX_MISSED + 1)
+    });
+    let backlog = match missed {
+        Ok(mut messages) => {
+            let mut complete = messages.len() <= MAX_MISSED;
+            if !complete {
+                messages.remove(0);
+            }
+            let mut bytes = 0;
+            let mut frames = Vec::with_capacity(messages.len());
+            for message in messages.iter().rev() {
+                let frame = Frame::text(&protocol::message_created(message));
+                bytes += frame.bytes().len();
+                if bytes > MAX_MISSED_BYTES {
+                    complete = false;
+                    break;
+                }
+                frames.push((message.id, frame));
+            }
+            frames.reverse();
+            let last = frames.last().map_or(last, |(id, _)| last.max(*id));
+            Backlog {
+                messages: frames,
+                done: Some(Frame::text(&protocol::resumed(last, complete))),
+            }
+        }
+        Err(failed) => {
+            // The socket is in and gets what is new; that it missed something is for it to know.
+            refusal(&failed);
+            Backlog {
+                messages: Vec::new(),
+                done: Some(Frame::text(&protocol::resumed(last, false))),
+            }
+        }
+    };
+    hub.release(subscriber(), id, backlog);
+}

@@ -1,0 +1,157 @@
+//! Clients that others have written talk to the real daemon: Python's `websockets` library, and two windows of
+//! Chromium. What they do and check stands in the scripts under tests/clients; here the daemon is started for
+//! them, told to restart when they ask for it, and asked afterwards what it has stored.
+//!
+//! `contrib/test` brings the programs that this needs and names them in the environment.
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use mysql::prelude::Queryable;
+
+use crate::support::daemon::{Daemon, Options};
+use crate::support::json::Json;
+use crate::support::mariadb::{self, Database};
+use crate::support::{jwt, seed};
+
+/// How many messages each of the two Python clients sends while the other does the same.
+const MESSAGES_EACH: i64 = 300;
+/// The message of `channel_message`, that of `direct_message` and that of `leaving`, in two_clients.py.
+const SINGLE_MESSAGES: i64 = 3;
+
+#[test]
+fn two_python_clients_talk_and_see_the_same_order() {
+    let database = seeded();
+    let daemon = Daemon::start(&database, &options());
+    let task = Json::object([
+        ("url", url(daemon.port()).into()),
+        (
+            "agents",
+            Json::Array(vec![
+                agent(1, "Ann Admin", "admin"),
+                agent(2, "Bob Brown", "agent"),
+            ]),
+        ),
+        ("channel_id", 2.into()),
+        ("thread_id", 1.into()),
+        ("foreign_channel_id", 4.into()),
+        ("foreign_thread_id", 4.into()),
+        ("disabled_thread_id", 2.into()),
+        ("max_message_length", 4000.into()),
+        ("messages_each", MESSAGES_EACH.into()),
+    ]);
+    run("two_clients.py", &["ANDREA_TEST_PYTHON"], &task, || {
+        panic!("no restart was expected")
+    });
+
+    // What was shown is stored, and what was refused is not.
+    let count = "SELECT COUNT(*) FROM chat_messages";
+    let stored: Option<i64> = database
+        .conn()
+        .query_first(count)
+        .expect("count the messages");
+    assert_eq!(stored, Some(2 * MESSAGES_EACH + SINGLE_MESSAGES));
+}
+
+#[test]
+fn two_browser_windows_chat_survive_a_restart_and_cannot_inject_each_other() {
+    let database = seeded();
+    let options = options().port(mariadb::free_port());
+    let mut daemon = Daemon::start(&database, &options);
+    let task = Json::object([
+        ("url", url(daemon.port()).into()),
+        (
+            "agents",
+            Json::Array(vec![
+                agent(2, "Bob Brown", "agent"),
+                agent(3, "Çelik O'Neil & <Co>", "agent"),
+            ]),
+        ),
+        ("channel_id", 1.into()),
+    ]);
+    let programs = [
+        "ANDREA_TEST_PYTHON",
+        "ANDREA_TEST_CHROMEDRIVER",
+        "ANDREA_TEST_CHROMIUM",
+    ];
+    run("browser.py", &programs, &task, || {
+        let status = daemon.stop();
+        assert!(
+            status.success(),
+            "the daemon did not stop in good order: {status}"
+        );
+        daemon = Daemon::start_in(daemon.install.clone(), &options);
+    });
+}
+
+fn seeded() -> Database {
+    let database = Database::fresh();
+    seed::reset(&mut database.conn());
+    database
+}
+
+/// The limits on how much one socket may say are tested elsewhere; these clients say much.
+fn options() -> Options {
+    Options::new().env("CHAT_WEBSOCKET_RATE", "0")
+}
+
+fn url(port: u16) -> String {
+    format!("ws://127.0.0.1:{port}/ws/chat")
+}
+
+/// An agent of the seed, as the scripts want one.
+fn agent(id: i64, name: &str, role: &str) -> Json {
+    Json::object([
+        ("id", id.into()),
+        ("name", name.into()),
+        ("role", role.into()),
+        ("token", jwt::good(id).into()),
+    ])
+}
+
+/// Runs a script of tests/clients on this task and calls `restart` when it asks for that. `variables` name the programs
+/// it needs, the Python that runs it first. The script has limits for all that it waits for, so this needs none.
+fn run(script: &str, variables: &[&str], task: &Json, mut restart: impl FnMut()) {
+    let programs: Vec<OsString> = variables.iter().map(|variable| program(variable)).collect();
+    let mut child = Command::new(&programs[0])
+        .arg(
+            Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("tests/clients")
+                .join(script),
+        )
+        .envs(variables.iter().zip(&programs))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("PYTHONUTF8", "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|e| panic!("start {}: {e}", programs[0].display()));
+    let mut stdin = child.stdin.take().expect("stdin is a pipe");
+    writeln!(stdin, "{task}").expect("give the script its task");
+    let mut said = String::new();
+    for line in BufReader::new(child.stdout.take().expect("stdout is a pipe")).lines() {
+        let line = line.expect("read what the script says");
+        if line == "RESTART" {
+            restart();
+            writeln!(stdin, "RESTARTED").expect("answer the script");
+        } else {
+            said.push_str(&line);
+            said.push('\n');
+        }
+    }
+    let status = child.wait().expect("wait for the script");
+    assert!(status.success(), "{script} ended with {status}:\n{said}");
+}
+
+fn program(variable: &str) -> OsString {
+    match env::var_os(variable) {
+        Some(program) if !program.is_empty() => program,
+        _ => panic!(
+            "{variable} does not name a program. Run contrib/test, which brings what this test needs, \
+             or leave it out: cargo test -- --skip outer_clients"
+        ),
+    }
+}
