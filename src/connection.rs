@@ -24,7 +24,7 @@ use self::handshake::{Head, Policy, Refused};
 use self::outbox::{Outbox, Pushed, Written};
 use self::poll::Interest;
 use crate::clock::epoch_seconds;
-use crate::frame::Frame;
+use crate::frame::{Frame, Frames};
 use crate::hub::{Subscriber, SubscriberId, SubscriberRef, Weight};
 use crate::limits::MAX_HEAD_BYTES;
 use crate::model::{Agent, CloseCode};
@@ -366,6 +366,15 @@ impl Connection {
         }
     }
 
+    /// Drops a reader that is too slow; true where what was queued must be written.
+    fn after(&self, pushed: Pushed) -> bool {
+        if pushed == Pushed::Overflow {
+            self.reactor.note_slow(self);
+            self.kill();
+        }
+        pushed == Pushed::First
+    }
+
     /// Ends both directions at once; the worker that is told of it takes the connection down.
     fn kill(&self) {
         // Fails only where the peer is gone already.
@@ -379,18 +388,15 @@ impl Subscriber for Connection {
     }
 
     fn push(&self, frame: &Frame, weight: Weight) -> bool {
-        let pushed = self
-            .outbox()
-            .push(frame.bytes(), weight, self.reactor.queue_bytes());
-        match pushed {
-            Pushed::First => true,
-            Pushed::Queued | Pushed::LeftOut => false,
-            Pushed::Overflow => {
-                self.reactor.note_slow(self);
-                self.kill();
-                false
-            }
-        }
+        let limit = self.reactor.queue_bytes();
+        let pushed = self.outbox().push(frame.bytes(), weight, limit);
+        self.after(pushed)
+    }
+
+    fn push_all(&self, frames: &Frames, skipped: usize, weight: Weight) -> bool {
+        let limit = self.reactor.queue_bytes();
+        let pushed = self.outbox().push_all(frames, skipped, weight, limit);
+        self.after(pushed)
     }
 
     fn flush(&self) {

@@ -148,6 +148,7 @@ impl Running {
             max_per_agent: config.limits.max_per_agent,
             presence_grace: config.limits.presence_grace,
             presence: |agent, online| Frame::text(&protocol::presence_updated(agent, online)),
+            online: protocol::agent_ids,
             on_presence: Box::new(|_, _| {}),
         })?;
         let service = Arc::new(Service::new(

@@ -1,30 +1,37 @@
-//! Who is connected, and who is told: the fan-out. One thread owns the lists and takes everything that waits in
-//! its queue at once, appends to each recipient's outgoing bytes and writes each touched socket once, so batches
-//! grow by themselves exactly when there is load. What the service says goes out in the order it came into this
-//! queue, which is what makes two readers see one order.
+//! Who is connected, and who is told: the fan-out. One queue, which is taken in rounds: everything that waits is
+//! appended to each recipient's outgoing bytes, then each touched socket is written once, so batches grow by
+//! themselves exactly when there is load. What the service says goes out in the order it came into this queue,
+//! which is what makes two readers see one order.
+//!
+//! A round is run by whoever said something, where no other round is running: that saves the switch to another
+//! thread, which would cost more than a small fan-out itself. What came while a round was running is left to the
+//! hub's own thread, so nobody is kept from his work for longer than one round.
 //!
 //! The hub never asks the database, never blocks on a socket and knows no JSON: frames reach it encoded.
 
 mod catching_up;
 mod presence;
+mod queue;
 mod state;
 
+use std::cell::Cell;
 use std::collections::{BTreeSet, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
-use crossbeam_channel::{Sender, bounded};
-
 pub use self::catching_up::Backlog;
 pub use self::presence::{DaemonId, Presence, RemotePresence};
+use self::queue::{Queue, Woken};
 use self::state::State;
-use crate::frame::Frame;
+use crate::frame::{Frame, Frames};
 use crate::model::{AgentId, CloseCode, MessageId};
 
-/// Commands that may wait; whoever adds one more waits for the hub, which never waits for anybody.
-const QUEUE_LENGTH: usize = 4096;
+thread_local! {
+    /// How many [`Held`] this thread has.
+    static HELD: Cell<usize> = const { Cell::new(0) };
+}
 
 /// Identifies one socket for as long as the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -46,6 +53,8 @@ pub trait Subscriber: Send + Sync {
     /// Appends a frame to what is to be written. True where the caller must call [`Subscriber::flush`] later
     /// because nothing waited before.
     fn push(&self, frame: &Frame, weight: Weight) -> bool;
+    /// The same for all but the first `skipped` of several frames.
+    fn push_all(&self, frames: &Frames, skipped: usize, weight: Weight) -> bool;
     /// Writes what waits, as far as the socket takes it.
     fn flush(&self);
     /// Says goodbye after what waits already; nothing more is accepted.
@@ -57,9 +66,9 @@ pub trait Subscriber: Send + Sync {
 /// A socket that is shared between its reader, the hub and those who answer it.
 pub type SubscriberRef = Arc<dyn Subscriber>;
 
-/// Makes the answer to an accepted authentication out of the agents that are online, sorted, and the newest
-/// message that went through.
-pub type Welcome = Box<dyn FnOnce(&[AgentId], MessageId) -> Frame + Send>;
+/// Makes the answer to an accepted authentication out of the agents that are online, sorted and encoded, and the
+/// newest message that went through.
+pub type Welcome = Box<dyn FnOnce(&str, MessageId) -> Frame + Send>;
 
 /// A frame for the sockets of several agents.
 pub struct Publication {
@@ -107,7 +116,6 @@ enum Command {
         active: HashSet<AgentId>,
         asked: Instant,
     },
-    Stop,
 }
 
 /// What the hub is told at its start.
@@ -118,6 +126,8 @@ pub struct HubConfig {
     pub presence_grace: Duration,
     /// Encodes `presence.updated`.
     pub presence: fn(AgentId, bool) -> Frame,
+    /// Encodes the agents that are online, for a [`Welcome`].
+    pub online: fn(&[AgentId]) -> String,
     /// Is told when an agent's first socket comes here or his last is gone; must not block.
     pub on_presence: Box<dyn Fn(AgentId, bool) + Send>,
 }
@@ -125,8 +135,33 @@ pub struct HubConfig {
 /// The way into the hub; cheap to clone.
 #[derive(Clone)]
 pub struct Hub {
-    commands: Sender<Command>,
+    queue: Arc<Queue>,
+    state: Arc<Mutex<State>>,
     presence: Arc<Mutex<Presence>>,
+}
+
+/// While it lives, what its thread says waits; when it is dropped, all of it goes out in one round.
+#[must_use = "what is said goes out when this is dropped"]
+pub struct Held<'a> {
+    hub: &'a Hub,
+    passed_on: bool,
+}
+
+impl Held<'_> {
+    /// Lets the hub's thread run the round: this one has better things to do.
+    pub fn pass_on(mut self) {
+        self.passed_on = true;
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        HELD.set(HELD.get() - 1);
+        match self.passed_on {
+            true => self.hub.queue.hand_over(None),
+            false => self.hub.deliver(),
+        }
+    }
 }
 
 impl Hub {
@@ -135,16 +170,26 @@ impl Hub {
     /// # Errors
     /// The system refuses a thread.
     pub fn start(config: HubConfig) -> io::Result<(Hub, JoinHandle<()>)> {
-        let (sender, receiver) = bounded(QUEUE_LENGTH);
+        let presence = Arc::default();
         let hub = Hub {
-            commands: sender,
-            presence: Arc::default(),
+            queue: Arc::default(),
+            state: Arc::new(Mutex::new(State::new(config, Arc::clone(&presence)))),
+            presence,
         };
-        let state = State::new(config, Arc::clone(&hub.presence));
+        let this = hub.clone();
         let thread = thread::Builder::new()
             .name("hub".to_owned())
-            .spawn(move || state.run(&receiver))?;
+            .spawn(move || this.run())?;
         Ok((hub, thread))
+    }
+
+    /// Gathers what this thread says from now on, for one round at the end.
+    pub fn hold(&self) -> Held<'_> {
+        HELD.set(HELD.get() + 1);
+        Held {
+            hub: self,
+            passed_on: false,
+        }
     }
 
     /// Adds an authenticated socket, or renews one that is there. `refusal` is what it gets, before it is closed,
@@ -219,7 +264,7 @@ impl Hub {
 
     /// Ends the thread once everything that waits is delivered.
     pub fn stop(&self) {
-        self.send(Command::Stop);
+        self.queue.stop();
     }
 
     /// Another daemon on the same database told of its agents.
@@ -237,12 +282,38 @@ impl Hub {
         !self.presence().local().is_empty()
     }
 
-    fn presence(&self) -> std::sync::MutexGuard<'_, Presence> {
+    fn presence(&self) -> MutexGuard<'_, Presence> {
         self.presence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn send(&self, command: Command) {
-        // Fails only after the hub's thread has ended, when there is nobody left to tell.
-        let _ = self.commands.send(command);
+        self.queue.push(command);
+        self.deliver();
+    }
+
+    /// Runs a round, unless somebody else is running one, or this thread has more to say first.
+    fn deliver(&self) {
+        if HELD.get() > 0 || self.queue.is_empty() {
+            return;
+        }
+        let mut state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // He looks again when he is done.
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let due = state.round(&self.queue);
+        drop(state);
+        // Looked at after the lock was given back: whoever came before that has left it to us.
+        self.queue.hand_over(due);
+    }
+
+    /// The hub's thread: rounds that nobody else runs, and what is due at a time.
+    fn run(&self) {
+        let mut due = None;
+        while self.queue.wait(due) == Woken::ForWork {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            due = state.round(&self.queue);
+        }
     }
 }

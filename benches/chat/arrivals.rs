@@ -41,7 +41,8 @@ impl Listener for Guests {
 
     fn text(&mut self, _seat: usize, payload: &[u8]) {
         if !payload.starts_with(b"{\"type\":\"presence.updated\"") {
-            self.strange.push(String::from_utf8_lossy(payload).into_owned());
+            self.strange
+                .push(String::from_utf8_lossy(payload).into_owned());
         }
     }
 
@@ -64,7 +65,9 @@ pub fn churn(
 ) -> Result<Churn, String> {
     let server = contestant.start(database, &[]);
     let mut crowd = Crowd::new(server.address, 1).map_err(|error| error.to_string())?;
-    let auths: Vec<_> = (1..=at_once as u64).map(|agent| contestant.auth(agent)).collect();
+    let auths: Vec<_> = (1..=at_once as u64)
+        .map(|agent| contestant.auth(agent))
+        .collect();
     let mut guests = Guests {
         goodbye,
         arrived: Vec::new(),
@@ -85,7 +88,9 @@ pub fn churn(
         }
         while opened - guests.gone < at_once as u64 {
             let auth = Arc::clone(&auths[(opened % at_once as u64) as usize]);
-            crowd.open(auth).map_err(|error| format!("connection {opened}: {error}"))?;
+            crowd
+                .open(auth)
+                .map_err(|error| format!("connection {opened}: {error}"))?;
             opened += 1;
         }
         crowd.poll(Duration::from_millis(20), &mut guests);
@@ -140,7 +145,8 @@ impl Listener for Arrivals {
 
     fn text(&mut self, _seat: usize, payload: &[u8]) {
         if !payload.starts_with(b"{\"type\":\"presence.updated\"") {
-            self.strange.push(String::from_utf8_lossy(payload).into_owned());
+            self.strange
+                .push(String::from_utf8_lossy(payload).into_owned());
         }
     }
 
@@ -162,14 +168,18 @@ pub fn storm(
     const FIRST_GUEST: u64 = 100;
     let server = contestant.start(database, &[]);
     let act = AtomicU8::new(CALM);
-    let auths: Vec<_> = (0..agents).map(|agent| contestant.auth(FIRST_GUEST + agent)).collect();
+    let auths: Vec<_> = (0..agents)
+        .map(|agent| contestant.auth(FIRST_GUEST + agent))
+        .collect();
     std::thread::scope(|scope| {
         let members = scope.spawn(|| talk(contestant, &server, &act));
         std::thread::sleep(Duration::from_secs(1));
         act.store(STORM, Ordering::Relaxed);
         let arrived = arrive(&server, &auths, connections);
         act.store(OVER, Ordering::Relaxed);
-        let members = members.join().map_err(|_| "the members' thread failed".to_owned())?;
+        let members = members
+            .join()
+            .map_err(|_| "the members' thread failed".to_owned())?;
         let (mut typing, mut messages) = members?;
         let (seconds, refused) = arrived?;
         Ok(Storm {
@@ -192,7 +202,9 @@ fn arrive(server: &Server, auths: &[Arc<[u8]>], connections: u64) -> Result<(f64
     let begin = Instant::now();
     for number in 0..connections {
         let auth = Arc::clone(&auths[(number % auths.len() as u64) as usize]);
-        crowd.open(auth).map_err(|error| format!("connection {number}: {error}"))?;
+        crowd
+            .open(auth)
+            .map_err(|error| format!("connection {number}: {error}"))?;
     }
     while arrivals.active + arrivals.refused < connections {
         crowd.poll(Duration::from_millis(20), &mut arrivals);
@@ -242,12 +254,14 @@ impl Listener for Members {
                 self.messages.add(sent.elapsed());
             }
         } else if !payload.starts_with(b"{\"type\":\"presence.updated\"") {
-            self.strange.push(String::from_utf8_lossy(payload).into_owned());
+            self.strange
+                .push(String::from_utf8_lossy(payload).into_owned());
         }
     }
 
     fn ended(&mut self, seat: usize, how: End) {
-        self.strange.push(format!("member {} lost: {how:?}", seat + 1));
+        self.strange
+            .push(format!("member {} lost: {how:?}", seat + 1));
     }
 }
 
@@ -260,9 +274,12 @@ fn talk(
     const INTERVAL: Duration = Duration::from_millis(10);
     let channel = channel_of(MEMBERS as u64);
     let mut crowd = Crowd::new(server.address, 0).map_err(|error| error.to_string())?;
-    let auths: Vec<_> = (1..=MEMBERS as u64).map(|agent| contestant.auth(agent)).collect();
+    let auths: Vec<_> = (1..=MEMBERS as u64)
+        .map(|agent| contestant.auth(agent))
+        .collect();
     crowd.gather(&auths, 16, Duration::from_secs(10))?;
-    let typing = format!("{{\"type\":\"chat.typing\",\"scope\":\"channel\",\"channel_id\":{channel}}}");
+    let typing =
+        format!("{{\"type\":\"chat.typing\",\"scope\":\"channel\",\"channel_id\":{channel}}}");
     let typing = wire::masked(wire::TEXT, typing.as_bytes());
     let message = format!(
         "{{\"type\":\"chat.channel.message.send\",\"channel_id\":{channel},\"body\":\"still here?\"}}"
@@ -283,7 +300,9 @@ fn talk(
         members.record = act.load(Ordering::Relaxed) == STORM;
         while due <= Instant::now() {
             let record = members.record;
-            members.typed.push((Instant::now(), MEMBERS as u32 - 1, record));
+            members
+                .typed
+                .push((Instant::now(), MEMBERS as u32 - 1, record));
             crowd.send(0, &typing);
             due += INTERVAL;
         }

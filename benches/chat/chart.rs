@@ -10,7 +10,9 @@ const LEFT: f64 = 70.0;
 const RIGHT: f64 = 180.0;
 const TOP: f64 = 40.0;
 const BOTTOM: f64 = 52.0;
-const COLOURS: [&str; 6] = ["#0b6e4f", "#0b6e4f", "#b3541e", "#b3541e", "#3c5a99", "#3c5a99"];
+const COLOURS: [&str; 6] = [
+    "#0b6e4f", "#0b6e4f", "#b3541e", "#b3541e", "#3c5a99", "#3c5a99",
+];
 
 /// One line of the chart.
 pub struct Series {

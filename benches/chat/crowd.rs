@@ -205,11 +205,6 @@ impl Crowd {
         }
     }
 
-    /// Bytes that a client could not send yet.
-    pub fn unsent(&self, index: usize) -> usize {
-        self.seats[index].out.len()
-    }
-
     /// Says goodbye; [`Listener::ended`] follows.
     pub fn close(&mut self, index: usize) {
         let frame = wire::masked(wire::CLOSE, &1000_u16.to_be_bytes());
@@ -364,7 +359,10 @@ impl Crowd {
                     self.send(index, &pong);
                 }
                 wire::CLOSE => {
-                    let code = frame.payload.first_chunk().map_or(0, |b| u16::from_be_bytes(*b));
+                    let code = frame
+                        .payload
+                        .first_chunk()
+                        .map_or(0, |b| u16::from_be_bytes(*b));
                     self.seats[index].stage = Stage::Closing(code);
                 }
                 _ => {}

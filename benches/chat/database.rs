@@ -69,7 +69,9 @@ impl Database {
         let mut conn = loop {
             match database.connect(None) {
                 Ok(conn) => break conn,
-                Err(error) if Instant::now() > deadline => panic!("MariaDB does not start: {error}"),
+                Err(error) if Instant::now() > deadline => {
+                    panic!("MariaDB does not start: {error}")
+                }
                 Err(_) => std::thread::sleep(Duration::from_millis(50)),
             }
         };
@@ -128,7 +130,10 @@ fn seed(conn: &mut Conn, sizes: &[u64]) {
     for statement in code.join("\n").split(';').filter(|s| !s.trim().is_empty()) {
         run(conn, statement);
     }
-    run(conn, "UPDATE settings SET value = '1' WHERE key_name = 'chat_enabled'");
+    run(
+        conn,
+        "UPDATE settings SET value = '1' WHERE key_name = 'chat_enabled'",
+    );
     run(conn, "BEGIN");
     rows(
         conn,

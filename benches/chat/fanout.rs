@@ -79,7 +79,9 @@ impl Listener for Heard {
         let count = &mut self.counts[seat * self.senders + sender];
         *count += 1;
         self.received += 1;
-        self.orders[seat] = self.orders[seat].wrapping_mul(31).wrapping_add(sender as u64 + 1);
+        self.orders[seat] = self.orders[seat]
+            .wrapping_mul(31)
+            .wrapping_add(sender as u64 + 1);
         if let Some(pending) = &mut self.pending {
             // Senders take turns, and the events of one arrive in their order.
             let event = (*count as usize - 1) * self.senders + sender;
@@ -92,7 +94,8 @@ impl Listener for Heard {
     }
 
     fn ended(&mut self, seat: usize, how: End) {
-        self.strange.push(format!("member {} lost: {how:?}", seat + 1));
+        self.strange
+            .push(format!("member {} lost: {how:?}", seat + 1));
     }
 }
 
@@ -100,7 +103,8 @@ impl Heard {
     #[cold]
     fn other(&mut self, payload: &[u8]) {
         if !payload.starts_with(b"{\"type\":\"presence.updated\"") {
-            self.strange.push(String::from_utf8_lossy(payload).into_owned());
+            self.strange
+                .push(String::from_utf8_lossy(payload).into_owned());
         }
     }
 }
@@ -108,7 +112,9 @@ impl Heard {
 impl Channel {
     fn gather(contestant: &Contestant, server: &Server, members: usize) -> Result<Channel, String> {
         let mut crowd = Crowd::new(server.address, 0).map_err(|error| error.to_string())?;
-        let auths: Vec<_> = (1..=members as u64).map(|agent| contestant.auth(agent)).collect();
+        let auths: Vec<_> = (1..=members as u64)
+            .map(|agent| contestant.auth(agent))
+            .collect();
         crowd.gather(&auths, AT_ONCE, PATIENCE)?;
         let text = format!(
             "{{\"type\":\"chat.typing\",\"scope\":\"channel\",\"channel_id\":{}}}",
@@ -165,7 +171,10 @@ impl Channel {
         // Whatever comes now was not expected.
         self.poll(Duration::from_millis(20));
         if let Some(first) = self.heard.strange.first() {
-            return Err(format!("{} strange things, the first: {first}", self.heard.strange.len()));
+            return Err(format!(
+                "{} strange things, the first: {first}",
+                self.heard.strange.len()
+            ));
         }
         for member in 0..self.members {
             for sender in (0..self.senders).filter(|sender| *sender != member) {

@@ -9,6 +9,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, sockopt};
+use rustix::process::{Signal, getpid, kill_process};
 
 use super::wire;
 
@@ -18,7 +19,8 @@ pub const SINGLE: &str = "single";
 pub const BATCHED: &str = "batched";
 
 const LISTENER: u64 = u64::MAX;
-const UPGRADE: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+const UPGRADE: &[u8] =
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                          Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 struct Client {
@@ -40,17 +42,25 @@ struct Loop {
 
 /// Serves until standard input ends.
 pub fn serve(mode: &str) -> ! {
-    std::thread::spawn(|| {
+    let ends = std::thread::Builder::new().spawn(|| {
         let _ = std::io::stdin().read(&mut [0]);
-        std::process::exit(0);
+        // Whoever started this loop is gone; there is nothing to clean up.
+        let _ = kill_process(getpid(), Signal::KILL);
     });
+    ends.expect("a thread");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     rustix::net::listen(&listener, 4096).expect("listen");
     listener.set_nonblocking(true).expect("non-blocking");
     println!("{}", listener.local_addr().expect("an address").port());
     std::io::stdout().flush().expect("standard output");
     let epoll = epoll::create(CreateFlags::CLOEXEC).expect("epoll");
-    epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN).expect("epoll");
+    epoll::add(
+        &epoll,
+        &listener,
+        EventData::new_u64(LISTENER),
+        EventFlags::IN,
+    )
+    .expect("epoll");
     let mut this = Loop {
         epoll,
         clients: Vec::new(),
@@ -107,7 +117,9 @@ impl Loop {
     }
 
     fn read(&mut self, index: usize, buffer: &mut [u8]) {
-        let Some(client) = &mut self.clients[index] else { return };
+        let Some(client) = &mut self.clients[index] else {
+            return;
+        };
         let count = match rustix::io::read(&client.socket, &mut *buffer) {
             Err(Errno::AGAIN | Errno::INTR) => return,
             Ok(0) | Err(_) => {
@@ -140,10 +152,18 @@ impl Loop {
     }
 
     fn event(&mut self, index: usize, mask: &[u8], masked: &[u8]) {
-        let Some(client) = &mut self.clients[index] else { return };
+        let Some(client) = &mut self.clients[index] else {
+            return;
+        };
         if client.frame.is_empty() {
-            let text: Vec<u8> = masked.iter().zip(mask.iter().cycle()).map(|(b, m)| b ^ m).collect();
-            let agent = wire::after(&text, b"\"token\":\"").and_then(wire::digits).unwrap_or(0);
+            let text: Vec<u8> = masked
+                .iter()
+                .zip(mask.iter().cycle())
+                .map(|(b, m)| b ^ m)
+                .collect();
+            let agent = wire::after(&text, b"\"token\":\"")
+                .and_then(wire::digits)
+                .unwrap_or(0);
             client.frame = frame(&typing(agent));
             let answer = format!("{{\"type\":\"auth.ok\",\"agent_id\":{agent}}}");
             return self.write(index, &frame(&answer));
@@ -168,7 +188,9 @@ impl Loop {
     }
 
     fn write(&mut self, index: usize, bytes: &[u8]) {
-        let Some(client) = &mut self.clients[index] else { return };
+        let Some(client) = &mut self.clients[index] else {
+            return;
+        };
         if !client.upgraded {
             return;
         }
@@ -183,7 +205,9 @@ impl Loop {
     }
 
     fn flush(&mut self, index: usize) {
-        let Some(client) = &mut self.clients[index] else { return };
+        let Some(client) = &mut self.clients[index] else {
+            return;
+        };
         match rustix::io::write(&client.socket, &client.out) {
             Ok(count) if count == client.out.len() => client.out.clear(),
             Ok(count) => drop(client.out.drain(..count)),
@@ -195,7 +219,9 @@ impl Loop {
 
     /// Waits for room exactly while something is left.
     fn watch(&mut self, index: usize) {
-        let Some(client) = &mut self.clients[index] else { return };
+        let Some(client) = &mut self.clients[index] else {
+            return;
+        };
         if client.waits_for_room == client.out.is_empty() {
             client.waits_for_room = !client.out.is_empty();
             let flags = match client.waits_for_room {

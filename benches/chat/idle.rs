@@ -35,7 +35,8 @@ impl Listener for Quiet {
         } else if payload.starts_with(b"{\"type\":\"presence.updated\"") {
             self.presence += 1;
         } else {
-            self.strange.push(String::from_utf8_lossy(payload).into_owned());
+            self.strange
+                .push(String::from_utf8_lossy(payload).into_owned());
         }
     }
 
@@ -68,7 +69,9 @@ pub fn rest(
     };
     settle(&mut crowd, &mut quiet, Duration::from_secs(1));
     let empty = process::rss(pid);
-    let auths: Vec<_> = (1..=connections).map(|agent| contestant.auth(agent)).collect();
+    let auths: Vec<_> = (1..=connections)
+        .map(|agent| contestant.auth(agent))
+        .collect();
     crowd.gather(&auths, 64, Duration::from_secs(120))?;
     let mut expected = 0;
     for agent in 1..=connections {
@@ -76,7 +79,10 @@ pub fn rest(
             "{{\"type\":\"chat.channel.message.send\",\"channel_id\":{},\"body\":\"hello from {agent}\"}}",
             group_channel(agent)
         );
-        crowd.send(agent as usize - 1, &wire::masked(wire::TEXT, event.as_bytes()));
+        crowd.send(
+            agent as usize - 1,
+            &wire::masked(wire::TEXT, event.as_bytes()),
+        );
         let first = (agent - 1) / GROUP * GROUP;
         expected += (connections - first).min(GROUP);
         if agent % 64 == 0 {

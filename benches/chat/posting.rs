@@ -56,16 +56,21 @@ impl Listener for Talk {
         const CREATED: &[u8] = b"{\"type\":\"chat.channel.message.created\",\"message\":{\"id\":";
         let Some(rest) = payload.strip_prefix(CREATED) else {
             if !payload.starts_with(b"{\"type\":\"presence.updated\"") {
-                self.strange.push(String::from_utf8_lossy(payload).into_owned());
+                self.strange
+                    .push(String::from_utf8_lossy(payload).into_owned());
             }
             return;
         };
         let id = wire::digits(rest).unwrap_or(0);
         let body = wire::after(rest, b"\"body_text\":\"sender ");
         let sender = body.and_then(wire::digits).unwrap_or(0) as usize;
-        let number = body.and_then(|body| wire::digits(wire::after(body, b"number ")?)).unwrap_or(0);
+        let number = body
+            .and_then(|body| wire::digits(wire::after(body, b"number ")?))
+            .unwrap_or(0);
         if sender >= self.senders {
-            return self.strange.push(String::from_utf8_lossy(payload).into_owned());
+            return self
+                .strange
+                .push(String::from_utf8_lossy(payload).into_owned());
         }
         let heard = &mut self.heard[seat * self.senders + sender];
         if number != *heard + 1 || id <= self.last_id[seat] {
@@ -88,7 +93,8 @@ impl Listener for Talk {
     }
 
     fn ended(&mut self, seat: usize, how: End) {
-        self.strange.push(format!("member {} lost: {how:?}", seat + 1));
+        self.strange
+            .push(format!("member {} lost: {how:?}", seat + 1));
     }
 }
 
@@ -103,7 +109,9 @@ pub fn post(
     let server = contestant.start(database, &[]);
     let mut conn = database.conn();
     let mut crowd = Crowd::new(server.address, 0).map_err(|error| error.to_string())?;
-    let auths: Vec<_> = (1..=members as u64).map(|agent| contestant.auth(agent)).collect();
+    let auths: Vec<_> = (1..=members as u64)
+        .map(|agent| contestant.auth(agent))
+        .collect();
     crowd.gather(&auths, 64, PATIENCE)?;
     let mut talk = Talk {
         senders,
@@ -157,7 +165,10 @@ pub fn post(
     }
     crowd.poll(Duration::from_millis(20), &mut talk);
     if let Some(first) = talk.strange.first() {
-        return Err(format!("{} strange things, the first: {first}", talk.strange.len()));
+        return Err(format!(
+            "{} strange things, the first: {first}",
+            talk.strange.len()
+        ));
     }
     if talk.received != expected {
         return Err(format!("of {expected} receipts {} came", talk.received));
@@ -179,7 +190,8 @@ fn body(sender: usize, number: u64) -> String {
 /// Writes the rows of such messages for `time`, `batch` a transaction on average.
 pub fn write_rows(database: &Database, members: usize, batch: f64, time: Duration) -> Written {
     let mut conn = database.conn();
-    conn.query_drop("SET autocommit = 0").expect("a session variable");
+    conn.query_drop("SET autocommit = 0")
+        .expect("a session variable");
     let begin = Instant::now();
     let warm = begin + (time / 5).max(Duration::from_millis(500));
     let end = warm + time;

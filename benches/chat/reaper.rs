@@ -36,7 +36,8 @@ struct Reaper {
 fn reaper() -> &'static Reaper {
     static REAPER: OnceLock<Reaper> = OnceLock::new();
     REAPER.get_or_init(|| {
-        let scratch = std::env::temp_dir().join(format!("andrea-chat-bench-{}", std::process::id()));
+        let scratch =
+            std::env::temp_dir().join(format!("andrea-chat-bench-{}", std::process::id()));
         let _ = fs::remove_dir_all(&scratch);
         fs::create_dir_all(&scratch).expect("make the folder of temporary files");
         let mut shell = Command::new("sh")

@@ -93,13 +93,13 @@ impl Report {
                     "case", "metric", "who", "median", "least .. most", "of floor"
                 );
             }
-            let (least, most) = line
-                .values
-                .iter()
-                .fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), value| {
-                    (least.min(*value), most.max(*value))
-                });
-            let ratio = self.ratio(line).map_or(String::new(), |ratio| format!("{ratio:.2}"));
+            let (least, most) = line.values.iter().fold(
+                (f64::INFINITY, f64::NEG_INFINITY),
+                |(least, most), value| (least.min(*value), most.max(*value)),
+            );
+            let ratio = self
+                .ratio(line)
+                .map_or(String::new(), |ratio| format!("{ratio:.2}"));
             let _ = writeln!(
                 text,
                 "  {:<34} {:<28} {:<18} {:>9} {:>19} {:>8}",

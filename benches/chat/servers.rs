@@ -42,10 +42,6 @@ pub struct Server {
 }
 
 impl Contestant {
-    pub fn is_daemon(&self) -> bool {
-        matches!(self.kind, Kind::Daemon(_))
-    }
-
     /// The event that authenticates as this agent, as a frame.
     pub fn auth(&self, agent: u64) -> Arc<[u8]> {
         let token = match self.kind {
@@ -170,7 +166,10 @@ fn start_daemon(program: &PathBuf, database: &Database, options: &[&str]) -> Ser
         if let Some(port) = port {
             server.address.set_port(port);
         }
-        assert!(Instant::now() < deadline, "the daemon does not listen:\n{log}");
+        assert!(
+            Instant::now() < deadline,
+            "the daemon does not listen:\n{log}"
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
     server

@@ -12,10 +12,6 @@ impl Times {
             .push(u32::try_from(time.as_nanos() / 100).unwrap_or(u32::MAX));
     }
 
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
     /// In microseconds; `share` from 0 to 1.
     pub fn percentile(&mut self, share: f64) -> f64 {
         if self.0.is_empty() {

@@ -25,6 +25,7 @@ const RSS: Metric = metric("RSS", "KiB");
 const RSS_EACH: Metric = metric("RSS a connection", "bytes");
 const CPU_REST: Metric = metric("CPU a second", "ms");
 const WAKES: Metric = metric("wake-ups a second", "");
+const THREADS: Metric = metric("threads", "");
 const SECONDS: Metric = metric("until all are in", "s");
 const REFUSED: Metric = metric("refused", "");
 const TYPING_P99: Metric = metric("members' typing p99", "us");
@@ -117,14 +118,20 @@ fn works(options: &Options) -> Vec<Work> {
         Work::Storm,
         Work::Load,
     ];
-    let whole = options.work.iter().any(|work| matches!(work, Work::All | Work::Quick));
+    let whole = options
+        .work
+        .iter()
+        .any(|work| matches!(work, Work::All | Work::Quick));
     all.into_iter()
         .filter(|work| whole || options.work.contains(work))
         .collect()
 }
 
 fn daemons(options: &Options) -> Vec<Contestant> {
-    let present = ("daemon".to_owned(), PathBuf::from(env!("CARGO_BIN_EXE_andrea-chat-websocket")));
+    let present = (
+        "daemon".to_owned(),
+        PathBuf::from(env!("CARGO_BIN_EXE_andrea-chat-websocket")),
+    );
     let builds = match options.daemon.is_empty() {
         true => vec![present],
         false => options.daemon.clone(),
@@ -180,7 +187,8 @@ impl Suite<'_> {
         match measure(&self.database, self.time) {
             Ok(value) => Some(value),
             Err(what) => {
-                self.report.fail(format!("{work}: {case}: {}: {what}", who.name));
+                self.report
+                    .fail(format!("{work}: {case}: {}: {what}", who.name));
                 None
             }
         }
@@ -203,7 +211,8 @@ impl Suite<'_> {
                         fanout::saturate(&who, database, members as usize, window, time)
                     });
                     let Some(done) = done else { continue };
-                    self.report.add(FANOUT, &case, RATE, &who.name, done.deliveries_per_second);
+                    self.report
+                        .add(FANOUT, &case, RATE, &who.name, done.deliveries_per_second);
                     self.report.add(FANOUT, &case, CPU, &who.name, done.cpu_us);
                 }
             }
@@ -223,7 +232,8 @@ impl Suite<'_> {
                         fanout::pace(&who, database, members as usize, rate, time)
                     });
                     let Some(done) = done else { continue };
-                    self.report.add(EASY, &case, RATE, &who.name, done.deliveries_per_second);
+                    self.report
+                        .add(EASY, &case, RATE, &who.name, done.deliveries_per_second);
                     self.report.add(EASY, &case, CPU, &who.name, done.cpu_us);
                     self.report.add(EASY, &case, P50, &who.name, done.p50_us);
                     self.report.add(EASY, &case, P99, &who.name, done.p99_us);
@@ -264,14 +274,16 @@ impl Suite<'_> {
             });
             let Some(done) = done else { continue };
             batch = done.batch.max(1.0);
-            self.report.add(work, case, RATE, &who.name, done.messages_per_second);
+            self.report
+                .add(work, case, RATE, &who.name, done.messages_per_second);
             self.report.add(work, case, P50, &who.name, done.p50_us);
             self.report.add(work, case, P99, &who.name, done.p99_us);
             self.report.add(work, case, BATCH, &who.name, done.batch);
             self.report.add(work, case, CPU, &who.name, done.cpu_us);
         }
         let rows = posting::write_rows(&self.database, members as usize, batch, self.time);
-        self.report.add(work, case, RATE, ROWS, rows.messages_per_second);
+        self.report
+            .add(work, case, RATE, ROWS, rows.messages_per_second);
         self.report.add(work, case, P50, ROWS, rows.p50_us);
         self.report.add(work, case, P99, ROWS, rows.p99_us);
         self.report.add(work, case, BATCH, ROWS, batch);
@@ -279,21 +291,35 @@ impl Suite<'_> {
 
     fn idle(&mut self) {
         let quick = self.options.work.contains(&Work::Quick);
-        let usual: &[u64] = if quick { &[0, 1000] } else { &[0, 1000, 5000, 10_000] };
+        let usual: &[u64] = if quick {
+            &[0, 1000]
+        } else {
+            &[0, 1000, 5000, 10_000]
+        };
         for _ in 0..self.runs {
             for connections in or(&self.options.connections, usual) {
                 let case = format!("{connections} connections");
                 for who in self.daemons.clone() {
                     let done = self.measure(IDLE, &case, &who, |database, time| {
-                        idle::rest(&who, database, connections, time.max(Duration::from_secs(3)))
+                        idle::rest(
+                            &who,
+                            database,
+                            connections,
+                            time.max(Duration::from_secs(3)),
+                        )
                     });
                     let Some(done) = done else { continue };
-                    self.report.add(IDLE, &case, RSS, &who.name, done.rss as f64 / 1024.0);
+                    self.report
+                        .add(IDLE, &case, RSS, &who.name, done.rss as f64 / 1024.0);
                     if connections > 0 {
-                        self.report.add(IDLE, &case, RSS_EACH, &who.name, done.rss_each);
+                        self.report
+                            .add(IDLE, &case, RSS_EACH, &who.name, done.rss_each);
                     }
-                    self.report.add(IDLE, &case, CPU_REST, &who.name, done.cpu_ms);
+                    self.report
+                        .add(IDLE, &case, CPU_REST, &who.name, done.cpu_ms);
                     self.report.add(IDLE, &case, WAKES, &who.name, done.wakes);
+                    self.report
+                        .add(IDLE, &case, THREADS, &who.name, done.threads as f64);
                 }
             }
         }
@@ -311,7 +337,8 @@ impl Suite<'_> {
                         arrivals::churn(&who, database, 32, goodbye, time)
                     });
                     let Some(done) = done else { continue };
-                    self.report.add(CHURN, case, RATE, &who.name, done.connections_per_second);
+                    self.report
+                        .add(CHURN, case, RATE, &who.name, done.connections_per_second);
                     self.report.add(CHURN, case, CPU, &who.name, done.cpu_us);
                 }
             }
@@ -330,11 +357,16 @@ impl Suite<'_> {
                             arrivals::storm(&who, database, connections, connections / tabs)
                         });
                         let Some(done) = done else { continue };
-                        self.report.add(STORM, &case, SECONDS, &who.name, done.seconds);
-                        self.report.add(STORM, &case, REFUSED, &who.name, done.refused as f64);
-                        self.report.add(STORM, &case, P50, &who.name, done.typing_p50_us);
-                        self.report.add(STORM, &case, TYPING_P99, &who.name, done.typing_p99_us);
-                        self.report.add(STORM, &case, MESSAGE_P99, &who.name, done.message_p99_us);
+                        self.report
+                            .add(STORM, &case, SECONDS, &who.name, done.seconds);
+                        self.report
+                            .add(STORM, &case, REFUSED, &who.name, done.refused as f64);
+                        self.report
+                            .add(STORM, &case, P50, &who.name, done.typing_p50_us);
+                        self.report
+                            .add(STORM, &case, TYPING_P99, &who.name, done.typing_p99_us);
+                        self.report
+                            .add(STORM, &case, MESSAGE_P99, &who.name, done.message_p99_us);
                     }
                 }
             }
@@ -358,7 +390,8 @@ impl Suite<'_> {
                     let done = fanout::pace(&who, &self.database, MEMBERS, *rate, self.time);
                     // What cannot keep up ends here; that is what the chart is to show.
                     let Ok(done) = done else { continue };
-                    self.report.add(LOAD, &case, RATE, &who.name, done.deliveries_per_second);
+                    self.report
+                        .add(LOAD, &case, RATE, &who.name, done.deliveries_per_second);
                     self.report.add(LOAD, &case, P50, &who.name, done.p50_us);
                     self.report.add(LOAD, &case, P99, &who.name, done.p99_us);
                 }
@@ -379,7 +412,11 @@ impl Suite<'_> {
                 latency: "ms",
             };
             let names: Vec<&str> = contestants.iter().map(|who| who.name.as_str()).collect();
-            write(folder, "latency-fanout.svg", &self.chart(&words, &cases, &names));
+            write(
+                folder,
+                "latency-fanout.svg",
+                &self.chart(&words, &cases, &names),
+            );
             let cases: Vec<String> = or(&self.options.senders, &[1, 2, 5, 10, 20, 50])
                 .iter()
                 .map(|senders| format!("messages, 50 members, {senders} send"))
@@ -391,7 +428,11 @@ impl Suite<'_> {
             };
             let mut names: Vec<&str> = self.daemons.iter().map(|who| who.name.as_str()).collect();
             names.push(ROWS);
-            write(folder, "latency-messages.svg", &self.chart(&words, &cases, &names));
+            write(
+                folder,
+                "latency-messages.svg",
+                &self.chart(&words, &cases, &names),
+            );
         }
     }
 
@@ -417,7 +458,12 @@ impl Suite<'_> {
     }
 
     fn machine(&self) -> serde_json::Value {
-        let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+        let read = |path: &str| {
+            fs::read_to_string(path)
+                .unwrap_or_default()
+                .trim()
+                .to_owned()
+        };
         let cpu = read("/proc/cpuinfo");
         let model = cpu
             .lines()

@@ -3,6 +3,7 @@
 
 use std::io::{self, Write};
 
+use crate::frame::Frames;
 use crate::hub::Weight;
 
 /// Above this part of the limit what may be left out is left out.
@@ -74,6 +75,34 @@ impl Outbox {
         }
     }
 
+    /// Queues all but the first `skipped` of these frames: in one piece where they fit, else one by one.
+    pub fn push_all(
+        &mut self,
+        frames: &Frames,
+        skipped: usize,
+        weight: Weight,
+        limit: usize,
+    ) -> Pushed {
+        let bytes = frames.bytes_from(skipped);
+        let backlog = self.backlog();
+        if !self.is_closing() && backlog + bytes.len() <= limit / EPHEMERAL_SHARE {
+            self.pending.extend_from_slice(bytes);
+            return match (backlog, bytes.len()) {
+                (0, 1..) => Pushed::First,
+                _ => Pushed::Queued,
+            };
+        }
+        let mut outcome = Pushed::LeftOut;
+        for frame in frames.iter_from(skipped) {
+            match self.push(frame, weight, limit) {
+                Pushed::First => outcome = Pushed::First,
+                Pushed::Overflow => return Pushed::Overflow,
+                Pushed::Queued | Pushed::LeftOut => {}
+            }
+        }
+        outcome
+    }
+
     /// Queues the last frame there is. False where there was one already.
     pub fn close(&mut self, frame: &[u8]) -> bool {
         if self.closing || self.broken {
@@ -139,6 +168,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::Frame;
 
     /// Takes `room` bytes, then no more.
     struct Socket {
@@ -202,5 +232,29 @@ mod tests {
             Pushed::Overflow
         );
         assert!(outbox.is_closing());
+    }
+
+    #[test]
+    fn frames_in_a_row_are_left_out_one_by_one() {
+        let mut frames = Frames::default();
+        for _ in 0..4 {
+            frames.push(&Frame::text("12345678"));
+        }
+        let mut outbox = Outbox::default();
+        assert_eq!(
+            outbox.push_all(&frames, 1, Weight::Ephemeral, 160),
+            Pushed::First
+        );
+        assert_eq!(outbox.backlog(), 30);
+        // One more fits below a quarter of the limit, and one beyond it before it shows.
+        assert_eq!(
+            outbox.push_all(&frames, 0, Weight::Ephemeral, 160),
+            Pushed::LeftOut
+        );
+        assert_eq!(outbox.backlog(), 50);
+        assert_eq!(
+            outbox.push_all(&frames, 0, Weight::Essential, 80),
+            Pushed::Overflow
+        );
     }
 }

@@ -334,11 +334,14 @@ impl Reactor {
                 error!("cannot wait for sockets: {error}");
                 thread::sleep(ACCEPT_PAUSE);
             }
+            // What all of them say goes out in one round.
+            let held = self.service.hub.hold();
             for id in ready.drain(..) {
                 if let Some(connection) = self.connection(id) {
                     self.turn(&connection);
                 }
             }
+            drop(held);
         }
     }
 

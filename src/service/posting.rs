@@ -130,6 +130,7 @@ impl Poster<'_> {
     }
 
     fn finish(&self, batch: &[Waiting], written: Written) {
+        let held = self.service.hub.hold();
         for (place, answer) in written.answered {
             let Waiting { from, post, .. } = &batch[place];
             let reference = post.reference.as_ref();
@@ -154,6 +155,10 @@ impl Poster<'_> {
             })
             .collect();
         self.service.feed.publish(&self.service.hub, publications);
+        if !self.service.posts.is_empty() {
+            // The next batch is more urgent than what this one looks like to the others.
+            held.pass_on();
+        }
     }
 
     /// The connection went away between the commit and its answer: asks, on a new one, what became of it.
