@@ -165,6 +165,26 @@ impl fmt::Debug for DatabaseConfig {
     }
 }
 
+/// Which engine the database is of.
+#[derive(Clone)]
+pub enum Database {
+    /// The helpdesk's own.
+    Mysql(DatabaseConfig),
+    /// A file of ours.
+    #[cfg(feature = "embedded")]
+    Sqlite(PathBuf),
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Database::Mysql(config) => config.fmt(f),
+            #[cfg(feature = "embedded")]
+            Database::Sqlite(path) => path.fmt(f),
+        }
+    }
+}
+
 /// Everything that is fixed for the life of the process.
 pub struct Config {
     /// Signs and verifies tokens.
@@ -180,7 +200,9 @@ pub struct Config {
     /// Port from option or environment; 0 from the option alone: any free one.
     pub port: Option<u16>,
     /// The database.
-    pub database: DatabaseConfig,
+    pub database: Database,
+    /// `CHAT_BUS_URL`: Redis between several daemons on one database; may hold a password.
+    pub bus_url: Option<String>,
     /// Limits and intervals.
     pub limits: Limits,
 }
@@ -230,7 +252,8 @@ impl Config {
             storage: root.join(text("STORAGE_PATH", "storage")),
             host: host_variable(variables)?,
             port: port_variable(variables)?,
-            database: database(variables)?,
+            database: database(root, variables)?,
+            bus_url: variables.get("CHAT_BUS_URL"),
             limits: Limits::from_variables(variables)?,
         })
     }
@@ -272,7 +295,36 @@ fn port_variable(variables: &Variables) -> Result<Option<u16>, ConfigError> {
     }
 }
 
-fn database(variables: &Variables) -> Result<DatabaseConfig, ConfigError> {
+fn database(root: &Path, variables: &Variables) -> Result<Database, ConfigError> {
+    const NAME: &str = "DB_CONNECTION";
+    // Any other word is the application's own business: the service knows the helpdesk's database and its own.
+    match variables.get(NAME) {
+        Some(engine) if engine.eq_ignore_ascii_case("sqlite") => sqlite(root, variables, NAME),
+        _ => mysql(variables).map(Database::Mysql),
+    }
+}
+
+#[cfg(feature = "embedded")]
+fn sqlite(root: &Path, variables: &Variables, name: &str) -> Result<Database, ConfigError> {
+    let path = variables.get("DB_DATABASE").ok_or_else(|| {
+        ConfigError(format!(
+            "DB_DATABASE is not set; with {name}=sqlite it is the path of the database's file, put it into {} or the \
+             environment",
+            variables.source
+        ))
+    })?;
+    Ok(Database::Sqlite(root.join(path)))
+}
+
+#[cfg(not(feature = "embedded"))]
+fn sqlite(_: &Path, variables: &Variables, name: &str) -> Result<Database, ConfigError> {
+    Err(ConfigError(format!(
+        "{} is sqlite, which this program was built without; build it with the feature embedded, or leave {name} out",
+        variables.origin(name)
+    )))
+}
+
+fn mysql(variables: &Variables) -> Result<DatabaseConfig, ConfigError> {
     let word = |name: &str, default: &str| {
         variables
             .get(name)
@@ -389,9 +441,48 @@ mod tests {
     fn what_is_not_named_has_its_default() {
         let config = with(&[]).expect("complete");
         assert_eq!(config.storage, Path::new("/srv/helpdesk/storage"));
-        assert_eq!(config.database.host, "localhost");
-        assert_eq!(config.database.collation, "utf8mb4_unicode_ci");
+        let Database::Mysql(database) = config.database else {
+            panic!("{:?}", config.database);
+        };
+        assert_eq!(database.host, "localhost");
+        assert_eq!(database.collation, "utf8mb4_unicode_ci");
         assert_eq!((config.host, config.port), (None, None));
+    }
+
+    #[test]
+    #[cfg(feature = "embedded")]
+    fn a_file_needs_its_path_and_nobody_to_log_in() {
+        let of = |pairs: &[(&str, &str)]| {
+            let mut all = vec![COMPLETE[0], ("DB_CONNECTION", "SQLite")];
+            all.extend_from_slice(pairs);
+            Config::from_variables(Path::new("/srv/helpdesk"), &variables(&all))
+        };
+        for (name, path) in [
+            ("chat.sqlite", "/srv/helpdesk/chat.sqlite"),
+            ("/var/lib/chat.sqlite", "/var/lib/chat.sqlite"),
+        ] {
+            match of(&[("DB_DATABASE", name)]).expect(name).database {
+                Database::Sqlite(found) => assert_eq!(found, Path::new(path)),
+                other => panic!("{other:?}"),
+            }
+        }
+        let error = of(&[]).expect_err("no path").to_string();
+        assert!(error.contains("DB_DATABASE is not set"), "{error}");
+    }
+
+    #[test]
+    #[cfg(not(feature = "embedded"))]
+    fn a_file_is_refused_where_it_cannot_be_opened() {
+        let error = with(&[("DB_CONNECTION", "sqlite")]).expect_err("no engine");
+        assert!(error.to_string().contains("DB_CONNECTION in .env"));
+    }
+
+    #[test]
+    fn any_other_connection_is_the_helpdesks() {
+        for engine in ["mysql", "mariadb", ""] {
+            let config = with(&[("DB_CONNECTION", engine)]).expect(engine);
+            assert!(matches!(config.database, Database::Mysql(_)), "{engine}");
+        }
     }
 
     #[test]

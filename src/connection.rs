@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use log::debug;
+use tungstenite::error::CapacityError;
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Error as WsError, Message};
 
@@ -35,6 +36,10 @@ use crate::session::{Session, Turn, World};
 const READ_BYTES: usize = 1024;
 /// Events of one socket that are handled before other sockets have their turn.
 const EVENTS_PER_TURN: usize = 64;
+/// Bytes of one socket that are read before other sockets have their turn.
+const BYTES_PER_TURN: usize = 64 * 1024;
+/// Bytes of headers that a message in fragments may have beside its own size.
+const FRAGMENT_OVERHEAD: usize = 64 * 1024;
 /// Bytes of a closed socket that are thrown away in one turn.
 const DRAIN_BYTES: usize = 16 * 1024;
 
@@ -80,6 +85,10 @@ pub struct Connection {
 struct Input {
     stage: Stage,
     session: Session,
+    /// Bytes read in this turn.
+    read: usize,
+    /// Bytes read since the last complete message.
+    incomplete: usize,
     /// Read while the frame before it was being handed on.
     ahead: Option<Result<Message, WsError>>,
 }
@@ -115,6 +124,8 @@ impl Connection {
             input: Mutex::new(Input {
                 stage: Stage::Head(Vec::new()),
                 session,
+                read: 0,
+                incomplete: 0,
                 ahead: None,
             }),
             outbox: Mutex::default(),
@@ -158,6 +169,7 @@ impl Connection {
     fn serve_input(self: &Arc<Self>, input: &mut Input) -> Next {
         let now = self.reactor.seconds();
         self.heard.store(now, Ordering::Relaxed);
+        input.read = 0;
         if matches!(input.stage, Stage::Head(_)) && !self.read_head(input) {
             return match self.outbox().is_closing() {
                 true => self.drain(input),
@@ -237,10 +249,28 @@ impl Connection {
     }
 
     fn read_message(self: &Arc<Self>, input: &mut Input) -> Result<Message, WsError> {
-        match &mut input.stage {
-            Stage::Frames(context) => context.read(&mut Port(self)),
-            Stage::Head(_) | Stage::Draining => Err(WsError::AlreadyClosed),
+        let Stage::Frames(context) = &mut input.stage else {
+            return Err(WsError::AlreadyClosed);
+        };
+        let before = input.read;
+        let message = context.read(&mut Port {
+            connection: self,
+            read: &mut input.read,
+        });
+        match &message {
+            Ok(_) => input.incomplete = 0,
+            Err(_) => input.incomplete += input.read - before,
         }
+        let limit = context.get_config().max_message_size.unwrap_or(usize::MAX);
+        // A message in endless empty fragments never grows, and never ends.
+        if input.incomplete > limit.saturating_add(FRAGMENT_OVERHEAD) {
+            let size = input.incomplete;
+            return Err(WsError::Capacity(CapacityError::MessageTooLong {
+                size,
+                max_size: limit,
+            }));
+        }
+        message
     }
 
     /// Handles one message; `None`: go on with the next.
@@ -251,11 +281,20 @@ impl Connection {
     ) -> Option<Next> {
         let code = match message {
             Ok(Message::Text(text)) => return self.take_event(text.as_str(), input),
-            Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => return None,
+            Ok(Message::Ping(_) | Message::Pong(_)) => {
+                if input.session.take_control(Instant::now()) {
+                    return None;
+                }
+                CloseCode::Policy
+            }
+            Ok(Message::Frame(_)) => return None,
             Ok(Message::Binary(_)) => CloseCode::Unsupported,
             Ok(Message::Close(_)) => CloseCode::Normal,
             Err(WsError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Some(Next::Read);
+                return Some(match input.read >= BYTES_PER_TURN {
+                    true => Next::Again,
+                    false => Next::Read,
+                });
             }
             Err(WsError::Io(error)) if error.kind() == io::ErrorKind::Interrupted => return None,
             Err(WsError::Capacity(_)) => CloseCode::TooBig,
@@ -315,10 +354,11 @@ impl Connection {
                 // Read ahead first: from the moment the question is out, somebody else may resume this socket.
                 let ahead = self.read_message(input);
                 let waits = matches!(&ahead, Err(WsError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock);
+                let has_more = !waits || input.read >= BYTES_PER_TURN;
                 if !waits {
                     input.ahead = Some(ahead);
                 }
-                self.has_more.store(!waits, Ordering::Release);
+                self.has_more.store(has_more, Ordering::Release);
                 let client: Arc<dyn Client> = Arc::clone(self) as Arc<dyn Client>;
                 match service.ask(&client, ask, now) {
                     Progress::Goes => None,
@@ -454,18 +494,27 @@ fn websocket_config(max_message: usize) -> WebSocketConfig {
         .max_frame_size(Some(max_message))
 }
 
-/// A socket as the WebSocket crate sees it: reads come from the socket, writes (pongs) go to the outbox.
-struct Port<'a>(&'a Connection);
+/// A socket as the WebSocket crate sees it: reads come from the socket, as far as its turn goes; writes (pongs) go to
+/// the outbox.
+struct Port<'a> {
+    connection: &'a Connection,
+    read: &'a mut usize,
+}
 
 impl Read for Port<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        (&self.0.stream).read(buffer)
+        if *self.read >= BYTES_PER_TURN {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let count = (&self.connection.stream).read(buffer)?;
+        *self.read += count;
+        Ok(count)
     }
 }
 
 impl Write for Port<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.push_bytes(bytes);
+        self.connection.push_bytes(bytes);
         Ok(bytes.len())
     }
 

@@ -16,6 +16,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::auth::TokenVerifier;
+use crate::bus::{self, Bus, BusThreads, Note};
 use crate::config::{Config, Variables};
 use crate::connection::{Reactor, ReactorThreads};
 use crate::exit_code;
@@ -68,6 +69,16 @@ enum Event {
 pub fn serve(root: &Path, variables: &Variables, level: log::LevelFilter) -> Result<(), Failure> {
     let config = Config::from_variables(root, variables)
         .map_err(|error| Failure::new(exit_code::CONFIG, error.0))?;
+    let bus = match &config.bus_url {
+        None => None,
+        Some(url) => Some(bus::prepare(url, &config.jwt_secret).map_err(|bus::BadAddress(why)| {
+            let origin = variables.origin("CHAT_BUS_URL");
+            Failure::new(
+                exit_code::CONFIG,
+                format!("{origin} cannot be used: {why}; correct it, or leave it out where one daemon runs alone"),
+            )
+        })?),
+    };
     let places = start::prepare_storage(&config, level)?;
     let store = start::open_store(&config);
     let health = Arc::new(AtomicBool::new(true));
@@ -82,6 +93,7 @@ pub fn serve(root: &Path, variables: &Variables, level: log::LevelFilter) -> Res
             rows,
             store,
             health,
+            bus,
             listener,
             pid_file,
             link,
@@ -106,6 +118,7 @@ struct Prepared {
     rows: Rows,
     store: Arc<dyn Store>,
     health: Arc<AtomicBool>,
+    bus: Option<(Bus, bus::Connector)>,
     listener: start::Listener,
     pid_file: PidFile,
     link: Link,
@@ -118,6 +131,7 @@ struct Running {
     reactor: Arc<Reactor>,
     reactor_threads: ReactorThreads,
     hub_thread: JoinHandle<()>,
+    bus_threads: Option<BusThreads>,
     store_threads: Vec<JoinHandle<()>>,
     store_done: Receiver<()>,
     timer: JoinHandle<()>,
@@ -137,6 +151,7 @@ impl Running {
             rows,
             store,
             health,
+            bus,
             listener,
             pid_file,
             link,
@@ -144,20 +159,29 @@ impl Running {
         let (event_sender, events) = bounded(16);
         let signals = watch_signals(event_sender.clone())?;
         let max_connections = start::raise_file_limit(config.limits.max_connections);
+        let (bus, connector) = bus.unzip();
         let (hub, hub_thread) = Hub::start(HubConfig {
             max_per_agent: config.limits.max_per_agent,
             presence_grace: config.limits.presence_grace,
             presence: |agent, online| Frame::text(&protocol::presence_updated(agent, online)),
             online: protocol::agent_ids,
-            on_presence: Box::new(|_, _| {}),
+            on_presence: match bus.clone() {
+                Some(bus) => Box::new(move |agent, online| bus.say(Note::Presence(agent, online))),
+                None => Box::new(|_, _| {}),
+            },
         })?;
         let service = Arc::new(Service::new(
             hub,
+            bus.clone(),
             config.limits.clone(),
             TokenVerifier::new(&config.jwt_secret),
             Settings::from_rows(&rows),
         ));
         let new_link = || Link::new(Arc::clone(&store), Arc::clone(&health));
+        let bus_threads = match (connector, &bus) {
+            (Some(connector), Some(bus)) => Some(connector.start(&service, bus)?),
+            _ => None,
+        };
         let (done, store_done) = bounded(QUERY_THREADS + 2);
         let mut store_threads = vec![store_thread(
             "posting",
@@ -210,6 +234,7 @@ impl Running {
             reactor,
             reactor_threads,
             hub_thread,
+            bus_threads,
             store_threads,
             store_done,
             timer,

@@ -6,11 +6,14 @@
 //! ```
 
 pub mod auth;
+pub mod bus;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod connection;
 pub mod daemon;
+#[cfg(feature = "embedded")]
+pub mod demo;
 pub mod dotenv;
 pub mod exit_code;
 pub mod frame;

@@ -20,6 +20,7 @@ pub use posting::run as run_posting;
 pub use queries::run as run_queries;
 
 use crate::auth::TokenVerifier;
+use crate::bus::{Bus, Note, Relay};
 use crate::frame::Frame;
 use crate::hub::{Hub, Publication, SubscriberRef, Weight};
 use crate::job_queue::JobQueue;
@@ -66,6 +67,8 @@ pub enum Progress {
 pub struct Service {
     /// The fan-out.
     pub hub: Hub,
+    /// The way to other daemons on the same database, if there is one.
+    pub bus: Option<Bus>,
     /// The door through which messages reach the hub.
     pub feed: feed::Feed,
     /// Messages that may be sent again.
@@ -89,9 +92,16 @@ struct Remembered {
 
 impl Service {
     /// A service that nobody has asked anything yet.
-    pub fn new(hub: Hub, limits: Limits, verifier: TokenVerifier, settings: Settings) -> Self {
+    pub fn new(
+        hub: Hub,
+        bus: Option<Bus>,
+        limits: Limits,
+        verifier: TokenVerifier,
+        settings: Settings,
+    ) -> Self {
         Service {
             hub,
+            bus,
             feed: feed::Feed::default(),
             repeats: repeats::Repeats::default(),
             posts: JobQueue::default(),
@@ -210,14 +220,28 @@ impl Service {
             let to = Arc::clone(from).subscriber();
             return self.hub.answer(to, Frame::text(&text), resume);
         }
+        let text = protocol::typing(conversation, agent);
+        let frame = Frame::text(&text);
+        self.relay(&audience, text, Weight::Ephemeral);
         self.hub.publish(Publication {
             message: None,
             audience,
-            frame: Frame::text(&protocol::typing(conversation, agent)),
+            frame,
             weight: Weight::Ephemeral,
             own: Some((from.id(), None)),
             resume: resume.then(|| Arc::clone(from).subscriber()),
         });
+    }
+
+    /// Lets other daemons tell their sockets.
+    fn relay(&self, audience: &Arc<[AgentId]>, text: String, weight: Weight) {
+        if let Some(bus) = &self.bus {
+            bus.say(Note::Relay(Relay {
+                audience: Arc::clone(audience),
+                text,
+                weight,
+            }));
+        }
     }
 
     /// Remembers who is in a conversation, for typing alone.

@@ -11,6 +11,9 @@ use crate::protocol::{self, Event, Ref, Request, Target};
 use crate::settings::Settings;
 use crate::text;
 
+/// Pings and pongs a second that one socket may send, and at once; a browser sends one for each of ours.
+const CONTROL_RATE: u32 = 10;
+const CONTROL_BURST: u32 = 100;
 /// Conversations for which a socket's last typing is remembered before old ones are dropped.
 const TYPING_MEMORY: usize = 64;
 
@@ -127,6 +130,7 @@ pub struct World<'a> {
 #[derive(Debug)]
 pub struct Session {
     rate: RateLimiter,
+    control: RateLimiter,
     typing_interval: Duration,
     typed: Vec<(Conversation, Instant)>,
 }
@@ -136,9 +140,15 @@ impl Session {
     pub fn new(limits: &Limits, now: Instant) -> Self {
         Session {
             rate: RateLimiter::new(limits.rate, limits.burst, now),
+            control: RateLimiter::new(CONTROL_RATE, CONTROL_BURST, now),
             typing_interval: limits.typing_interval,
             typed: Vec::new(),
         }
+    }
+
+    /// Takes one ping or pong. False where no sound client sends so many.
+    pub fn take_control(&mut self, now: Instant) -> bool {
+        matches!(self.control.take(now), Admission::Granted)
     }
 
     /// Takes one text frame.

@@ -6,6 +6,8 @@
 
 mod link;
 pub mod mysql;
+#[cfg(feature = "embedded")]
+pub mod sqlite;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -59,6 +61,9 @@ pub trait Store: Send + Sync {
 
     /// Which database this is, without its password, for messages.
     fn describe(&self) -> String;
+
+    /// What to do about a database that cannot be used, for messages.
+    fn remedy(&self, failure: Failure) -> &'static str;
 }
 
 /// One row of a channel's membership with what posting needs to know of the member.
@@ -146,11 +151,7 @@ pub struct NewNotification {
 }
 
 /// One connection to the database. After an error of [`Failure::Lost`] it is of no further use.
-///
-/// The posting methods, from [`Connection::posting_context`] on, run within one transaction that
-/// [`Connection::begin`] opens and [`Connection::commit`] or [`Connection::rollback`] ends. A connection that
-/// is used for posting is used for nothing else.
-pub trait Connection: Send {
+pub trait Connection: History + Posting + Send {
     /// All rows of `settings` that the service may look at.
     ///
     /// # Errors
@@ -178,12 +179,18 @@ pub trait Connection: Send {
         conversation: Conversation,
         last_read: MessageId,
     ) -> Result<MessageId>;
+}
 
+/// What was said.
+pub trait History {
     /// The database's clock and the ids of the newest messages, ascending, at most `most`.
     fn newest_ids(&mut self, most: usize) -> Result<(String, Vec<MessageId>)>;
 
-    /// Messages with ids above this one that are not deleted, ascending by id, at most `most`.
-    fn messages_above(&mut self, id: MessageId, most: usize) -> Result<Vec<Message>>;
+    /// Ids above this one, those of deleted messages included, ascending, at most `most`.
+    fn ids_above(&mut self, id: MessageId, most: usize) -> Result<Vec<MessageId>>;
+
+    /// Those of the messages with these ids that exist, deleted ones included, ascending by id.
+    fn messages(&mut self, ids: &[MessageId]) -> Result<Vec<Message>>;
 
     /// Messages with ids above `above` that were edited or deleted at `since` or later, and the database's clock
     /// when they were asked for.
@@ -213,10 +220,11 @@ pub trait Connection: Send {
         until: MessageId,
         seconds: u64,
     ) -> Result<Vec<Message>>;
+}
 
-    /// The message with this id, if there is one.
-    fn message(&mut self, id: MessageId) -> Result<Option<Message>>;
-
+/// The steps of one transaction that writes messages, which [`Posting::begin`] opens and [`Posting::commit`] or
+/// [`Posting::rollback`] ends. A connection that is used for posting is used for nothing else.
+pub trait Posting {
     /// Opens the transaction of a batch of messages.
     fn begin(&mut self) -> Result<()>;
 
@@ -255,7 +263,7 @@ pub trait Connection: Send {
     /// Makes the transaction durable.
     ///
     /// # Errors
-    /// [`Failure::Lost`]: it is unknown whether it was; ask [`Connection::were_committed`] on another
+    /// [`Failure::Lost`]: it is unknown whether it was; ask [`Posting::were_committed`] on another
     /// connection.
     fn commit(&mut self) -> Result<()>;
 

@@ -1,5 +1,5 @@
-//! Replays the recorded scenarios of WebSocket events against the daemon and a real database: who received
-//! which frames, which rows changed, which connections were closed, and that the daemon lives on.
+//! Replays the recorded scenarios of WebSocket events against the daemon and a real database of each engine: who
+//! received which frames, which rows changed, which connections were closed, and that the daemon lives on.
 
 use crate::support::fixtures;
 use crate::support::json::Json;
@@ -11,10 +11,20 @@ const CHOICE: &str = "GOLDEN_EVENTS";
 
 #[test]
 fn every_recorded_scenario_is_played_as_the_contract_asks() {
+    play_all(Stage::new);
+}
+
+#[test]
+#[cfg(feature = "embedded")]
+fn every_recorded_scenario_is_played_on_sqlite_as_well() {
+    play_all(Stage::embedded);
+}
+
+fn play_all(stage: impl Fn() -> Stage + Sync) {
     let events = fixtures::golden("events");
     let scenarios = events.need("scenarios").items();
     let chosen = chosen(scenarios.len());
-    let complaints = workers::run(chosen.len(), Stage::new, |stage, job| {
+    let complaints = workers::run(chosen.len(), stage, |stage, job| {
         let number = chosen[job];
         let scenario = &scenarios[number];
         let text = |key| scenario.need(key).str().unwrap_or_default().to_owned();

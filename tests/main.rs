@@ -6,16 +6,21 @@
 )]
 
 mod contrib_files;
+#[cfg(feature = "embedded")]
+mod embedded;
 mod golden_dotenv;
 mod golden_events;
 mod golden_handshake;
 mod golden_render;
 mod golden_render_live;
 mod harness;
+mod hostile;
 mod other_door;
 mod outer_clients;
 mod random;
 mod sending_again;
+mod several_machines;
+mod store_contract;
 mod support;
 mod text_hostile;
 mod text_model;

@@ -1,4 +1,4 @@
-//! What the black-box tests share: a private MariaDB, the daemon as a child process, a raw WebSocket
+//! What the black-box tests share: a private MariaDB, SQLite files, the daemon as a child process, a raw WebSocket
 //! client, tokens, row snapshots, and the words of the recorded files. Nothing in here knows the inside
 //! of the program under test; nothing in here is a test.
 
@@ -8,6 +8,8 @@
 )]
 
 pub mod daemon;
+#[cfg(feature = "embedded")]
+pub mod embedded;
 pub mod expect;
 pub mod fixtures;
 pub mod json;
@@ -15,9 +17,11 @@ pub mod jwt;
 pub mod mariadb;
 pub mod outcome;
 pub mod reaper;
+pub mod redis;
 pub mod replay;
 pub mod rows;
 pub mod seed;
+pub mod sql;
 pub mod wait;
 pub mod workers;
 pub mod ws;

@@ -14,7 +14,7 @@ use log::{LevelFilter, error, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::Failure;
-use crate::config::{Config, listen_address};
+use crate::config::{Config, Database, listen_address};
 use crate::exit_code;
 use crate::heartbeat;
 use crate::limits::{HEARTBEAT_STALE_SECONDS, STORE_PATIENCE, STORE_START_PATIENCE};
@@ -22,6 +22,8 @@ use crate::log_file;
 use crate::pid_file::{Occupied, PidFile};
 use crate::settings::{Rows, key};
 use crate::store::mysql::MysqlStore;
+#[cfg(feature = "embedded")]
+use crate::store::sqlite::SqliteStore;
 use crate::store::{Failure as StoreFailure, Link, Store};
 
 /// Mode of folders that are made, before the umask.
@@ -85,7 +87,11 @@ fn cannot_create(what: &str, path: &Path, error: &io::Error) -> Failure {
 
 /// The database that the configuration names; not connected yet.
 pub fn open_store(config: &Config) -> Arc<dyn Store> {
-    Arc::new(MysqlStore::new(config.database.clone()))
+    match &config.database {
+        Database::Mysql(database) => Arc::new(MysqlStore::new(database.clone())),
+        #[cfg(feature = "embedded")]
+        Database::Sqlite(path) => Arc::new(SqliteStore::new(path)),
+    }
 }
 
 /// Waits for a database that is down, with one log line a try; returns the settings.
@@ -97,23 +103,14 @@ pub fn wait_for_store(store: &dyn Store) -> Result<Rows, Failure> {
             Err(failed) => failed,
         };
         match failed.failure {
-            StoreFailure::Denied => {
+            StoreFailure::Denied | StoreFailure::Refused => {
                 error!("{failed}");
                 return Err(Failure::new(
                     exit_code::CONFIG,
                     format!(
-                        "{failed} ({}); correct DB_DATABASE, DB_USERNAME or DB_PASSWORD",
-                        store.describe()
-                    ),
-                ));
-            }
-            StoreFailure::Refused => {
-                error!("{failed}");
-                return Err(Failure::new(
-                    exit_code::CONFIG,
-                    format!(
-                        "{failed} ({}); is this the helpdesk's database?",
-                        store.describe()
+                        "{failed} ({}); {}",
+                        store.describe(),
+                        store.remedy(failed.failure)
                     ),
                 ));
             }
@@ -123,10 +120,11 @@ pub fn wait_for_store(store: &dyn Store) -> Result<Rows, Failure> {
         }
         if Instant::now() + STORE_RETRY > deadline {
             let message = format!(
-                "the database {} did not answer within {} s: {}; start it, or correct DB_HOST, DB_PORT or DB_SOCKET",
+                "the database {} did not answer within {} s: {}; {}",
                 store.describe(),
                 STORE_START_PATIENCE.as_secs(),
-                failed.cause
+                failed.cause,
+                store.remedy(failed.failure)
             );
             error!("{message}");
             return Err(Failure::new(exit_code::UNAVAILABLE, message));

@@ -34,6 +34,7 @@ pub fn run(running: Running) {
         reactor,
         reactor_threads,
         hub_thread,
+        bus_threads,
         store_threads,
         store_done,
         timer,
@@ -85,6 +86,9 @@ pub fn run(running: Running) {
                 error!("a thread of the store had failed");
             }
         }
+    }
+    if let (Some(threads), Some(bus)) = (bus_threads, &service.bus) {
+        threads.stop(bus);
     }
     service.hub.stop();
     if hub_thread.join().is_err() {

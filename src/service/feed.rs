@@ -38,6 +38,8 @@ struct State {
     wanted: bool,
     /// The ledger knows what the database shows.
     synced: bool,
+    /// There is something new.
+    nudged: bool,
     stopping: bool,
 }
 
@@ -56,6 +58,7 @@ impl Default for Feed {
                 vain: 0,
                 wanted: false,
                 synced: false,
+                nudged: false,
                 stopping: false,
             }),
             changed: Condvar::new(),
@@ -122,6 +125,12 @@ impl Feed {
                 .0;
         }
         true
+    }
+
+    /// Somebody else has just committed a message: the tail thread looks now rather than in a moment.
+    pub fn look_now(&self) {
+        self.lock().nudged = true;
+        self.changed.notify_all();
     }
 
     /// Ends the tail thread; what is held goes through.

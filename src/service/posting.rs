@@ -17,6 +17,7 @@ use log::{error, warn};
 use self::batch::{Answer, Outcome, Step, Waiting, Written, attempt, key};
 use super::queries::refusal;
 use super::{PostJob, Service};
+use crate::bus::Note;
 use crate::frame::Frame;
 use crate::job_queue::Taken;
 use crate::model::{MessageId, Refusal};
@@ -144,6 +145,9 @@ impl Poster<'_> {
                     self.service.hub.answer(to, Frame::text(&text), true);
                 }
             }
+        }
+        if let (Some(bus), false) = (&self.service.bus, written.stored.is_empty()) {
+            bus.say(Note::Posted);
         }
         let now = Instant::now();
         let publications = written

@@ -165,6 +165,8 @@ impl Query<'_> {
         };
         let text = protocol::read_updated(conversation, agent.id, marker);
         let frame = Frame::text(&text);
+        self.service
+            .relay(&audience, text.clone(), Weight::Essential);
         let own = reference.map(|reference| {
             let own = Frame::text(&protocol::with_ref(text, Some(reference)));
             (self.from.id(), Some(own))

@@ -7,8 +7,8 @@ use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use mysql::prelude::Queryable;
@@ -249,6 +249,9 @@ fn common_arguments(dir: &Path) -> Vec<String> {
 }
 
 fn create_system_tables(dir: &Path) {
+    // Two at once have been seen to fail.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock();
     let output = Command::new(program("mariadb-install-db"))
         .args(common_arguments(dir))
         .args(["--auth-root-authentication-method=normal", "--skip-test-db"])

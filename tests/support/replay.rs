@@ -2,29 +2,48 @@
 
 use std::time::Duration;
 
-use mysql::Conn;
-use mysql::prelude::Queryable;
-
 use super::daemon::{Daemon, Options};
 use super::expect::Known;
 use super::fixtures;
 use super::json::Json;
 use super::mariadb::Database;
 use super::outcome::{Observed, Wanted};
+use super::sql::Sql;
 use super::ws::{Client, FrameSpec, TEXT};
 use super::{jwt, rows, seed, wait};
 
 /// A database of one's own, used for one scenario after the other.
 pub struct Stage {
     database: Database,
-    conn: Conn,
+    options: Options,
+    conn: Box<dyn Sql>,
+    #[cfg(feature = "embedded")]
+    _file: Option<super::embedded::File>,
 }
 
 impl Stage {
     pub fn new() -> Stage {
         let database = Database::fresh();
-        let conn = database.conn();
-        Stage { database, conn }
+        Stage {
+            conn: Box::new(database.conn()),
+            database,
+            options: Options::new(),
+            #[cfg(feature = "embedded")]
+            _file: None,
+        }
+    }
+
+    /// The same on an SQLite file.
+    #[cfg(feature = "embedded")]
+    pub fn embedded() -> Stage {
+        use super::embedded::File;
+        let file = File::fresh();
+        Stage {
+            database: File::server(),
+            options: file.options(),
+            conn: Box::new(file.conn()),
+            _file: Some(file),
+        }
     }
 }
 
@@ -38,7 +57,7 @@ struct Peer {
 
 struct Play<'a> {
     scenario: &'a Json,
-    conn: &'a mut Conn,
+    conn: &'a mut dyn Sql,
     daemon: Daemon,
     peers: Vec<Peer>,
     known: Known,
@@ -46,9 +65,12 @@ struct Play<'a> {
 
 /// Plays a scenario; the complaint says what differed, step and all.
 pub fn play(stage: &mut Stage, scenario: &Json) -> Result<(), String> {
-    seed::reset(&mut stage.conn);
-    let known = prepare(&mut stage.conn, scenario)?;
-    let options = Options::new()
+    let conn = stage.conn.as_mut();
+    seed::reset(conn);
+    let known = prepare(conn, scenario)?;
+    let options = stage
+        .options
+        .clone()
         .env("CHAT_WEBSOCKET_TYPING_INTERVAL", "0")
         .env("CHAT_WEBSOCKET_RATE", "0")
         // A slow machine must not make an agent go offline in the middle of a scenario.
@@ -56,7 +78,7 @@ pub fn play(stage: &mut Stage, scenario: &Json) -> Result<(), String> {
     let daemon = Daemon::try_start(&stage.database, &options)?;
     let mut play = Play {
         scenario,
-        conn: &mut stage.conn,
+        conn,
         daemon,
         peers: Vec::new(),
         known,
@@ -72,7 +94,7 @@ pub fn play(stage: &mut Stage, scenario: &Json) -> Result<(), String> {
 }
 
 /// The scenario's own changes to the seed, and the ids that its placeholders count from.
-fn prepare(conn: &mut Conn, scenario: &Json) -> Result<Known, String> {
+fn prepare(conn: &mut dyn Sql, scenario: &Json) -> Result<Known, String> {
     for (key, value) in scenario
         .get("settings")
         .map(Json::entries)
@@ -96,16 +118,9 @@ fn prepare(conn: &mut Conn, scenario: &Json) -> Result<Known, String> {
             known.bind(&placeholder, &row.need("id").to_string())?;
         }
     }
-    known.db_now.0 = db_time(conn, "NOW() - INTERVAL 2 SECOND");
+    known.db_now.0 = conn.clock(-2);
     known.unix_now.0 = jwt::unix_now() - 2;
     Ok(known)
-}
-
-fn db_time(conn: &mut Conn, expression: &str) -> String {
-    let time: Option<String> = conn
-        .query_first(format!("SELECT CAST({expression} AS CHAR)"))
-        .unwrap_or_else(|e| panic!("ask the database for {expression}: {e}"));
-    time.expect("the database has a clock")
 }
 
 impl Play<'_> {
@@ -189,7 +204,7 @@ impl Play<'_> {
         let actor = self.act(step, wanted)?;
         let mut observed = self.observe(actor, wanted)?;
         observed.changes = rows::diff(&before, &rows::snapshot(self.conn));
-        self.known.db_now.1 = db_time(self.conn, "NOW() + INTERVAL 2 SECOND");
+        self.known.db_now.1 = self.conn.clock(2);
         self.known.unix_now.1 = jwt::unix_now() + 2;
         let name = actor.map(|place| self.peers[place].name.clone());
         wanted

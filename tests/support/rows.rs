@@ -3,11 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use mysql::consts::ColumnType;
-use mysql::prelude::Queryable;
-use mysql::{Conn, Row, Value};
-
 use super::json::Json;
+use super::sql::Sql;
 
 /// Each table, and the columns that tell its rows apart.
 const KEYS: [(&str, &[&str]); 13] = [
@@ -70,7 +67,7 @@ impl Change {
     }
 }
 
-pub fn snapshot(conn: &mut Conn) -> Snapshot {
+pub fn snapshot(conn: &mut dyn Sql) -> Snapshot {
     let tables = KEYS.map(|(table, key)| {
         let mut rows = select(
             conn,
@@ -92,41 +89,9 @@ pub fn snapshot(conn: &mut Conn) -> Snapshot {
     }
 }
 
-/// The rows of a query, each an object with its columns in order: whole numbers as numbers, all else as text.
-pub fn select(conn: &mut Conn, query: &str) -> Vec<Json> {
-    let rows: Vec<Row> = conn.query(query).unwrap_or_else(|e| panic!("{query}: {e}"));
-    rows.into_iter().map(row_to_json).collect()
-}
-
-fn row_to_json(row: Row) -> Json {
-    let columns = row.columns();
-    let cells = columns.iter().zip(row.unwrap_raw()).map(|(column, value)| {
-        let value = match value {
-            None | Some(Value::NULL) => Json::Null,
-            Some(Value::Bytes(bytes)) => {
-                let text = String::from_utf8(bytes).expect("the database sends UTF-8");
-                if is_integer(column.column_type()) {
-                    Json::Number(text)
-                } else {
-                    Json::String(text)
-                }
-            }
-            Some(other) => panic!("the text protocol sends text, not {other:?}"),
-        };
-        (column.name_str().into_owned(), value)
-    });
-    Json::Object(cells.collect())
-}
-
-fn is_integer(kind: ColumnType) -> bool {
-    matches!(
-        kind,
-        ColumnType::MYSQL_TYPE_TINY
-            | ColumnType::MYSQL_TYPE_SHORT
-            | ColumnType::MYSQL_TYPE_INT24
-            | ColumnType::MYSQL_TYPE_LONG
-            | ColumnType::MYSQL_TYPE_LONGLONG
-    )
+/// The rows of a query, as [`Sql::select`] gives them.
+pub fn select(conn: &mut dyn Sql, query: &str) -> Vec<Json> {
+    conn.select(query)
 }
 
 pub fn diff(before: &Snapshot, after: &Snapshot) -> Changes {

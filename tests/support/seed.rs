@@ -3,11 +3,11 @@
 
 use std::sync::OnceLock;
 
-use mysql::prelude::Queryable;
-use mysql::{Conn, Value};
+use mysql::Value;
 
 use super::fixtures;
 use super::json::Json;
+use super::sql::Sql;
 
 /// The first id of `chat_messages` in every recording; one of them has it in a key of a seeded row.
 const FIRST_MESSAGE_ID: u32 = 700_001;
@@ -48,7 +48,7 @@ fn seed() -> &'static Json {
     SEED.get_or_init(|| fixtures::golden("seed"))
 }
 
-pub fn create_tables(conn: &mut Conn) {
+pub fn create_tables(conn: &mut dyn Sql) {
     for statement in statements() {
         run(conn, statement, vec![]);
     }
@@ -56,7 +56,7 @@ pub fn create_tables(conn: &mut Conn) {
 
 /// Empties the database and puts in the rows of a fresh scenario. Rows are deleted, not truncated: a truncated
 /// table is created anew, which takes ten times as long.
-pub fn reset(conn: &mut Conn) {
+pub fn reset(conn: &mut dyn Sql) {
     run(conn, "BEGIN", vec![]);
     for table in TABLES {
         run(conn, &format!("DELETE FROM {table}"), vec![]);
@@ -72,17 +72,16 @@ pub fn reset(conn: &mut Conn) {
         insert(conn, table, rows.items());
     }
     run(conn, "COMMIT", vec![]);
-    let first = format!("ALTER TABLE chat_messages AUTO_INCREMENT = {FIRST_MESSAGE_ID}");
-    run(conn, &first, vec![]);
+    conn.set_next_message_id(FIRST_MESSAGE_ID);
 }
 
 /// Sets the value of a settings row.
-pub fn set(conn: &mut Conn, key: &str, value: &Json) {
+pub fn set(conn: &mut dyn Sql, key: &str, value: &Json) {
     let statement = "UPDATE settings SET value = ? WHERE key_name = ?";
     run(conn, statement, vec![sql_value(value), Value::from(key)]);
 }
 
-pub fn insert(conn: &mut Conn, table: &str, rows: &[Json]) {
+pub fn insert(conn: &mut dyn Sql, table: &str, rows: &[Json]) {
     for row in rows {
         let columns: Vec<&str> = row.entries().iter().map(|(k, _)| k.as_str()).collect();
         let places = vec!["?"; columns.len()].join(", ");
@@ -97,7 +96,7 @@ pub fn insert(conn: &mut Conn, table: &str, rows: &[Json]) {
 
 /// One recorded change: `{"insert": table, "rows": […]}`, `{"update": table, "where": …, "set": …}` or
 /// `{"delete": table, "where": …}`.
-pub fn apply(conn: &mut Conn, change: &Json) {
+pub fn apply(conn: &mut dyn Sql, change: &Json) {
     let table = |word| change.get(word).and_then(Json::str);
     if let Some(table) = table("insert") {
         insert(conn, table, change.need("rows").items());
@@ -138,11 +137,6 @@ fn sql_value(value: &Json) -> Value {
 }
 
 /// Runs a statement; a failure is a broken recording or a broken harness.
-pub fn run(conn: &mut Conn, statement: &str, values: Vec<Value>) {
-    let done = if values.is_empty() {
-        conn.query_drop(statement)
-    } else {
-        conn.exec_drop(statement, values)
-    };
-    done.unwrap_or_else(|e| panic!("{statement}: {e}"));
+pub fn run(conn: &mut dyn Sql, statement: &str, values: Vec<Value>) {
+    conn.run(statement, values);
 }

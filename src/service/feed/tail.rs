@@ -19,7 +19,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(250);
 const GAP_POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// How often edits and deletions are looked for.
 const CHANGES_INTERVAL: Duration = Duration::from_secs(1);
-/// Rows of one look.
+/// Ids of one look.
+const IDS_PER_LOOK: usize = 20_000;
+/// Messages of one look; what is left is taken by the next.
 const ROWS_PER_LOOK: usize = 500;
 /// How far back ids that are missing at the begin may still appear.
 const RECENT_IDS: usize = 200;
@@ -65,7 +67,7 @@ impl Tail<'_> {
             state = feed
                 .changed
                 .wait_timeout_while(state, POLL_INTERVAL, |state| {
-                    state.held.is_empty() && !state.stopping
+                    state.held.is_empty() && !state.nudged && !state.stopping
                 })
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
@@ -92,6 +94,7 @@ impl Tail<'_> {
                 .unwrap_or_else(PoisonError::into_inner);
             self.busy = Instant::now();
         }
+        state.nudged = false;
         let stopping = state.stopping;
         if stopping {
             state.release_held(&self.service.hub, Instant::now());
@@ -149,13 +152,19 @@ impl Tail<'_> {
             state.ledger.forget(Instant::now());
             state.ledger.floor()
         };
-        let mut rows = self
+        // Ids first: while one is missing, those above it that have gone through already are found again and again.
+        let mut ids = self
             .link
-            .run(|store| store.messages_above(floor, ROWS_PER_LOOK))?;
-        rows.retain(|row| !feed.lock().ledger.is_settled(row.id));
-        if rows.is_empty() {
+            .run(|store| store.ids_above(floor, IDS_PER_LOOK))?;
+        {
+            let state = feed.lock();
+            ids.retain(|id| !state.ledger.is_settled(*id));
+        }
+        ids.truncate(ROWS_PER_LOOK);
+        if ids.is_empty() {
             return Ok(());
         }
+        let rows = self.link.run(|store| store.messages(&ids))?;
         let audiences = self.audiences(rows.iter().map(|row| row.conversation))?;
         let now = Instant::now();
         let mut state = feed.lock();
@@ -169,6 +178,10 @@ impl Tail<'_> {
                 if !state.ledger.is_settled(row.id) {
                     break;
                 }
+                continue;
+            }
+            if row.deleted_at.is_some() {
+                state.ledger.settle(row.id, now);
                 continue;
             }
             self.service.repeats.remember(&row, now);

@@ -199,7 +199,7 @@ fn find_repeated(
             continue;
         };
         match service.repeats.find(&key, now) {
-            Some(id) => found.extend(store.message(id)?.map(|message| (place, message))),
+            Some(id) => found.extend(store.messages(&[id])?.pop().map(|message| (place, message))),
             None => {
                 unknown.insert(key, place);
             }

@@ -1,0 +1,3 @@
+//! The demo: a helpdesk's chat without a helpdesk.
+
+pub mod data;

@@ -1,0 +1,275 @@
+//! Who there is to chat with in a demo, and what was said before the newcomer came. Written once into an empty database
+//! and never again: whoever comes back finds what he left.
+
+use std::collections::HashMap;
+
+use crate::model::{AgentId, ChannelId, Conversation, MessageId, ThreadId};
+use crate::store::sqlite::{NewAgent, NewChannel, SqliteConnection, SqliteStore};
+use crate::store::{Connection, NewMessage, Posting, Result};
+use crate::text::{self, Tickets};
+
+/// Fills an empty database, as a whole or not at all. False where there is a helpdesk already.
+///
+/// # Errors
+/// The database cannot be opened or written to.
+pub fn fill(store: &SqliteStore) -> Result<bool> {
+    let mut connection = store.open()?;
+    connection.begin()?;
+    // Within the transaction: of two that start at once, one fills it.
+    if connection.has_agents()? {
+        connection.rollback()?;
+        return Ok(false);
+    }
+    write(&mut connection)?;
+    connection.commit()?;
+    Ok(true)
+}
+
+/// Name, handle, role.
+const AGENTS: [(&str, &str, &str); 5] = [
+    ("Zoë Marchetti", "zoe", "admin"),
+    ("Jörg Müller", "joerg", "admin"),
+    ("Aïcha Benali", "aicha", "agent"),
+    ("Łukasz Nowak", "lukasz", "agent"),
+    ("渡辺さくら", "sakura", "agent"),
+];
+const ZOE: usize = 0;
+const JOERG: usize = 1;
+const AICHA: usize = 2;
+const LUKASZ: usize = 3;
+const SAKURA: usize = 4;
+
+struct Channel {
+    name: &'static str,
+    slug: &'static str,
+    description: &'static str,
+    /// Members that may post.
+    posting: &'static [usize],
+    /// Members that may only read.
+    reading: &'static [usize],
+}
+
+const CHANNELS: [Channel; 3] = [
+    Channel {
+        name: "General",
+        slug: "general",
+        description: "Everything that has no channel of its own",
+        posting: &[ZOE, JOERG, AICHA, LUKASZ, SAKURA],
+        reading: &[],
+    },
+    Channel {
+        name: "Announcements",
+        slug: "announcements",
+        description: "From the team leads; everybody reads, two write",
+        posting: &[ZOE, JOERG],
+        reading: &[AICHA, LUKASZ, SAKURA],
+    },
+    Channel {
+        name: "Hardware",
+        slug: "hardware",
+        description: "Printers, laptops, cables",
+        posting: &[ZOE, AICHA, LUKASZ],
+        reading: &[],
+    },
+];
+const GENERAL: Place = Place::Channel(0);
+const ANNOUNCEMENTS: Place = Place::Channel(1);
+const HARDWARE: Place = Place::Channel(2);
+
+const THREADS: [(usize, usize); 2] = [(ZOE, AICHA), (JOERG, LUKASZ)];
+const ZOE_AND_AICHA: Place = Place::Thread(0);
+const JOERG_AND_LUKASZ: Place = Place::Thread(1);
+
+/// Number and subject; the first has id 1.
+const TICKETS: [(&str, &str); 4] = [
+    ("HD-2026-02-03-4", "Printer on the 3rd floor prints in pink"),
+    ("HD-2026-02-05-11", "VPN drops every ten minutes"),
+    ("HD-2026-02-06-2", "New laptop for accounting"),
+    (
+        "HD-2026-02-06-7",
+        "Cannot open the attachment “naïve_résumé.pdf”",
+    ),
+];
+
+/// Where a message stands, by place in the lists above.
+#[derive(Clone, Copy)]
+enum Place {
+    Channel(usize),
+    Thread(usize),
+}
+
+/// Where, who, how many minutes ago, and what, as it was typed.
+const MESSAGES: [(Place, usize, u32, &str); 18] = [
+    (
+        ANNOUNCEMENTS,
+        ZOE,
+        190,
+        "Welcome to the team chat! Tickets, articles and links become links by themselves: ticket #2, \
+         #HD-2026-02-06-7, kb:vpn-setup, https://example.com/help",
+    ),
+    (
+        ANNOUNCEMENTS,
+        JOERG,
+        165,
+        "Maintenance on Thursday from 22:00 to 23:30. Mail will be slow, nothing will be lost.",
+    ),
+    (GENERAL, AICHA, 122, "Good morning everybody :)"),
+    (GENERAL, LUKASZ, 121, "Dzień dobry! Coffee is ready <3"),
+    (GENERAL, SAKURA, 119, "おはようございます ☕"),
+    (
+        HARDWARE,
+        LUKASZ,
+        96,
+        "The printer on the 3rd floor is back in pink: #HD-2026-02-03-4 :/",
+    ),
+    (
+        HARDWARE,
+        AICHA,
+        94,
+        "@lukasz I changed the cartridge yesterday. Is it this one?\nhttps://example.com/cartridges?colour=magenta&size=xl",
+    ),
+    (HARDWARE, LUKASZ, 93, "That one. I will try the other tray."),
+    (
+        GENERAL,
+        JOERG,
+        64,
+        "Whoever has ticket #2: the customer called again. @sakura, can you take over?",
+    ),
+    (
+        GENERAL,
+        SAKURA,
+        62,
+        "Yes, mine now. kb:vpn-setup did not help them, I will write a better one :)",
+    ),
+    (
+        ZOE_AND_AICHA,
+        ZOE,
+        48,
+        "Do you have five minutes before lunch?",
+    ),
+    (
+        ZOE_AND_AICHA,
+        AICHA,
+        47,
+        "Sure, ten if you bring the biscuits ;)",
+    ),
+    (
+        JOERG_AND_LUKASZ,
+        LUKASZ,
+        41,
+        "Jörg, may I swap Thursday with Aïcha?",
+    ),
+    (
+        JOERG_AND_LUKASZ,
+        JOERG,
+        39,
+        "If she is fine with 22:00, so am I :+1:",
+    ),
+    (
+        HARDWARE,
+        ZOE,
+        31,
+        "The laptop for accounting is here: #3. Who sets it up?",
+    ),
+    (
+        GENERAL,
+        AICHA,
+        17,
+        "Does anybody know what “<b>hello</b> & goodbye” in a subject line means? It is only text, I hope :D",
+    ),
+    (
+        GENERAL,
+        LUKASZ,
+        15,
+        "Only text. Everything is, here. @aicha try it with a smiley: :-)",
+    ),
+    (GENERAL, ZOE, 4, "Lunch at 12:30, @joerg brings the cake 🎂"),
+];
+
+fn write(connection: &mut SqliteConnection) -> Result<()> {
+    let mut agents = Vec::new();
+    for (name, handle, role) in AGENTS {
+        agents.push(connection.insert_agent(&NewAgent {
+            name,
+            email: &format!("{handle}@helpdesk.example"),
+            role,
+            chat_handle: Some(handle),
+        })?);
+    }
+    let mut channels = Vec::new();
+    for channel in CHANNELS {
+        let id = connection.insert_channel(&NewChannel {
+            name: channel.name,
+            slug: channel.slug,
+            description: channel.description,
+            created_by: agents[ZOE],
+        })?;
+        for (members, can_post) in [(channel.posting, true), (channel.reading, false)] {
+            for member in members {
+                connection.insert_member(id, agents[*member], can_post)?;
+            }
+        }
+        channels.push(id);
+    }
+    let mut threads = Vec::new();
+    for (one, two) in THREADS {
+        threads.push(connection.insert_thread(agents[one], agents[two])?);
+    }
+    for (number, subject) in TICKETS {
+        connection.insert_ticket(number, subject)?;
+    }
+    connection.update_settings(&[("chat_enabled", "1")])?;
+    talk(connection, &agents, &channels, &threads)
+}
+
+/// Writes what was said, oldest first. Whoever said something had read everything until then; the rest is new to him.
+fn talk(
+    connection: &mut SqliteConnection,
+    agents: &[AgentId],
+    channels: &[ChannelId],
+    threads: &[ThreadId],
+) -> Result<()> {
+    let mut read_up_to: HashMap<(AgentId, Conversation), MessageId> = HashMap::new();
+    for (place, sender, minutes, typed) in MESSAGES {
+        let conversation = match place {
+            Place::Channel(place) => Conversation::Channel(channels[place]),
+            Place::Thread(place) => Conversation::Direct(threads[place]),
+        };
+        let sender = agents[sender];
+        let created_at = connection.minutes_ago(minutes)?;
+        let id = say(connection, conversation, sender, created_at, typed)?;
+        read_up_to.insert((sender, conversation), id);
+    }
+    for ((agent, conversation), id) in read_up_to {
+        connection.mark_read(agent, conversation, id)?;
+    }
+    connection.touch_threads(threads)
+}
+
+/// Writes one message by way of everything that a message goes through, but notifications: nobody was there.
+fn say(
+    connection: &mut SqliteConnection,
+    conversation: Conversation,
+    sender: AgentId,
+    created_at: String,
+    typed: &str,
+) -> Result<MessageId> {
+    let body = text::normalise(typed);
+    let tickets = Tickets::new(connection.tickets(&text::ticket_references(&body))?);
+    let html = text::render(&body, true, &tickets);
+    let mentioned = connection.agents_by_handle(&text::mentions(&body))?;
+    let ids = connection.insert_messages(&[NewMessage {
+        conversation,
+        sender,
+        body_text: body,
+        body_rendered_html: html,
+        metadata_json: None,
+        created_at,
+    }])?;
+    let mentions: Vec<_> = ids
+        .iter()
+        .flat_map(|id| mentioned.iter().map(|agent| (*id, *agent)))
+        .collect();
+    connection.insert_mentions(&mentions)?;
+    Ok(ids.first().copied().unwrap_or(MessageId(0)))
+}

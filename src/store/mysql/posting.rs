@@ -1,0 +1,346 @@
+//! The statements of one transaction that writes messages.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use mysql::Value;
+
+use super::{MysqlConnection, PostingSession, columns, ids, marks};
+use crate::model::{AgentId, ChannelId, MessageId, ThreadId};
+use crate::store::{
+    Member, NewMessage, NewNotification, Posting, PostingContext, Result, Sender, Thread,
+};
+use crate::text::{Ticket, TicketReferences};
+
+/// How long a posting session waits for a lock; below [`STORE_PATIENCE`](crate::limits::STORE_PATIENCE).
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+/// Rows of one insert of mentions or notifications; a statement has at most 65,535 parameters.
+const ROWS_PER_INSERT: usize = 500;
+
+impl MysqlConnection {
+    fn members(&mut self, channels: &[ChannelId], context: &mut PostingContext) -> Result<()> {
+        let rows = self.rows(
+            "read the members of a channel",
+            &format!(
+                "SELECT CAST(NOW() AS CHAR), m.channel_id, m.agent_id, m.can_post, a.is_active, \
+                 COALESCE(p.notify_enabled, 0) \
+                 FROM chat_channel_members m \
+                 JOIN chat_channels c ON c.id = m.channel_id AND c.is_active = 1 \
+                 JOIN agents a ON a.id = m.agent_id \
+                 LEFT JOIN chat_channel_notification_preferences p \
+                 ON p.channel_id = m.channel_id AND p.agent_id = m.agent_id \
+                 WHERE m.channel_id IN ({}) ORDER BY m.channel_id, m.agent_id",
+                marks(channels.len())
+            ),
+            ids(channels.iter().map(|id| id.0)),
+        )?;
+        for row in rows {
+            let (now, channel, agent, can_post, is_active, notify): (
+                String,
+                u64,
+                u64,
+                i64,
+                i64,
+                i64,
+            ) = columns(row, "read the members of a channel")?;
+            context.now = now;
+            context.members.push(Member {
+                channel: ChannelId(channel),
+                agent: AgentId(agent),
+                can_post: can_post == 1,
+                is_active: is_active == 1,
+                notify_channel: notify == 1,
+            });
+        }
+        Ok(())
+    }
+
+    fn threads(&mut self, threads: &[ThreadId], context: &mut PostingContext) -> Result<()> {
+        const OPERATION: &str = "read a direct thread";
+        let rows = self.rows(
+            OPERATION,
+            &format!(
+                "SELECT CAST(NOW() AS CHAR), t.id, t.agent_one_id, one.is_active, t.agent_two_id, two.is_active \
+                 FROM chat_threads t JOIN agents one ON one.id = t.agent_one_id \
+                 JOIN agents two ON two.id = t.agent_two_id WHERE t.id IN ({})",
+                marks(threads.len())
+            ),
+            ids(threads.iter().map(|id| id.0)),
+        )?;
+        for row in rows {
+            let (now, id, one, one_active, two, two_active): (String, u64, u64, i64, u64, i64) =
+                columns(row, OPERATION)?;
+            context.now = now;
+            context.threads.push(Thread {
+                id: ThreadId(id),
+                agents: [
+                    (AgentId(one), one_active == 1),
+                    (AgentId(two), two_active == 1),
+                ],
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Posting for MysqlConnection {
+    fn begin(&mut self) -> Result<()> {
+        const OPERATION: &str = "begin a transaction";
+        if self.posting.is_some() {
+            return Ok(());
+        }
+        // With autocommit off every statement opens the next transaction by itself: one round trip less for
+        // every message. A lock is waited for less long than the answer, so that the answer says what it was.
+        self.statement(
+            OPERATION,
+            &format!(
+                "SET SESSION autocommit = 0, innodb_lock_wait_timeout = {}",
+                LOCK_PATIENCE.as_secs()
+            ),
+        )?;
+        let rows = self.rows(OPERATION, "SELECT @@auto_increment_increment", ())?;
+        let step = rows.into_iter().next().map(|row| columns(row, OPERATION));
+        let (id_step,): (u64,) = step.transpose()?.unwrap_or((1,));
+        self.posting = Some(PostingSession { id_step });
+        Ok(())
+    }
+
+    fn posting_context(
+        &mut self,
+        channels: &[ChannelId],
+        threads: &[ThreadId],
+        senders: &[AgentId],
+    ) -> Result<PostingContext> {
+        const OPERATION: &str = "read the senders";
+        let mut context = PostingContext::default();
+        if !channels.is_empty() {
+            self.members(channels, &mut context)?;
+        }
+        if !threads.is_empty() {
+            self.threads(threads, &mut context)?;
+        }
+        for row in self.rows(
+            OPERATION,
+            &format!(
+                "SELECT id, name, chat_handle FROM agents WHERE id IN ({})",
+                marks(senders.len())
+            ),
+            ids(senders.iter().map(|id| id.0)),
+        )? {
+            let (id, name, chat_handle): (u64, String, Option<String>) = columns(row, OPERATION)?;
+            context.senders.push(Sender {
+                id: AgentId(id),
+                name,
+                chat_handle,
+            });
+        }
+        Ok(context)
+    }
+
+    fn agents_by_handle(&mut self, handles: &[String]) -> Result<Vec<AgentId>> {
+        const OPERATION: &str = "look up who is mentioned";
+        if handles.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.rows(
+            OPERATION,
+            &format!(
+                "SELECT id FROM agents WHERE is_active = 1 AND chat_handle IN ({}) ORDER BY id",
+                marks(handles.len())
+            ),
+            handles
+                .iter()
+                .map(|handle| Value::from(handle.as_str()))
+                .collect::<Vec<_>>(),
+        )?
+        .into_iter()
+        .map(|row| columns::<(u64,)>(row, OPERATION).map(|(id,)| AgentId(id)))
+        .collect()
+    }
+
+    fn tickets(&mut self, references: &TicketReferences) -> Result<Vec<Ticket>> {
+        const OPERATION: &str = "look up tickets";
+        let (by_id, by_number) = (references.ids.len(), references.numbers.len());
+        let conditions: Vec<String> = [("id", by_id), ("ticket_number", by_number)]
+            .iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(column, count)| format!("{column} IN ({})", marks(*count)))
+            .collect();
+        if conditions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let params: Vec<Value> = references
+            .ids
+            .iter()
+            .map(|id| Value::from(*id))
+            .chain(
+                references
+                    .numbers
+                    .iter()
+                    .map(|number| Value::from(number.as_str())),
+            )
+            .collect();
+        self.rows(
+            OPERATION,
+            &format!(
+                "SELECT id, ticket_number FROM tickets WHERE deleted_at IS NULL AND ({})",
+                conditions.join(" OR ")
+            ),
+            params,
+        )?
+        .into_iter()
+        .map(|row| {
+            let (id, number) = columns(row, OPERATION)?;
+            Ok(Ticket { id, number })
+        })
+        .collect()
+    }
+
+    fn notification_preferences(
+        &mut self,
+        agents: &[AgentId],
+    ) -> Result<Vec<(AgentId, Option<String>)>> {
+        const OPERATION: &str = "read notification preferences";
+        if agents.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.rows(
+            OPERATION,
+            &format!(
+                "SELECT id, notification_preferences_json FROM agents WHERE id IN ({})",
+                marks(agents.len())
+            ),
+            ids(agents.iter().map(|id| id.0)),
+        )?
+        .into_iter()
+        .map(|row| {
+            let (id, json) = columns(row, OPERATION)?;
+            Ok((AgentId(id), json))
+        })
+        .collect()
+    }
+
+    fn insert_messages(&mut self, messages: &[NewMessage]) -> Result<Vec<MessageId>> {
+        const OPERATION: &str = "insert messages";
+        let tuples = vec!["(?, ?, ?, ?, ?, ?, ?, ?)"; messages.len()].join(", ");
+        let params: Vec<Value> = messages
+            .iter()
+            .flat_map(|message| {
+                [
+                    Value::from(message.conversation.scope()),
+                    Value::from(message.conversation.channel_id().map(|id| id.0)),
+                    Value::from(message.conversation.thread_id().map(|id| id.0)),
+                    Value::from(message.sender.0),
+                    Value::from(message.body_text.as_str()),
+                    Value::from(message.body_rendered_html.as_str()),
+                    Value::from(message.metadata_json.as_deref()),
+                    Value::from(message.created_at.as_str()),
+                ]
+            })
+            .collect();
+        self.execute(
+            OPERATION,
+            &format!(
+                "INSERT INTO chat_messages (message_scope, channel_id, thread_id, sender_agent_id, body_text, \
+                 body_rendered_html, metadata_json, created_at) VALUES {tuples}"
+            ),
+            params,
+        )?;
+        // Ids of one insert with a known number of rows are consecutive, in the steps of this session.
+        let first = self.conn.last_insert_id();
+        let step = self.posting.map_or(1, |posting| posting.id_step);
+        Ok((0..messages.len() as u64)
+            .map(|place| MessageId(first + place * step))
+            .collect())
+    }
+
+    fn touch_threads(&mut self, threads: &[ThreadId]) -> Result<()> {
+        self.execute(
+            "touch direct threads",
+            &format!(
+                "UPDATE chat_threads SET last_message_at = NOW() WHERE id IN ({})",
+                marks(threads.len())
+            ),
+            ids(threads.iter().map(|id| id.0)),
+        )
+    }
+
+    fn insert_mentions(&mut self, mentions: &[(MessageId, AgentId)]) -> Result<()> {
+        for chunk in mentions.chunks(ROWS_PER_INSERT) {
+            let tuples = vec!["(?, ?)"; chunk.len()].join(", ");
+            let params = ids(chunk
+                .iter()
+                .flat_map(|(message, agent)| [message.0, agent.0]));
+            self.execute(
+                "insert mentions",
+                &format!(
+                    "INSERT INTO chat_message_mentions (message_id, mentioned_agent_id) VALUES {tuples}"
+                ),
+                params,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn insert_notifications(&mut self, notifications: &[NewNotification]) -> Result<()> {
+        for chunk in notifications.chunks(ROWS_PER_INSERT) {
+            let tuples = vec!["(?, ?, 'info', ?, ?, ?, ?, ?)"; chunk.len()].join(", ");
+            let params: Vec<Value> = chunk
+                .iter()
+                .flat_map(|notification| {
+                    [
+                        Value::from(notification.agent.0),
+                        Value::from(notification.kind),
+                        Value::from(notification.title),
+                        Value::from(notification.body.as_str()),
+                        Value::from(notification.link.as_str()),
+                        Value::from(notification.data_json.as_str()),
+                        Value::from(notification.dedupe_key.as_str()),
+                    ]
+                })
+                .collect();
+            self.execute(
+                "insert notifications",
+                &format!(
+                    "INSERT IGNORE INTO agent_notifications \
+                     (agent_id, type, severity, title, body, link, data_json, dedupe_key) VALUES {tuples}"
+                ),
+                params,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        self.statement("commit", "COMMIT")
+    }
+
+    fn rollback(&mut self) -> Result<()> {
+        self.statement("roll back", "ROLLBACK")
+    }
+
+    fn were_committed(&mut self, messages: &[(MessageId, &NewMessage)]) -> Result<bool> {
+        const OPERATION: &str = "look whether messages were stored";
+        // A locking read waits for the lost connection's transaction to end, if the server has not noticed the
+        // loss yet.
+        let rows = self.rows(
+            OPERATION,
+            &format!(
+                "SELECT id, sender_agent_id, body_text FROM chat_messages WHERE id IN ({}) FOR UPDATE",
+                marks(messages.len())
+            ),
+            ids(messages.iter().map(|(id, _)| id.0)),
+        );
+        let found = rows?
+            .into_iter()
+            .map(|row| columns::<(u64, u64, String)>(row, OPERATION))
+            .collect::<Result<HashSet<_>>>()?;
+        if self.posting.is_some() {
+            self.rollback()?;
+        }
+        // An id that somebody else has been given since is not this message.
+        Ok(messages.iter().all(|(id, message)| {
+            found.contains(&(id.0, message.sender.0, message.body_text.clone()))
+        }))
+    }
+}

@@ -1,0 +1,152 @@
+//! What was said: the statements that read messages.
+
+use rusqlite::{Connection as Sqlite, Params, Row};
+
+use super::rows::{key, list, select};
+use crate::model::{AgentId, ChannelId, Conversation, Message, MessageId, ThreadId, Unread};
+
+/// The columns of an event's message, in the order in which [`message`] takes them.
+const SELECT_MESSAGE: &str = "SELECT m.id, m.channel_id, m.thread_id, m.sender_agent_id, m.body_text, \
+     m.body_rendered_html, m.metadata_json, m.created_at, m.edited_at, m.deleted_at, m.deleted_by_agent_id, \
+     a.name, a.chat_handle FROM chat_messages m JOIN agents a ON a.id = m.sender_agent_id";
+
+/// The messages that `rest`, the end of a statement from WHERE on, finds.
+pub fn messages(conn: &Sqlite, rest: &str, params: impl Params) -> rusqlite::Result<Vec<Message>> {
+    select(conn, &format!("{SELECT_MESSAGE} {rest}"), params, message)
+}
+
+fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
+    Ok(Message {
+        id: MessageId(row.get(0)?),
+        conversation: match row.get(1)? {
+            Some(id) => Conversation::Channel(ChannelId(id)),
+            None => Conversation::Direct(ThreadId(row.get(2)?)),
+        },
+        sender: AgentId(row.get(3)?),
+        body_text: row.get(4)?,
+        body_rendered_html: row.get(5)?,
+        metadata_json: row.get(6)?,
+        created_at: row.get(7)?,
+        edited_at: row.get(8)?,
+        deleted_at: row.get(9)?,
+        deleted_by: row.get::<_, Option<u64>>(10)?.map(AgentId),
+        sender_name: row.get(11)?,
+        sender_chat_handle: row.get(12)?,
+    })
+}
+
+/// Ids of the newest messages, ascending.
+pub fn newest_ids(conn: &Sqlite, most: usize) -> rusqlite::Result<Vec<MessageId>> {
+    let mut ids = select(
+        conn,
+        "SELECT id FROM chat_messages ORDER BY id DESC LIMIT ?",
+        (most,),
+        |row| row.get(0).map(MessageId),
+    )?;
+    ids.reverse();
+    Ok(ids)
+}
+
+/// The newest messages of a conversation below an id, ascending.
+pub fn history(
+    conn: &Sqlite,
+    conversation: Conversation,
+    before: Option<MessageId>,
+    most: usize,
+) -> rusqlite::Result<Vec<Message>> {
+    let (column, id) = match conversation {
+        Conversation::Channel(id) => ("channel_id", id.0),
+        Conversation::Direct(id) => ("thread_id", id.0),
+    };
+    let mut found = messages(
+        conn,
+        &format!(
+            "WHERE m.{column} = ? AND m.id < ? AND m.deleted_at IS NULL ORDER BY m.id DESC LIMIT ?"
+        ),
+        (
+            key(id),
+            before.map_or(i64::MAX, |before| key(before.0)),
+            most,
+        ),
+    )?;
+    found.reverse();
+    Ok(found)
+}
+
+/// The newest messages above an id that an agent may see, ascending.
+pub fn missed(
+    conn: &Sqlite,
+    agent: AgentId,
+    after: MessageId,
+    most: usize,
+) -> rusqlite::Result<Vec<Message>> {
+    let mut found = messages(
+        conn,
+        "WHERE m.id > ?1 AND m.deleted_at IS NULL AND (m.channel_id IN \
+         (SELECT cm.channel_id FROM chat_channel_members cm JOIN chat_channels c \
+         ON c.id = cm.channel_id AND c.is_active = 1 WHERE cm.agent_id = ?2) OR m.thread_id IN \
+         (SELECT t.id FROM chat_threads t WHERE t.agent_one_id = ?2 OR t.agent_two_id = ?2)) \
+         ORDER BY m.id DESC LIMIT ?3",
+        (key(after.0), key(agent.0), most),
+    )?;
+    found.reverse();
+    Ok(found)
+}
+
+/// What an agent has not read, channels first.
+pub fn unread(conn: &Sqlite, agent: AgentId) -> rusqlite::Result<Vec<Unread>> {
+    let count = |column: &str| {
+        format!(
+            "COALESCE(r.last_read_message_id, 0), (SELECT COUNT(*) FROM chat_messages m \
+             WHERE m.{column} = c.id AND m.id > COALESCE(r.last_read_message_id, 0) \
+             AND m.deleted_at IS NULL AND m.sender_agent_id <> ?1)"
+        )
+    };
+    let channels = format!(
+        "SELECT c.id, {} FROM chat_channel_members cm \
+         JOIN chat_channels c ON c.id = cm.channel_id AND c.is_active = 1 \
+         LEFT JOIN chat_message_reads r ON r.agent_id = cm.agent_id AND r.message_scope = 'channel' \
+         AND r.channel_id = c.id WHERE cm.agent_id = ?1 ORDER BY c.id",
+        count("channel_id")
+    );
+    let threads = format!(
+        "SELECT c.id, {} FROM chat_threads c \
+         LEFT JOIN chat_message_reads r ON r.agent_id = ?1 AND r.message_scope = 'direct' \
+         AND r.thread_id = c.id WHERE c.agent_one_id = ?1 OR c.agent_two_id = ?1 ORDER BY c.id",
+        count("thread_id")
+    );
+    let mut found = select(conn, &channels, (key(agent.0),), |row| {
+        Ok(Unread {
+            conversation: Conversation::Channel(ChannelId(row.get(0)?)),
+            last_read: MessageId(row.get(1)?),
+            unread: row.get(2)?,
+        })
+    })?;
+    found.extend(select(conn, &threads, (key(agent.0),), |row| {
+        Ok(Unread {
+            conversation: Conversation::Direct(ThreadId(row.get(0)?)),
+            last_read: MessageId(row.get(1)?),
+            unread: row.get(2)?,
+        })
+    })?);
+    Ok(found)
+}
+
+/// Messages of these senders with a `metadata_json`, up to an id and not older than so many seconds.
+pub fn recent_with_metadata(
+    conn: &Sqlite,
+    senders: &[AgentId],
+    until: MessageId,
+    seconds: u64,
+) -> rusqlite::Result<Vec<Message>> {
+    messages(
+        conn,
+        "WHERE m.sender_agent_id IN (SELECT value FROM json_each(?)) AND m.created_at >= datetime('now', ?) \
+         AND m.id <= ? AND m.metadata_json IS NOT NULL ORDER BY m.id",
+        (
+            list(senders.iter().map(|id| id.0)),
+            format!("-{seconds} seconds"),
+            key(until.0),
+        ),
+    )
+}

@@ -1,0 +1,112 @@
+//! From rows to the store's vocabulary, and lists to parameters.
+
+use rusqlite::{Connection as Sqlite, Params, Row};
+
+use crate::model::{AgentId, ChannelId, Conversation, ThreadId};
+use crate::store::{Member, Thread, names_conversation};
+
+/// The database's clock.
+pub fn now(conn: &Sqlite) -> rusqlite::Result<String> {
+    conn.query_row("SELECT CURRENT_TIMESTAMP", (), |row| row.get(0))
+}
+
+/// The members of those of the channels that are active.
+pub fn members(conn: &Sqlite, channels: &[ChannelId]) -> rusqlite::Result<Vec<Member>> {
+    select(
+        conn,
+        "SELECT m.channel_id, m.agent_id, m.can_post, a.is_active, COALESCE(p.notify_enabled, 0) \
+         FROM chat_channel_members m \
+         JOIN chat_channels c ON c.id = m.channel_id AND c.is_active = 1 \
+         JOIN agents a ON a.id = m.agent_id \
+         LEFT JOIN chat_channel_notification_preferences p \
+         ON p.channel_id = m.channel_id AND p.agent_id = m.agent_id \
+         WHERE m.channel_id IN (SELECT value FROM json_each(?)) ORDER BY m.channel_id, m.agent_id",
+        (list(channels.iter().map(|id| id.0)),),
+        |row| {
+            Ok(Member {
+                channel: ChannelId(row.get(0)?),
+                agent: AgentId(row.get(1)?),
+                can_post: row.get::<_, i64>(2)? == 1,
+                is_active: row.get::<_, i64>(3)? == 1,
+                notify_channel: row.get::<_, i64>(4)? == 1,
+            })
+        },
+    )
+}
+
+/// Those of the threads that exist.
+pub fn direct_threads(conn: &Sqlite, threads: &[ThreadId]) -> rusqlite::Result<Vec<Thread>> {
+    select(
+        conn,
+        "SELECT t.id, t.agent_one_id, one.is_active, t.agent_two_id, two.is_active \
+         FROM chat_threads t JOIN agents one ON one.id = t.agent_one_id \
+         JOIN agents two ON two.id = t.agent_two_id \
+         WHERE t.id IN (SELECT value FROM json_each(?))",
+        (list(threads.iter().map(|id| id.0)),),
+        |row| {
+            Ok(Thread {
+                id: ThreadId(row.get(0)?),
+                agents: [
+                    (AgentId(row.get(1)?), row.get::<_, i64>(2)? == 1),
+                    (AgentId(row.get(3)?), row.get::<_, i64>(4)? == 1),
+                ],
+            })
+        },
+    )
+}
+
+/// Deletes an agent's notifications of one conversation. Their JSON is read here, by the rules that hold for the
+/// helpdesk's own database.
+pub fn delete_notifications(
+    conn: &Sqlite,
+    agent: AgentId,
+    conversation: Conversation,
+    member: &str,
+    id: u64,
+) -> rusqlite::Result<()> {
+    let kinds = match conversation {
+        Conversation::Channel(_) => "'chat_channel_message', 'chat_mention'",
+        Conversation::Direct(_) => "'chat_direct_message'",
+    };
+    let rows = select(
+        conn,
+        &format!(
+            "SELECT id, data_json FROM agent_notifications WHERE agent_id = ? AND type IN ({kinds})"
+        ),
+        (key(agent.0),),
+        |row| Ok((row.get::<_, u64>(0)?, row.get::<_, Option<String>>(1)?)),
+    )?;
+    let read = rows
+        .into_iter()
+        .filter(|(_, data)| {
+            data.as_deref()
+                .is_some_and(|data| names_conversation(data, member, id))
+        })
+        .map(|(notification, _)| notification);
+    conn.execute(
+        "DELETE FROM agent_notifications WHERE id IN (SELECT value FROM json_each(?))",
+        (list(read),),
+    )
+    .map(drop)
+}
+
+/// The rows of a query.
+pub fn select<T>(
+    conn: &Sqlite,
+    sql: &str,
+    params: impl Params,
+    row: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Vec<T>> {
+    conn.prepare(sql)?.query_map(params, row)?.collect()
+}
+
+/// A key as SQLite has it; ids beyond its range, which only a client can think of, are in no row.
+pub fn key(id: u64) -> i64 {
+    i64::try_from(id).unwrap_or(i64::MAX)
+}
+
+/// Ids or texts as a JSON array.
+pub fn list<T: serde::Serialize>(values: impl IntoIterator<Item = T>) -> String {
+    let values: Vec<T> = values.into_iter().collect();
+    serde_json::to_string(&values).unwrap_or_else(|_| "[]".to_owned())
+}

@@ -1,0 +1,232 @@
+//! What was said: newest ids, new and changed messages, histories, what is unread.
+
+use andrea_chat_websocket::model::{
+    AgentId, ChannelId, Conversation, Message, MessageId, ThreadId, Unread,
+};
+use andrea_chat_websocket::store::{NewMessage, Result};
+
+use super::{ANN, ANN_AND_BOB, BOB, CELIK, GENERAL, Ground, NOBODY, QUIET, message};
+
+pub fn the_newest_ids_come_in_order(ground: &mut Ground) {
+    let mut connection = ground.connect();
+    let (now, none) = connection.newest_ids(3).expect("ask for ids");
+    ground.assert_now(&now);
+    assert_eq!(none, []);
+    let ids = ground.post(&["one", "two", "three", "four"].map(|body| message(GENERAL, ANN, body)));
+    let mut newest = |most| connection.newest_ids(most).expect("ask for ids").1;
+    assert_eq!(newest(3), ids[1..]);
+    assert_eq!(newest(10), ids);
+}
+
+pub fn messages_come_whole_and_in_order(ground: &mut Ground) {
+    let ids = ground.post(&[
+        message(ANN_AND_BOB, BOB, "between us 😀"),
+        message(GENERAL, CELIK, "deleted"),
+        message(GENERAL, CELIK, "edited"),
+        message(GENERAL, AgentId(8), "plain"),
+    ]);
+    ground.run(
+        "UPDATE chat_messages SET deleted_at = '2026-06-01 00:00:00' WHERE body_text = 'deleted'",
+    );
+    ground.run(
+        "UPDATE chat_messages SET metadata_json = '{\"a\": [1, \"é\"]}', edited_at = '2026-06-01 00:00:01', \
+         body_rendered_html = NULL WHERE body_text = 'edited'",
+    );
+    let mut connection = ground.connect();
+    let mut above = |id, most| super::above(connection.as_mut(), id, most);
+    let bodies = |messages: &[Message]| -> Vec<String> {
+        messages.iter().map(|one| one.body_text.clone()).collect()
+    };
+    let all = above(MessageId(0), 10);
+    assert_eq!(bodies(&all), ["between us 😀", "edited", "plain"]);
+    assert_eq!(bodies(&above(ids[0], 1)), ["edited"]);
+    assert_eq!(above(ids[3], 10), []);
+    assert_eq!(above(MessageId(NOBODY), 10), []);
+    let first = Message {
+        id: ids[0],
+        conversation: ANN_AND_BOB,
+        sender: BOB,
+        body_text: "between us 😀".to_owned(),
+        body_rendered_html: Some("<p>between us 😀</p>".to_owned()),
+        metadata_json: None,
+        created_at: "2026-05-01 10:00:00".to_owned(),
+        edited_at: None,
+        deleted_at: None,
+        deleted_by: None,
+        sender_name: "Bob Brown".to_owned(),
+        sender_chat_handle: Some("bob".to_owned()),
+    };
+    assert_eq!(all[0], first);
+    assert_eq!(all[1].body_rendered_html, None);
+    assert_eq!(all[1].metadata_json.as_deref(), Some(r#"{"a": [1, "é"]}"#));
+    assert_eq!(all[1].edited_at.as_deref(), Some("2026-06-01 00:00:01"));
+    assert_eq!(all[2].conversation, GENERAL);
+    assert_eq!(all[2].sender_chat_handle, None);
+}
+
+pub fn changes_are_found_by_their_time(ground: &mut Ground) {
+    let ids = ground.post(&["a", "b", "c", "d", "e"].map(|body| message(GENERAL, ANN, body)));
+    for (set, body) in [
+        ("edited_at = '2026-06-01 00:00:00'", "a"),
+        ("edited_at = '2026-06-01 00:00:01'", "b"),
+        (
+            "deleted_at = '2026-06-01 00:00:02', deleted_by_agent_id = 2",
+            "c",
+        ),
+        ("edited_at = '2026-06-01 00:00:03'", "d"),
+    ] {
+        ground.run(&format!(
+            "UPDATE chat_messages SET {set} WHERE body_text = '{body}'"
+        ));
+    }
+    let mut connection = ground.connect();
+    let mut changed = |above, since| {
+        connection
+            .changed_messages(above, since)
+            .expect("ask for changes")
+    };
+    let (now, found) = changed(MessageId(0), "2026-06-01 00:00:01");
+    ground.assert_now(&now);
+    assert_eq!(
+        found.iter().map(|one| one.id).collect::<Vec<_>>(),
+        ids[1..4]
+    );
+    assert_eq!(found[1].deleted_at.as_deref(), Some("2026-06-01 00:00:02"));
+    assert_eq!(found[1].deleted_by, Some(BOB));
+    let (_, found) = changed(ids[2], "2026-06-01 00:00:01");
+    assert_eq!(found.iter().map(|one| one.id).collect::<Vec<_>>(), [ids[3]]);
+    assert_eq!(changed(MessageId(0), "2026-07-01 00:00:00").1, []);
+}
+
+fn ids_of(messages: Result<Vec<Message>>) -> Vec<MessageId> {
+    let messages = messages.expect("ask for messages");
+    messages.into_iter().map(|one| one.id).collect()
+}
+
+pub fn a_history_is_of_one_conversation_and_ends_before(ground: &mut Ground) {
+    let ids = ground.post(&[
+        message(GENERAL, ANN, "one"),
+        message(QUIET, ANN, "elsewhere"),
+        message(GENERAL, BOB, "two"),
+        message(ANN_AND_BOB, ANN, "between us"),
+        message(GENERAL, ANN, "deleted"),
+        message(GENERAL, ANN, "three"),
+    ]);
+    ground.run(
+        "UPDATE chat_messages SET deleted_at = '2026-06-01 00:00:00' WHERE body_text = 'deleted'",
+    );
+    let mut connection = ground.connect();
+    let mut history =
+        |conversation, before, most| ids_of(connection.history(conversation, before, most));
+    assert_eq!(history(GENERAL, None, 10), [ids[0], ids[2], ids[5]]);
+    assert_eq!(history(GENERAL, None, 2), [ids[2], ids[5]]);
+    assert_eq!(history(GENERAL, Some(ids[5]), 10), [ids[0], ids[2]]);
+    assert_eq!(history(GENERAL, Some(ids[0]), 10), []);
+    assert_eq!(history(ANN_AND_BOB, None, 10), [ids[3]]);
+    assert_eq!(history(Conversation::Channel(ChannelId(77)), None, 10), []);
+    assert_eq!(
+        history(Conversation::Direct(ThreadId(NOBODY)), None, 10),
+        []
+    );
+    let one = connection.messages(&[ids[4]]).expect("read messages").pop();
+    assert_eq!(one.map(|one| one.body_text).as_deref(), Some("deleted"));
+    for nobody in [0, ids[5].0 + 1, NOBODY] {
+        let none = connection.messages(&[MessageId(nobody)]);
+        assert_eq!(none.expect("read messages"), []);
+    }
+}
+
+pub fn what_was_missed_is_what_may_be_seen(ground: &mut Ground) {
+    let ids = ground.post(&[
+        message(GENERAL, ANN, "before"),
+        message(GENERAL, ANN, "one"),
+        message(Conversation::Channel(ChannelId(4)), AgentId(6), "not his"),
+        message(Conversation::Channel(ChannelId(3)), ANN, "archived"),
+        message(ANN_AND_BOB, ANN, "between us"),
+        message(
+            Conversation::Direct(ThreadId(4)),
+            CELIK,
+            "between two others",
+        ),
+        message(QUIET, BOB, "his own"),
+    ]);
+    let mut connection = ground.connect();
+    let mut missed = |agent, after, most| ids_of(connection.missed(agent, after, most));
+    assert_eq!(missed(BOB, ids[0], 10), [ids[1], ids[4], ids[6]]);
+    assert_eq!(missed(BOB, ids[0], 2), [ids[4], ids[6]]);
+    assert_eq!(missed(BOB, ids[6], 10), []);
+    assert_eq!(missed(CELIK, MessageId(0), 10), [ids[0], ids[1], ids[5]]);
+    assert_eq!(missed(AgentId(NOBODY), MessageId(0), 10), []);
+}
+
+pub fn what_is_unread_is_counted_from_the_marker(ground: &mut Ground) {
+    let ids = ground.post(&[
+        message(GENERAL, ANN, "one"),
+        message(GENERAL, ANN, "two"),
+        message(GENERAL, BOB, "his own"),
+        message(GENERAL, ANN, "deleted"),
+        message(GENERAL, CELIK, "three"),
+        message(ANN_AND_BOB, ANN, "between us"),
+    ]);
+    ground.run(
+        "UPDATE chat_messages SET deleted_at = '2026-06-01 00:00:00' WHERE body_text = 'deleted'",
+    );
+    let mut connection = ground.connect();
+    for (agent, conversation, id) in [
+        (BOB, GENERAL, ids[0]),
+        (BOB, ANN_AND_BOB, ids[5]),
+        (ANN, GENERAL, ids[4]),
+    ] {
+        connection
+            .mark_read(agent, conversation, id)
+            .expect("mark as read");
+    }
+    let unread = |conversation, unread, last_read| Unread {
+        conversation,
+        unread,
+        last_read,
+    };
+    // Not of the archived channel.
+    assert_eq!(
+        connection.unread(BOB).expect("count"),
+        [
+            unread(GENERAL, 2, ids[0]),
+            unread(QUIET, 0, MessageId(0)),
+            unread(ANN_AND_BOB, 0, ids[5]),
+            unread(Conversation::Direct(ThreadId(3)), 0, MessageId(0)),
+        ]
+    );
+    let celik = connection.unread(CELIK).expect("count");
+    assert_eq!(celik[0], unread(GENERAL, 3, MessageId(0)));
+    assert_eq!(connection.unread(AgentId(NOBODY)).expect("count"), []);
+}
+
+pub fn recent_messages_with_metadata_are_found(ground: &mut Ground) {
+    let now = ground.sql.clock(0);
+    let new = |sender, metadata: Option<&str>, created_at: &str| NewMessage {
+        metadata_json: metadata.map(str::to_owned),
+        created_at: created_at.to_owned(),
+        ..message(GENERAL, sender, "b")
+    };
+    let json = Some(r#"{"client": "é 1"}"#);
+    let old = ground.sql.clock(-700);
+    let ids = ground.post(&[
+        new(ANN, json, &old),
+        new(ANN, json, &now),
+        new(ANN, None, &now),
+        new(BOB, json, &now),
+        new(CELIK, json, &now),
+    ]);
+    let mut connection = ground.connect();
+    let found = connection
+        .recent_with_metadata(&[ANN, BOB, AgentId(77)], ids[4], 600)
+        .expect("ask");
+    assert_eq!(found[0].metadata_json.as_deref(), json);
+    assert_eq!(ids_of(Ok(found)), [ids[1], ids[3]]);
+    let mut recent = |senders: &[AgentId], until, seconds| {
+        ids_of(connection.recent_with_metadata(senders, until, seconds))
+    };
+    assert_eq!(recent(&[ANN, BOB], ids[1], 600), [ids[1]]);
+    assert_eq!(recent(&[ANN], ids[4], 1000), [ids[0], ids[1]]);
+    assert_eq!(recent(&[AgentId(77)], MessageId(i64::MAX as u64), 600), []);
+}

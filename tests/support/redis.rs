@@ -1,0 +1,60 @@
+//! A private Redis server for one test, on a free loopback port; dies with the test process.
+
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use super::mariadb::free_port;
+use super::{reaper, wait};
+
+/// A running Redis server without persistence.
+pub struct Redis {
+    child: Child,
+    port: u16,
+}
+
+impl Redis {
+    /// Starts one.
+    pub fn start() -> Redis {
+        Redis::on(free_port())
+    }
+
+    /// Starts one on this port.
+    pub fn on(port: u16) -> Redis {
+        let child = Command::new("redis-server")
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+            .args(["--save", "", "--appendonly", "no", "--dir", "/tmp"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|e| panic!("start redis-server: {e}; contrib/test installs it"));
+        reaper::watch(&child);
+        wait::until(Duration::from_secs(20), || {
+            TcpStream::connect(("127.0.0.1", port)).ok()
+        })
+        .expect("redis-server answers");
+        Redis { child, port }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    /// Ends it at once.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        reaper::forget(&self.child);
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
