@@ -24,7 +24,7 @@ use std::{io, thread};
 pub use self::catching_up::Backlog;
 pub use self::presence::{DaemonId, Presence, RemotePresence};
 use self::queue::{Queue, Woken};
-use self::state::State;
+use self::state::{Extent, State};
 use crate::frame::{Frame, Frames};
 use crate::model::{AgentId, CloseCode, MessageId};
 
@@ -144,23 +144,20 @@ pub struct Hub {
 #[must_use = "what is said goes out when this is dropped"]
 pub struct Held<'a> {
     hub: &'a Hub,
-    passed_on: bool,
+    extent: Extent,
 }
 
 impl Held<'_> {
-    /// Lets the hub's thread run the round: this one has better things to do.
+    /// Leaves all but those who wait for it to the hub's thread: this one has better things to do.
     pub fn pass_on(mut self) {
-        self.passed_on = true;
+        self.extent = Extent::Waiting;
     }
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         HELD.set(HELD.get() - 1);
-        match self.passed_on {
-            true => self.hub.queue.hand_over(None),
-            false => self.hub.deliver(),
-        }
+        self.hub.deliver(self.extent);
     }
 }
 
@@ -188,7 +185,7 @@ impl Hub {
         HELD.set(HELD.get() + 1);
         Held {
             hub: self,
-            passed_on: false,
+            extent: Extent::All,
         }
     }
 
@@ -288,11 +285,11 @@ impl Hub {
 
     fn send(&self, command: Command) {
         self.queue.push(command);
-        self.deliver();
+        self.deliver(Extent::All);
     }
 
     /// Runs a round, unless somebody else is running one, or this thread has more to say first.
-    fn deliver(&self) {
+    fn deliver(&self, extent: Extent) {
         if HELD.get() > 0 || self.queue.is_empty() {
             return;
         }
@@ -302,7 +299,7 @@ impl Hub {
             // He looks again when he is done.
             Err(TryLockError::WouldBlock) => return,
         };
-        let due = state.round(&self.queue);
+        let due = state.round(&self.queue, extent);
         drop(state);
         // Looked at after the lock was given back: whoever came before that has left it to us.
         self.queue.hand_over(due);
@@ -313,7 +310,7 @@ impl Hub {
         let mut due = None;
         while self.queue.wait(due) == Woken::ForWork {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            due = state.round(&self.queue);
+            due = state.round(&self.queue, Extent::All);
         }
     }
 }

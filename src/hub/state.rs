@@ -23,6 +23,15 @@ const PRESENCE_SLICE: usize = 256;
 /// costs to tell it, so that thousands who arrive at once do not spend everybody's time on telling each other.
 const PRESENCE_PAUSE: Duration = Duration::from_micros(20);
 
+/// Who is written to in a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// Everybody.
+    All,
+    /// Those who wait for it before they go on; the others are left to the next round.
+    Waiting,
+}
+
 /// A socket of an agent.
 struct Seat {
     subscriber: SubscriberRef,
@@ -105,8 +114,8 @@ impl State {
         }
     }
 
-    /// Carries out what waits, and writes it; when something is due next.
-    pub(super) fn round(&mut self, queue: &Queue) -> Option<Instant> {
+    /// Carries out what waits, and writes it, to all or to those alone who wait for it; when something is due next.
+    pub(super) fn round(&mut self, queue: &Queue, extent: Extent) -> Option<Instant> {
         let mut taken = mem::take(&mut self.taken);
         queue.take(BATCH, &mut taken);
         for command in taken.drain(..) {
@@ -119,11 +128,14 @@ impl State {
         let changes = self.presence().expire(now);
         self.announce(&changes);
         self.spread_news(now);
-        self.write();
+        self.write(extent);
         self.next_due(now)
     }
 
     fn next_due(&self, now: Instant) -> Option<Instant> {
+        if !self.touched.is_empty() {
+            return Some(now);
+        }
         let grace = self.leaving.front().map(|(deadline, _)| *deadline);
         let expiry = self.presence().next_expiry();
         let news = match (&self.news.tour, self.news.frames.is_empty()) {
@@ -134,13 +146,17 @@ impl State {
         grace.into_iter().chain(expiry).chain(news).min()
     }
 
-    fn write(&mut self) {
-        for subscriber in self.touched.drain(..) {
-            subscriber.flush();
-        }
-        // Only now: the next event's answer must not overtake what was written for this one.
+    fn write(&mut self, extent: Extent) {
+        // First those who are waiting for it: they go on while the others are being told. What they say next is
+        // answered behind what was queued for them, written or not.
         for subscriber in self.resumed.drain(..) {
+            subscriber.flush();
             subscriber.resume();
+        }
+        if extent == Extent::All {
+            for subscriber in self.touched.drain(..) {
+                subscriber.flush();
+            }
         }
     }
 
@@ -320,7 +336,7 @@ impl State {
         if is_full(&self.run) {
             self.end_run();
             // The welcomes of many may be large.
-            self.write();
+            self.write(Extent::All);
             self.run = Run::Joins(Vec::new());
         }
         let agent = joining.agent;

@@ -159,10 +159,8 @@ impl Poster<'_> {
             })
             .collect();
         self.service.feed.publish(&self.service.hub, publications);
-        if !self.service.posts.is_empty() {
-            // The next batch is more urgent than what this one looks like to the others.
-            held.pass_on();
-        }
+        // The next batch is more urgent than what the others see of this one.
+        held.pass_on();
     }
 
     /// The connection went away between the commit and its answer: asks, on a new one, what became of it.
