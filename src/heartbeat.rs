@@ -90,7 +90,7 @@ fn recheck_agents(service: &Service, link: &mut Link) -> crate::store::Result<()
     }
     let asked = Instant::now();
     let active = link.run(|store| store.active_agents())?;
-    service.hub.close_inactive(active, asked);
+    service.close_inactive(active, asked);
     Ok(())
 }
 

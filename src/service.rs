@@ -11,8 +11,8 @@ mod queries;
 mod repeats;
 mod resume;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
 pub use feed::run as run_tail;
@@ -83,6 +83,9 @@ pub struct Service {
     pub verifier: TokenVerifier,
     settings: RwLock<Arc<Settings>>,
     audiences: Mutex<HashMap<Conversation, Remembered>>,
+    /// Active agents who were looked up a moment ago: a page that is reloaded, or everybody after a restart of the
+    /// proxy, need not ask again.
+    agents: Mutex<HashMap<AgentId, (Arc<Agent>, Instant)>>,
 }
 
 struct Remembered {
@@ -110,6 +113,7 @@ impl Service {
             verifier,
             settings: RwLock::new(Arc::new(settings)),
             audiences: Mutex::default(),
+            agents: Mutex::default(),
         }
     }
 
@@ -158,6 +162,27 @@ impl Service {
                     .push(QueryJob { from, ask }, deadline)
                     .map_err(|job| (job.from, None))
             }
+            Ask::Authenticate {
+                claims,
+                after: None,
+                reference,
+            } => match self.known_agent(claims.agent, now) {
+                Some(agent) if self.feed.is_awake() => {
+                    from.authenticated(Arc::clone(&agent), claims.expires);
+                    resume::join_at_once(self, &from, agent, reference.as_ref());
+                    return Progress::Waits;
+                }
+                _ => {
+                    let ask = Ask::Authenticate {
+                        claims,
+                        after: None,
+                        reference,
+                    };
+                    self.queries
+                        .push(QueryJob { from, ask }, deadline)
+                        .map_err(|job| (job.from, None))
+                }
+            },
             ask => self
                 .queries
                 .push(QueryJob { from, ask }, deadline)
@@ -244,13 +269,40 @@ impl Service {
         }
     }
 
+    /// Closes the sockets of all agents that are not in this list, which was asked for at `asked`.
+    pub fn close_inactive(&self, active: HashSet<AgentId>, asked: Instant) {
+        self.agents()
+            .retain(|id, (_, since)| active.contains(id) && is_fresh(*since, asked));
+        self.hub.close_inactive(active, asked);
+    }
+
+    fn remember_agent(&self, agent: &Arc<Agent>) {
+        let now = Instant::now();
+        let mut agents = self.agents();
+        if agents.len() == agents.capacity() {
+            agents.retain(|_, (_, since)| is_fresh(*since, now));
+        }
+        agents.insert(agent.id, (Arc::clone(agent), now));
+    }
+
+    fn known_agent(&self, id: AgentId, now: Instant) -> Option<Arc<Agent>> {
+        self.agents()
+            .get(&id)
+            .filter(|(_, since)| is_fresh(*since, now))
+            .map(|(agent, _)| Arc::clone(agent))
+    }
+
+    fn agents(&self) -> MutexGuard<'_, HashMap<AgentId, (Arc<Agent>, Instant)>> {
+        self.agents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Remembers who is in a conversation, for typing alone.
     fn remember(&self, conversation: Conversation, agents: Vec<AgentId>) -> Arc<[AgentId]> {
         let audience: Arc<[AgentId]> = agents.into();
         let mut audiences = self.audiences();
         let now = Instant::now();
         if audiences.len() >= 1024 {
-            audiences.retain(|_, one| now - one.since < RECHECK_INTERVAL);
+            audiences.retain(|_, one| is_fresh(one.since, now));
         }
         audiences.insert(
             conversation,
@@ -265,13 +317,18 @@ impl Service {
     fn remembered(&self, conversation: Conversation, now: Instant) -> Option<Arc<[AgentId]>> {
         self.audiences()
             .get(&conversation)
-            .filter(|one| now.saturating_duration_since(one.since) < RECHECK_INTERVAL)
+            .filter(|one| is_fresh(one.since, now))
             .map(|one| Arc::clone(&one.audience))
     }
 
-    fn audiences(&self) -> std::sync::MutexGuard<'_, HashMap<Conversation, Remembered>> {
+    fn audiences(&self) -> MutexGuard<'_, HashMap<Conversation, Remembered>> {
         self.audiences
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether what was read at `since` may still be believed.
+fn is_fresh(since: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(since) < RECHECK_INTERVAL
 }

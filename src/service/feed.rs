@@ -36,6 +36,8 @@ struct State {
     vain: u32,
     /// Somebody is connected, or about to be.
     wanted: bool,
+    /// Somebody has asked to be let in since the tail thread last looked who is there.
+    expected: bool,
     /// The ledger knows what the database shows.
     synced: bool,
     /// There is something new.
@@ -57,6 +59,7 @@ impl Default for Feed {
                 held: VecDeque::new(),
                 vain: 0,
                 wanted: false,
+                expected: false,
                 synced: false,
                 nudged: false,
                 stopping: false,
@@ -105,10 +108,19 @@ impl Feed {
         self.changed.notify_all();
     }
 
+    /// Whether whatever is committed from now on will be delivered; for whoever is about to connect and would
+    /// otherwise [`Feed::wake`] it.
+    pub fn is_awake(&self) -> bool {
+        let mut state = self.lock();
+        state.expected = true;
+        state.wanted && state.synced
+    }
+
     /// Waits until whatever is committed from now on will be delivered; for whoever is about to connect. False
     /// where the database does not let that be known in time.
     pub fn wake(&self, deadline: Instant) -> bool {
         let mut state = self.lock();
+        state.expected = true;
         if !state.wanted {
             state.wanted = true;
             self.changed.notify_all();

@@ -136,6 +136,7 @@ impl Query<'_> {
             );
             return Ok(());
         };
+        self.service.remember_agent(&agent);
         // Whatever is said from here on must reach this socket.
         self.service.feed.wake(self.deadline);
         self.from.authenticated(Arc::clone(&agent), claims.expires);

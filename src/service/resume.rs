@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crossbeam_channel::bounded;
 
 use super::queries::{Query, refusal};
+use super::{Client, Service};
 use crate::frame::Frame;
 use crate::hub::{Backlog, Welcome};
 use crate::model::{Agent, MessageId, Refusal};
@@ -17,6 +18,24 @@ const MAX_MISSED: usize = 1000;
 /// Bytes that are sent again at most; what a socket takes at once is bounded as well.
 const MAX_MISSED_BYTES: usize = 4 * 1024 * 1024;
 
+/// Lets an authenticated socket in that missed nothing.
+pub(super) fn join_at_once(
+    service: &Service,
+    from: &Arc<dyn Client>,
+    agent: Arc<Agent>,
+    reference: Option<&Ref>,
+) {
+    let refused = protocol::error(Refusal::TooManyConnections);
+    let refused = Frame::text(&protocol::with_ref(refused, reference));
+    let (id, reference) = (agent.id, reference.cloned());
+    let welcome: Welcome = Box::new(move |online, last| {
+        let text = protocol::auth_ok(&agent, online, last);
+        Frame::text(&protocol::with_ref(text, reference.as_ref()))
+    });
+    let subscriber = Arc::clone(from).subscriber();
+    service.hub.join(subscriber, id, welcome, refused, false);
+}
+
 /// Lets an authenticated socket in.
 pub(super) fn join(
     query: &mut Query<'_>,
@@ -24,19 +43,15 @@ pub(super) fn join(
     after: Option<MessageId>,
     reference: Option<&Ref>,
 ) {
+    let Some(after) = after else {
+        return join_at_once(query.service, query.from, agent, reference);
+    };
     let hub = &query.service.hub;
     let subscriber = || Arc::clone(query.from).subscriber();
     let id = agent.id;
     let refused = protocol::error(Refusal::TooManyConnections);
     let refused = Frame::text(&protocol::with_ref(refused, reference));
     let reference = reference.cloned();
-    let Some(after) = after else {
-        let welcome: Welcome = Box::new(move |online, last| {
-            let text = protocol::auth_ok(&agent, online, last);
-            Frame::text(&protocol::with_ref(text, reference.as_ref()))
-        });
-        return hub.join(subscriber(), id, welcome, refused, false);
-    };
     let (joined, at) = bounded(1);
     let welcome: Welcome = Box::new(move |online, last| {
         // Nobody waits any more where the deadline is over.
