@@ -22,7 +22,8 @@ mod options;
 mod posting;
 #[path = "chat/process.rs"]
 mod process;
-#[path = "chat/reaper.rs"]
+#[expect(dead_code, reason = "the tests use more of it")]
+#[path = "../tests/support/reaper.rs"]
 mod reaper;
 #[path = "chat/report.rs"]
 mod report;

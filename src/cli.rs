@@ -1,12 +1,15 @@
-//! The command line, parsed and validated whole before anything acts; help needs no configuration. The only file
+//! The command line, parsed and validated whole before anything acts; help needs no configuration. The only place
 //! that prints, and the only one that names the argument parser.
 
-use std::path::PathBuf;
+mod operate;
+
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use crate::clock::AppClock;
 use crate::config::Variables;
 use crate::{daemon, exit_code};
 
@@ -31,7 +34,39 @@ enum Command {
                       storage; 78 wrong configuration."
     )]
     Serve(Box<Serve>),
+    /// Try it out: the service on a database of its own, and a page to chat on
+    #[cfg(feature = "embedded")]
+    #[command(
+        long_about = "Try it out: the same service on a database of its own, with a few agents who have something to say, \
+                      and a page to chat on in the browser. Only this machine can reach it.\n\n\
+                      Everything it writes is in one folder; whoever starts it again finds what was said before, and \
+                      whoever deletes the folder begins anew.",
+        after_help = "Exit codes: 0 stopped; 1 no port free, or a demo with this data runs already; 64 wrong command \
+                      line; 69 the database cannot be used; 70 fault of the service; 73 cannot write to the folder; \
+                      78 wrong configuration."
+    )]
+    Demo(Demo),
+    #[command(flatten)]
+    Operate(operate::Operate),
 }
+
+#[cfg(feature = "embedded")]
+#[derive(Args)]
+struct Demo {
+    /// Folder for everything that the demo writes
+    #[arg(long, value_name = "DIR", default_value = "andrea-chat-demo")]
+    data: PathBuf,
+    /// Port on this machine, or the next one that is free; 0 takes any
+    #[arg(long, value_name = "N", default_value_t = 8090)]
+    port: u16,
+    /// How much to log to DIR/logs/chat-websocket.log
+    #[arg(long, value_name = "LEVEL", default_value = "info",
+          value_parser = ["error", "warn", "info", "debug"])]
+    log_level: String,
+}
+
+/// Why a subcommand does not do what it was asked, for people, and the exit code.
+type Stop = (String, u8);
 
 #[derive(Args)]
 struct Serve {
@@ -48,6 +83,9 @@ struct Serve {
     #[arg(long, value_name = "LEVEL", default_value = "info",
           value_parser = ["error", "warn", "info", "debug"])]
     log_level: String,
+    /// Started by the supervisor, so what goes to standard error stands in the log
+    #[arg(long, hide = true)]
+    supervised: bool,
     #[command(flatten)]
     limits: LimitOptions,
 }
@@ -102,6 +140,13 @@ limit_options! {
         "What may wait for one slow reader before it is dropped [default: 1048576]";
     queue_seconds, "queue-seconds", "CHAT_WEBSOCKET_QUEUE_SECONDS", "S",
         "For how long it may wait [default: 30]";
+    health_peers, "health-peers", "CHAT_WEBSOCKET_HEALTH_PEERS", "LIST",
+        "Who beside this machine may see /healthz and /metrics: addresses, networks, any [default: loopback]";
+}
+
+/// The parser, for the completions and man pages that are made from it.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the program.
@@ -117,31 +162,67 @@ pub fn run() -> ExitCode {
             };
         }
     };
-    match cli.command {
-        Command::Serve(options) => serve(*options),
-    }
-}
-
-fn serve(options: Serve) -> ExitCode {
-    let level = options.log_level.parse().unwrap_or(log::LevelFilter::Info);
-    let outcome = absolute(&options.root).and_then(|root| {
-        let mut variables =
-            Variables::load(&root).map_err(|error| (error.to_string(), exit_code::CONFIG))?;
-        variables.set_option("CHAT_WEBSOCKET_HOST", "--host", options.host);
-        variables.set_option("CHAT_WEBSOCKET_PORT", "--port", options.port);
-        options.limits.apply(&mut variables);
-        daemon::serve(&root, &variables, level).map_err(|failure| (failure.message, failure.code))
-    });
-    match outcome {
-        Ok(()) => ExitCode::from(exit_code::OK),
-        Err((message, code)) => {
-            eprintln!("andrea-chat-websocket: {message}");
-            ExitCode::from(code)
+    let log_of = match &cli.command {
+        Command::Serve(options) if options.supervised => Some(options.root.clone()),
+        _ => None,
+    };
+    let outcome = match cli.command {
+        Command::Serve(options) => serve(*options).map(|()| exit_code::OK),
+        #[cfg(feature = "embedded")]
+        Command::Demo(options) => demo(options).map(|()| exit_code::OK),
+        Command::Operate(command) => operate::run(command),
+    };
+    ExitCode::from(outcome.unwrap_or_else(|(message, code)| {
+        match log_of {
+            Some(root) => eprintln!("[{}] {message}", clock_of(&root).now_text()),
+            None => eprintln!("andrea-chat-websocket: {message}"),
         }
-    }
+        code
+    }))
 }
 
-fn absolute(root: &std::path::Path) -> Result<PathBuf, (String, u8)> {
+#[cfg(feature = "embedded")]
+fn demo(options: Demo) -> Result<(), Stop> {
+    use std::io::{Write, stdout};
+
+    let options = daemon::DemoOptions {
+        data: options.data,
+        port: options.port,
+        level: options.log_level.parse().unwrap_or(log::LevelFilter::Info),
+    };
+    daemon::demo(&options, |demo| {
+        // Nobody may be reading; the page is there all the same.
+        let _ = writeln!(
+            stdout(),
+            "The chat is at {}\nOpen it in two windows. Ctrl-C stops it; what is said stays in {}",
+            demo.url,
+            demo.data.display()
+        );
+    })
+    .map_err(|failure| (failure.message, failure.code))
+}
+
+fn serve(options: Serve) -> Result<(), Stop> {
+    let level = options.log_level.parse().unwrap_or(log::LevelFilter::Info);
+    let root = absolute(&options.root)?;
+    let mut variables =
+        Variables::load(&root).map_err(|error| (error.to_string(), exit_code::CONFIG))?;
+    variables.set_option("CHAT_WEBSOCKET_HOST", "--host", options.host);
+    variables.set_option("CHAT_WEBSOCKET_PORT", "--port", options.port);
+    options.limits.apply(&mut variables);
+    daemon::serve(&root, &variables, level).map_err(|failure| (failure.message, failure.code))
+}
+
+/// The clock of an install whose configuration may be the very thing that is wrong.
+fn clock_of(root: &Path) -> AppClock {
+    Variables::load(root)
+        .ok()
+        .and_then(|variables| variables.get("APP_TIMEZONE"))
+        .and_then(|zone| AppClock::of_zone(&zone))
+        .unwrap_or(AppClock::utc())
+}
+
+fn absolute(root: &Path) -> Result<PathBuf, Stop> {
     root.canonicalize().map_err(|error| {
         (
             format!(

@@ -46,6 +46,15 @@ impl AppClock {
     }
 }
 
+/// Seconds from now until a time as HTTP writes it (`Wed, 21 Oct 2015 07:28:00 GMT`), 0 for one that has been; `None`
+/// where `text` is no such time.
+pub fn seconds_until(text: &str) -> Option<u64> {
+    let then = jiff::fmt::rfc2822::DateTimeParser::new()
+        .parse_timestamp(text.trim())
+        .ok()?;
+    Some(u64::try_from(then.as_second() - Timestamp::now().as_second()).unwrap_or(0))
+}
+
 /// Whole seconds since 1970.
 pub fn epoch_seconds() -> u64 {
     SystemTime::now()
@@ -72,6 +81,14 @@ mod tests {
         assert!((0..=1).contains(&age), "{age}");
         assert_eq!(clock.seconds_since(""), None);
         assert_eq!(clock.seconds_since("0000-00-00 00:00:00"), None);
+    }
+
+    #[test]
+    fn a_time_of_http_is_read() {
+        assert_eq!(seconds_until("Wed, 21 Oct 2015 07:28:00 GMT"), Some(0));
+        let later = seconds_until("Thu, 01 Jan 2150 00:00:00 GMT").expect("a time");
+        assert!(later > 3_000_000_000, "{later}");
+        assert_eq!(seconds_until("tomorrow"), None);
     }
 
     #[test]

@@ -2,25 +2,25 @@
 //! `settings`, validated whole before anything acts (contract: operations.md, "Where it runs"). Every error
 //! names the file or the variable, the reason and the remedy, and never a value that may be a secret.
 
+mod address;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use address::{
+    DEFAULT_HOST, DEFAULT_PORT, host_variable, is_listen_host, listen_address, port_variable,
+};
+
+use crate::app_cache;
 use crate::auth::MIN_SECRET_BYTES;
 use crate::clock::AppClock;
 use crate::dotenv;
 use crate::limits::Limits;
-use crate::settings::Rows;
-
-/// Default address where the settings name none, or one that cannot be.
-pub const DEFAULT_HOST: &str = "127.0.0.1";
-/// Default port where the settings name none, or one that cannot be.
-pub const DEFAULT_PORT: u16 = 8090;
-const MAX_HOST_CHARS: usize = 255;
+use crate::push;
 
 /// A configuration that cannot be used; ends the start with [`crate::exit_code::CONFIG`].
 #[derive(Debug, PartialEq, Eq)]
@@ -186,6 +186,7 @@ impl fmt::Debug for Database {
 }
 
 /// Everything that is fixed for the life of the process.
+#[derive(Clone)]
 pub struct Config {
     /// Signs and verifies tokens.
     pub jwt_secret: String,
@@ -205,6 +206,10 @@ pub struct Config {
     pub bus_url: Option<String>,
     /// Limits and intervals.
     pub limits: Limits,
+    /// Web Push.
+    pub push: push::Options,
+    /// The application's query cache.
+    pub cache: app_cache::Overrides,
 }
 
 impl fmt::Debug for Config {
@@ -223,79 +228,65 @@ impl Config {
     /// A variable is missing or wrong; the first one found is named.
     pub fn from_variables(root: &Path, variables: &Variables) -> Result<Self, ConfigError> {
         let text = |name: &str, default: &str| variables.get(name).unwrap_or(default.to_owned());
-        let jwt_secret = variables.get("JWT_SECRET").ok_or_else(|| {
-            ConfigError(format!(
-                "JWT_SECRET is not set; put the helpdesk's secret into {} or the environment, without it no agent can be \
-                 recognised",
-                variables.source
-            ))
-        })?;
-        if jwt_secret.len() < MIN_SECRET_BYTES {
-            return Err(ConfigError(format!(
-                "{} has {} bytes, at least {MIN_SECRET_BYTES} are needed; make a longer one with: openssl rand -hex 32 \
-                 (the helpdesk must use the same)",
-                variables.origin("JWT_SECRET"),
-                jwt_secret.len()
-            )));
-        }
-        let zone = text("APP_TIMEZONE", "UTC");
-        let clock = AppClock::of_zone(&zone).ok_or_else(|| {
-            ConfigError(format!(
-                "{} is {zone:?}, which is no IANA time zone; use a name such as Europe/Rome or UTC",
-                variables.origin("APP_TIMEZONE")
-            ))
-        })?;
         Ok(Config {
-            jwt_secret,
+            jwt_secret: jwt_secret(variables)?,
             app_url: text("APP_URL", ""),
-            clock,
+            clock: clock(variables)?,
             storage: root.join(text("STORAGE_PATH", "storage")),
             host: host_variable(variables)?,
             port: port_variable(variables)?,
             database: database(root, variables)?,
             bus_url: variables.get("CHAT_BUS_URL"),
             limits: Limits::from_variables(variables)?,
+            push: push::Options::from_variables(root, variables)?,
+            cache: app_cache::Overrides::from_variables(root, variables),
         })
     }
 }
 
-// The recorded daemon takes an empty value and "0" as unset.
-fn host_variable(variables: &Variables) -> Result<Option<String>, ConfigError> {
-    const NAME: &str = "CHAT_WEBSOCKET_HOST";
-    match variables.get(NAME).filter(|host| host != "0") {
-        None => Ok(None),
-        Some(host) if is_listen_host(&host) => Ok(Some(host)),
-        Some(host) => Err(ConfigError(format!(
-            "{} is {host:?}, which is no listen host; give a host name, an IPv4 address or an IPv6 address in brackets, \
-             without scheme, port, path or blanks",
+/// `JWT_SECRET`.
+///
+/// # Errors
+/// It is missing or too short.
+pub fn jwt_secret(variables: &Variables) -> Result<String, ConfigError> {
+    let secret = variables.get("JWT_SECRET").ok_or_else(|| {
+        ConfigError(format!(
+            "JWT_SECRET is not set; put the helpdesk's secret into {} or the environment, without it no agent can be \
+             recognised",
+            variables.source
+        ))
+    })?;
+    if secret.len() < MIN_SECRET_BYTES {
+        return Err(ConfigError(format!(
+            "{} has {} bytes, at least {MIN_SECRET_BYTES} are needed; make a longer one with: openssl rand -hex 32 \
+             (the helpdesk must use the same)",
+            variables.origin("JWT_SECRET"),
+            secret.len()
+        )));
+    }
+    Ok(secret)
+}
+
+/// The clock of `APP_TIMEZONE`.
+///
+/// # Errors
+/// There is no such zone.
+pub fn clock(variables: &Variables) -> Result<AppClock, ConfigError> {
+    const NAME: &str = "APP_TIMEZONE";
+    let zone = variables.get(NAME).unwrap_or("UTC".to_owned());
+    AppClock::of_zone(&zone).ok_or_else(|| {
+        ConfigError(format!(
+            "{} is {zone:?}, which is no IANA time zone; use a name such as Europe/Rome or UTC",
             variables.origin(NAME)
-        ))),
-    }
+        ))
+    })
 }
 
-fn port_variable(variables: &Variables) -> Result<Option<u16>, ConfigError> {
-    const NAME: &str = "CHAT_WEBSOCKET_PORT";
-    let from_option = variables.options.contains_key(NAME);
-    match variables
-        .get(NAME)
-        .filter(|port| from_option || port != "0")
-    {
-        None => Ok(None),
-        Some(port) => port
-            .parse()
-            .ok()
-            .filter(|port| from_option || *port > 0)
-            .map(Some)
-            .ok_or_else(|| {
-                ConfigError(format!(
-                    "{} is {port:?}, which is no port; give a number from 1 to 65535",
-                    variables.origin(NAME)
-                ))
-            }),
-    }
-}
-
-fn database(root: &Path, variables: &Variables) -> Result<Database, ConfigError> {
+/// The database of `DB_…`.
+///
+/// # Errors
+/// A variable is missing or wrong.
+pub fn database(root: &Path, variables: &Variables) -> Result<Database, ConfigError> {
     const NAME: &str = "DB_CONNECTION";
     // Any other word is the application's own business: the service knows the helpdesk's database and its own.
     match variables.get(NAME) {
@@ -352,48 +343,6 @@ fn mysql(variables: &Variables) -> Result<DatabaseConfig, ConfigError> {
     })
 }
 
-/// Where to listen, as `host:port`, and what was wrong with the settings if they had to be passed over.
-pub fn listen_address(config: &Config, rows: &Rows) -> (String, u16, Vec<String>) {
-    let mut warnings = Vec::new();
-    let host = config.host.clone().unwrap_or_else(|| {
-        let host = rows.text("chat_websocket_host", DEFAULT_HOST).trim();
-        if is_listen_host(host) {
-            return host.to_owned();
-        }
-        warnings.push(format!(
-            "setting chat_websocket_host is {host:?}, which is no listen host; listening on {DEFAULT_HOST} instead"
-        ));
-        DEFAULT_HOST.to_owned()
-    });
-    let port = config.port.unwrap_or_else(|| {
-        let port = rows.integer("chat_websocket_port", i64::from(DEFAULT_PORT));
-        u16::try_from(port)
-            .ok()
-            .filter(|port| *port > 0)
-            .unwrap_or_else(|| {
-                warnings.push(format!(
-                    "setting chat_websocket_port is {port}, which is no port; listening on {DEFAULT_PORT} instead"
-                ));
-                DEFAULT_PORT
-            })
-    });
-    (host, port, warnings)
-}
-
-/// Whether a text is a host name, an IPv4 address or an IPv6 address in brackets.
-pub fn is_listen_host(host: &str) -> bool {
-    if host.is_empty() || host.chars().count() > MAX_HOST_CHARS {
-        return false;
-    }
-    if let Some(inner) = host.strip_prefix('[') {
-        return inner
-            .strip_suffix(']')
-            .is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
-    }
-    host.bytes()
-        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
-}
-
 /// Seconds of a variable as a duration.
 ///
 /// # Errors
@@ -412,6 +361,7 @@ pub fn seconds(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::Rows;
 
     fn variables(pairs: &[(&str, &str)]) -> Variables {
         Variables {
@@ -441,11 +391,14 @@ mod tests {
     fn what_is_not_named_has_its_default() {
         let config = with(&[]).expect("complete");
         assert_eq!(config.storage, Path::new("/srv/helpdesk/storage"));
-        let Database::Mysql(database) = config.database else {
-            panic!("{:?}", config.database);
-        };
-        assert_eq!(database.host, "localhost");
-        assert_eq!(database.collation, "utf8mb4_unicode_ci");
+        match config.database {
+            Database::Mysql(database) => {
+                assert_eq!(database.host, "localhost");
+                assert_eq!(database.collation, "utf8mb4_unicode_ci");
+            }
+            #[cfg(feature = "embedded")]
+            other => panic!("{other:?}"),
+        }
         assert_eq!((config.host, config.port), (None, None));
     }
 
@@ -526,33 +479,17 @@ mod tests {
     }
 
     #[test]
-    fn a_listen_host_is_a_name_or_an_address() {
-        for good in [
-            "127.0.0.1",
-            "localhost",
-            "LOCALHOST",
-            "a-b_c.d",
-            "[::1]",
-            "127.1",
-        ] {
-            assert!(is_listen_host(good), "{good}");
+    fn a_port_of_the_settings_is_brought_into_its_range() {
+        let config = with(&[]).expect("complete");
+        let port = |value: &str| {
+            let row = ("chat_websocket_port".to_owned(), Some(value.to_owned()));
+            let (_, port, warnings) = listen_address(&config, &Rows::new([row]));
+            (port, warnings.len())
+        };
+        assert_eq!(port(" 8091x"), (8091, 0));
+        for (value, wanted) in [("", 1), ("abc", 1), ("-5", 1), ("0", 1), ("65536", 65535)] {
+            assert_eq!(port(value), (wanted, 1), "{value}");
         }
-        for bad in [
-            "",
-            " ",
-            "::1",
-            "[::1",
-            "[::1]:80",
-            "[zz]",
-            "[127.0.0.1]",
-            "http://a",
-            "a/b",
-            "a:1",
-            "a b",
-            "a\\b",
-        ] {
-            assert!(!is_listen_host(bad), "{bad}");
-        }
-        assert!(!is_listen_host(&"x".repeat(256)));
+        assert_eq!(listen_address(&config, &Rows::default()).1, DEFAULT_PORT);
     }
 }

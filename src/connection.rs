@@ -2,6 +2,7 @@
 //! was told that it is ready owns its input until it is armed again; anybody may write to it, through its
 //! outbox. The only folder that names the WebSocket crate; no JSON, no SQL and no permissions here.
 
+pub mod client;
 pub mod handshake;
 mod keeper;
 mod outbox;
@@ -28,6 +29,7 @@ use crate::clock::epoch_seconds;
 use crate::frame::{Frame, Frames};
 use crate::hub::{Subscriber, SubscriberId, SubscriberRef, Weight};
 use crate::limits::MAX_HEAD_BYTES;
+use crate::metrics::METRICS;
 use crate::model::{Agent, CloseCode};
 use crate::service::{Client, Progress};
 use crate::session::{Session, Turn, World};
@@ -71,6 +73,8 @@ pub struct Connection {
     expires: AtomicU64,
     /// Whether a frame was read ahead and waits for the socket to be resumed.
     has_more: AtomicBool,
+    /// Whether somebody was asked and resumes it; until then nothing is heard of the peer.
+    parked: AtomicBool,
     /// Whether the flusher knows the socket.
     watched: AtomicBool,
     /// Whether there was no room for it.
@@ -133,6 +137,7 @@ impl Connection {
             agent: OnceLock::new(),
             expires: AtomicU64::new(0),
             has_more: AtomicBool::new(false),
+            parked: AtomicBool::new(false),
             watched: AtomicBool::new(false),
             refused: AtomicBool::new(false),
             since: AtomicU32::new(now),
@@ -234,6 +239,8 @@ impl Connection {
                 Head::Granted { response, length } => {
                     let rest = bytes.split_off(length);
                     self.push_bytes(&response);
+                    METRICS.granted.add(1);
+                    METRICS.open.add(1);
                     self.since.store(self.reactor.seconds(), Ordering::Relaxed);
                     self.phase
                         .store(Phase::Unauthenticated as u8, Ordering::Release);
@@ -320,6 +327,7 @@ impl Connection {
     }
 
     fn take_event(self: &Arc<Self>, text: &str, input: &mut Input) -> Option<Next> {
+        METRICS.events.add(1);
         let service = self.reactor.service();
         let now = Instant::now();
         let settings = service.settings();
@@ -359,9 +367,13 @@ impl Connection {
                     input.ahead = Some(ahead);
                 }
                 self.has_more.store(has_more, Ordering::Release);
+                self.parked.store(true, Ordering::Release);
                 let client: Arc<dyn Client> = Arc::clone(self) as Arc<dyn Client>;
                 match service.ask(&client, ask, now) {
-                    Progress::Goes => None,
+                    Progress::Goes => {
+                        self.parked.store(false, Ordering::Release);
+                        None
+                    }
                     Progress::Waits => Some(Next::Parked),
                 }
             }
@@ -462,6 +474,8 @@ impl Subscriber for Connection {
     }
 
     fn resume(&self) {
+        self.heard.store(self.reactor.seconds(), Ordering::Relaxed);
+        self.parked.store(false, Ordering::Release);
         let interest = match self.has_more.swap(false, Ordering::AcqRel) {
             true => Interest::ReadOrWrite,
             false => Interest::Read,

@@ -1,16 +1,22 @@
-//! `serve`: wires the parts, owns every long-lived thread, and ends them in one written sequence. No protocol and
-//! no policy here.
+//! `serve` and `demo`: wires the parts, owns every long-lived thread, and ends them in one written sequence. No protocol
+//! and no policy here.
 
+#[cfg(feature = "embedded")]
+mod demo;
 mod start;
 mod stop;
+
+#[cfg(feature = "embedded")]
+pub use demo::{Announcement, DemoOptions, demo};
+pub use start::open_store;
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, never};
 use log::{error, info, warn};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -18,16 +24,23 @@ use signal_hook::iterator::Signals;
 use crate::auth::TokenVerifier;
 use crate::bus::{self, Bus, BusThreads, Note};
 use crate::config::{Config, Variables};
+use crate::connection::handshake::Site;
 use crate::connection::{Reactor, ReactorThreads};
 use crate::exit_code;
 use crate::frame::Frame;
+use crate::health::Health;
 use crate::heartbeat::{self, Order};
 use crate::hub::{Hub, HubConfig};
+use crate::limits::Limits;
+use crate::metrics::METRICS;
+use crate::notify::Notifier;
 use crate::pid_file::PidFile;
 use crate::protocol;
+use crate::push::{self, PushSettings};
 use crate::service::{self, Service};
 use crate::settings::{Rows, Settings};
 use crate::store::{Link, Store};
+use crate::watch::Watch;
 
 /// Threads that ask the database on behalf of sockets, one connection each.
 const QUERY_THREADS: usize = 2;
@@ -62,6 +75,24 @@ enum Event {
     Broken(&'static str),
 }
 
+/// The signals of the process and what its threads report; outlives a run of the service.
+#[derive(Clone)]
+struct Events {
+    sender: Sender<Event>,
+    receiver: Receiver<Event>,
+}
+
+/// Why a run has ended in good order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// By a signal.
+    Terminated,
+    /// By the setting `chat_websocket_stop_requested`.
+    StopRequested,
+    /// By the supervisor that runs in this process.
+    Supervised,
+}
+
 /// Runs the service for the install at `root` until it is told to stop.
 ///
 /// # Errors
@@ -79,7 +110,11 @@ pub fn serve(root: &Path, variables: &Variables, level: log::LevelFilter) -> Res
             )
         })?),
     };
+    let push =
+        push::prepare(&config.push).map_err(|error| Failure::new(exit_code::CONFIG, error.0))?;
     let places = start::prepare_storage(&config, level)?;
+    let notifier = Notifier::from_environment();
+    notifier.status("waiting for the database");
     let store = start::open_store(&config);
     let health = Arc::new(AtomicBool::new(true));
     let mut link = Link::new(Arc::clone(&store), Arc::clone(&health));
@@ -87,29 +122,41 @@ pub fn serve(root: &Path, variables: &Variables, level: log::LevelFilter) -> Res
     let Some(pid_file) = start::claim(&places.pid_file, &config, &mut link, &rows)? else {
         return Ok(());
     };
-    match start::listen(&config, &rows, &mut link) {
-        Ok(listener) => Running::begin(Prepared {
-            config,
-            rows,
-            store,
-            health,
-            bus,
-            listener,
-            pid_file,
-            link,
-        })
-        .map_err(|error| {
-            Failure::new(
-                exit_code::SOFTWARE,
-                format!("cannot start: {error}; look at the limits of processes and open files"),
-            )
-        })?
-        .wait(),
+    // From here on there is something to clean up, so a stop waits for its turn.
+    let events = Events::watch().map_err(|error| cannot_start(&error))?;
+    let pid_file = start::announce(pid_file, &config, &mut link)?;
+    let listener = match start::listen(&config, &rows, &mut link) {
+        Ok(listener) => listener,
         Err(failure) => {
             pid_file.remove();
-            Err(failure)
+            return Err(failure);
         }
-    }
+    };
+    Running::begin(Prepared {
+        config,
+        rows,
+        store,
+        health,
+        bus,
+        push,
+        listener,
+        pid_file,
+        link,
+        events,
+        end_wanted: never(),
+        site: None,
+    })
+    .and_then(|running| running.watched(notifier))
+    .map_err(|error| cannot_start(&error))?
+    .wait()
+    .map(|_| ())
+}
+
+fn cannot_start(error: &io::Error) -> Failure {
+    Failure::new(
+        exit_code::SOFTWARE,
+        format!("cannot start: {error}; look at the limits of processes and open files"),
+    )
 }
 
 /// What a start has brought together before the first thread.
@@ -119,29 +166,37 @@ struct Prepared {
     store: Arc<dyn Store>,
     health: Arc<AtomicBool>,
     bus: Option<(Bus, bus::Connector)>,
+    push: Option<(push::Queue, push::Starter)>,
     listener: start::Listener,
     pid_file: PidFile,
     link: Link,
+    events: Events,
+    /// What a supervisor in this process says.
+    end_wanted: Receiver<()>,
+    site: Option<Box<dyn Site>>,
 }
 
 /// A service that is up.
 struct Running {
     config: Config,
+    store: Arc<dyn Store>,
     service: Arc<Service>,
     reactor: Arc<Reactor>,
     reactor_threads: ReactorThreads,
     hub_thread: JoinHandle<()>,
     bus_threads: Option<BusThreads>,
+    push: Option<push::Worker>,
     store_threads: Vec<JoinHandle<()>>,
     store_done: Receiver<()>,
     timer: JoinHandle<()>,
-    timer_done: Receiver<()>,
     timer_orders: Sender<Order>,
-    signals: signal_hook::iterator::Handle,
-    events: Receiver<Event>,
+    events: Events,
+    end_wanted: Receiver<()>,
     stop_requested: Receiver<()>,
     pid_file: PidFile,
     link: Link,
+    health: Arc<AtomicBool>,
+    watch: Option<Watch>,
 }
 
 impl Running {
@@ -152,27 +207,25 @@ impl Running {
             store,
             health,
             bus,
+            push,
             listener,
             pid_file,
             link,
+            events,
+            end_wanted,
+            site,
         } = prepared;
-        let (event_sender, events) = bounded(16);
-        let signals = watch_signals(event_sender.clone())?;
         let max_connections = start::raise_file_limit(config.limits.max_connections);
         let (bus, connector) = bus.unzip();
-        let (hub, hub_thread) = Hub::start(HubConfig {
-            max_per_agent: config.limits.max_per_agent,
-            presence_grace: config.limits.presence_grace,
-            presence: |agent, online| Frame::text(&protocol::presence_updated(agent, online)),
-            online: protocol::agent_ids,
-            on_presence: match bus.clone() {
-                Some(bus) => Box::new(move |agent, online| bus.say(Note::Presence(agent, online))),
-                None => Box::new(|_, _| {}),
-            },
-        })?;
+        let (hub, hub_thread) = start_hub(&config.limits, bus.clone(), events.sender.clone())?;
+        let (push_queue, push_starter) = push.unzip();
+        if let Some(push) = &push_queue {
+            push.configure(PushSettings::from_rows(&rows));
+        }
         let service = Arc::new(Service::new(
             hub,
             bus.clone(),
+            push_queue,
             config.limits.clone(),
             TokenVerifier::new(&config.jwt_secret),
             Settings::from_rows(&rows),
@@ -188,7 +241,7 @@ impl Running {
             &service,
             new_link(),
             &done,
-            &event_sender,
+            &events.sender,
             service::run_posting,
         )?];
         store_threads.push(store_thread(
@@ -196,7 +249,7 @@ impl Running {
             &service,
             new_link(),
             &done,
-            &event_sender,
+            &events.sender,
             service::run_tail,
         )?);
         for name in ["query-0", "query-1"].into_iter().take(QUERY_THREADS) {
@@ -205,24 +258,29 @@ impl Running {
                 &service,
                 new_link(),
                 &done,
-                &event_sender,
+                &events.sender,
                 service::run_queries,
             )?);
         }
+        let push = push_starter
+            .map(|push| push.start(new_link(), config.clock.clone(), config.jwt_secret.clone()))
+            .transpose()?;
         let (timer_orders, orders) = bounded(4);
         let (stop_sender, stop_requested) = bounded(1);
-        let (timer_done_sender, timer_done) = bounded(1);
         let timer = {
             let (service, clock, link) = (Arc::clone(&service), config.clock.clone(), new_link());
             named("timer", STORE_STACK, move || {
                 heartbeat::run(&service, link, &clock, &orders, &stop_sender);
-                let _ = timer_done_sender.send(());
             })?
         };
         let reactor = Reactor::new(
             Arc::clone(&service),
             config.app_url.clone(),
-            None,
+            Some(Box::new(Health::new(
+                Arc::clone(&service),
+                Arc::clone(&health),
+                site,
+            ))),
             max_connections,
         )?;
         let workers = thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 8));
@@ -230,51 +288,95 @@ impl Running {
         info!("listening on {}", listener.address);
         Ok(Running {
             config,
+            store,
             service,
             reactor,
             reactor_threads,
             hub_thread,
             bus_threads,
+            push,
             store_threads,
             store_done,
             timer,
-            timer_done,
             timer_orders,
-            signals,
             events,
+            end_wanted,
             stop_requested,
             pid_file,
             link,
+            health,
+            watch: None,
         })
     }
 
+    /// Tells the service manager from now on how things stand.
+    fn watched(mut self, notifier: Notifier) -> io::Result<Self> {
+        let hub = self.service.hub.clone();
+        let health = Arc::clone(&self.health);
+        let describe = move || {
+            let (agents, connections) = (hub.local_agents().len(), METRICS.open.get());
+            let database = match health.load(Ordering::Relaxed) {
+                true => "",
+                false => "; the database does not answer",
+            };
+            format!("agents: {agents}, connections: {connections}{database}")
+        };
+        self.watch = Some(Watch::start(notifier, describe)?);
+        Ok(self)
+    }
+
     /// Waits until the service is to end, and ends it.
-    fn wait(self) -> Result<(), Failure> {
-        let failure = loop {
+    fn wait(self) -> Result<Ending, Failure> {
+        let ending = loop {
             crossbeam_channel::select! {
-                recv(self.events) -> event => match event {
+                recv(self.events.receiver) -> event => match event {
                     Ok(Event::Reload) => {
                         // Full only where it is about to be done already.
                         let _ = self.timer_orders.try_send(Order::Reload);
                     }
-                    Ok(Event::Terminate) | Err(_) => break None,
+                    Ok(Event::Terminate) | Err(_) => break Ok(Ending::Terminated),
                     Ok(Event::Broken(name)) => {
                         error!("the thread {name} has ended; the service cannot go on");
-                        break Some(Failure::new(
+                        break Err(Failure::new(
                             exit_code::SOFTWARE,
                             format!("the thread {name} has ended, the log says why"),
                         ));
                     }
                 },
+                recv(self.end_wanted) -> _ => {
+                    info!("ended by the supervisor");
+                    break Ok(Ending::Supervised);
+                }
                 recv(self.stop_requested) -> _ => {
                     info!("stop requested");
-                    break None;
+                    break Ok(Ending::StopRequested);
                 }
             }
         };
         stop::run(self);
-        failure.map_or(Ok(()), Err)
+        ending
     }
+}
+
+/// Starts the fan-out; `bus` is told who comes and goes, `events` if it can go on no longer.
+fn start_hub(
+    limits: &Limits,
+    bus: Option<Bus>,
+    events: Sender<Event>,
+) -> io::Result<(Hub, JoinHandle<()>)> {
+    let config = HubConfig {
+        max_per_agent: limits.max_per_agent,
+        presence_grace: limits.presence_grace,
+        presence: |agent, online| Frame::text(&protocol::presence_updated(agent, online)),
+        online: protocol::agent_ids,
+        on_presence: match bus {
+            Some(bus) => Box::new(move |agent, online| bus.say(Note::Presence(agent, online))),
+            None => Box::new(|_, _| {}),
+        },
+    };
+    Hub::start(config, move || {
+        let _ = events.try_send(Event::Broken("hub"));
+    })
 }
 
 fn named(
@@ -323,20 +425,26 @@ fn store_thread(
     })
 }
 
-fn watch_signals(events: Sender<Event>) -> io::Result<signal_hook::iterator::Handle> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    let handle = signals.handle();
-    // Never joined: it ends with its handle, and the process does not wait for it.
-    named("signals", 64 * 1024, move || {
-        for signal in signals.forever() {
-            let event = match signal {
-                SIGHUP => Event::Reload,
-                _ => Event::Terminate,
-            };
-            if events.try_send(event).is_err() {
-                warn!("signal {signal} comes while others are being handled");
+impl Events {
+    /// Watches the signals until the process ends.
+    fn watch() -> io::Result<Self> {
+        let (sender, receiver) = bounded(16);
+        let events = Events { sender, receiver };
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+        let sender = events.sender.clone();
+        // Never joined: the process does not wait for it.
+        named("signals", 64 * 1024, move || {
+            for signal in signals.forever() {
+                let sent = match signal {
+                    // Full only where it was asked for many times already.
+                    SIGHUP => sender.try_send(Event::Reload).is_ok(),
+                    _ => sender.send(Event::Terminate).is_ok(),
+                };
+                if !sent {
+                    warn!("signal {signal} comes while others are being handled");
+                }
             }
-        }
-    })?;
-    Ok(handle)
+        })?;
+        Ok(events)
+    }
 }

@@ -1,3 +1,6 @@
 //! The demo: a helpdesk's chat without a helpdesk.
 
 pub mod data;
+mod http;
+mod panel;
+pub mod site;

@@ -4,6 +4,12 @@
 pub const OK: u8 = 0;
 /// The address cannot be bound, or a daemon that gives no sign of life holds the pid file.
 pub const FAILED: u8 = 1;
+/// `status`: the service is called running and gives no sign of life.
+pub const STALE: u8 = 2;
+/// `status`: the last start failed.
+pub const START_FAILED: u8 = 3;
+/// `status`: how the service is cannot be told.
+pub const CANNOT_TELL: u8 = 4;
 /// The command line is wrong (sysexits EX_USAGE).
 pub const USAGE: u8 = 64;
 /// The database cannot be reached (EX_UNAVAILABLE).

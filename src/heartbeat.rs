@@ -7,8 +7,10 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use log::{info, warn};
 
-use crate::clock::AppClock;
+use crate::clock::{AppClock, epoch_seconds};
 use crate::limits::{HEARTBEAT_INTERVAL, RECHECK_INTERVAL};
+use crate::metrics::METRICS;
+use crate::push::PushSettings;
 use crate::service::Service;
 use crate::settings::{Settings, key};
 use crate::store::Link;
@@ -76,6 +78,9 @@ fn look_at_settings(
     if service.set_settings(Settings::from_rows(&rows)) {
         info!("settings changed");
     }
+    if let Some(push) = &service.push {
+        push.configure(PushSettings::from_rows(&rows));
+    }
     if rows.integer(key::STOP_REQUESTED, 0) == 1 {
         // Full only where it was asked for already.
         let _ = stop_requested.try_send(());
@@ -85,7 +90,7 @@ fn look_at_settings(
 
 /// Closes the sockets of agents who are active no longer.
 fn recheck_agents(service: &Service, link: &mut Link) -> crate::store::Result<()> {
-    if !service.hub.is_anybody_here() {
+    if !service.is_anybody_known() {
         return Ok(());
     }
     let asked = Instant::now();
@@ -106,5 +111,7 @@ pub fn beat(link: &mut Link, clock: &AppClock) -> crate::store::Result<()> {
             (key::PID, &pid),
             (key::LAST_SEEN_AT, &now),
         ])
-    })
+    })?;
+    METRICS.heartbeat.set(epoch_seconds());
+    Ok(())
 }

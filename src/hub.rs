@@ -5,9 +5,13 @@
 //!
 //! A round is run by whoever said something, where no other round is running: that saves the switch to another
 //! thread, which would cost more than a small fan-out itself. What came while a round was running is left to the
-//! hub's own thread, so nobody is kept from his work for longer than one round.
+//! hub's own thread, so nobody is kept from his work for longer than one round. `hub/queue.rs` has the rules.
 //!
-//! The hub never asks the database, never blocks on a socket and knows no JSON: frames reach it encoded.
+//! The hub never asks the database, never blocks on a socket and knows no JSON: frames reach it encoded. What a
+//! round calls (subscribers, welcomes, the configuration's functions) must not speak to the hub and must not wait.
+//!
+//! A panic in a round, whichever thread ran it, leaves lists that nobody can trust: the hub then tells nobody
+//! anything any more and says that it is broken, which ends the process.
 
 mod catching_up;
 mod presence;
@@ -16,7 +20,7 @@ mod state;
 
 use std::cell::Cell;
 use std::collections::{BTreeSet, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{io, thread};
@@ -27,6 +31,7 @@ use self::queue::{Queue, Woken};
 use self::state::{Extent, State};
 use crate::frame::{Frame, Frames};
 use crate::model::{AgentId, CloseCode, MessageId};
+use crate::pulse;
 
 thread_local! {
     /// How many [`Held`] this thread has.
@@ -86,14 +91,24 @@ pub struct Publication {
     pub resume: Option<SubscriberRef>,
 }
 
+/// An authenticated socket that is to be let in.
+pub struct Newcomer {
+    /// The socket.
+    pub subscriber: SubscriberRef,
+    /// Whose it is.
+    pub agent: AgentId,
+    /// When the database was asked for the last time whether that agent is active.
+    pub asked: Instant,
+    /// Makes the answer.
+    pub welcome: Welcome,
+    /// What it gets, before it is closed, where its agent has too many.
+    pub refusal: Frame,
+    /// Whether everything else is kept back for it until [`Hub::release`]; else it is resumed.
+    pub hold: bool,
+}
+
 enum Command {
-    Join {
-        subscriber: SubscriberRef,
-        agent: AgentId,
-        welcome: Welcome,
-        refusal: Frame,
-        hold: bool,
-    },
+    Join(Newcomer),
     Release {
         subscriber: SubscriberRef,
         agent: AgentId,
@@ -162,11 +177,14 @@ impl Drop for Held<'_> {
 }
 
 impl Hub {
-    /// Starts the hub's thread. It ends after [`Hub::stop`].
+    /// Starts the hub's thread. It ends after [`Hub::stop`], or when the hub is broken and has told `on_broken` so.
     ///
     /// # Errors
     /// The system refuses a thread.
-    pub fn start(config: HubConfig) -> io::Result<(Hub, JoinHandle<()>)> {
+    pub fn start(
+        config: HubConfig,
+        on_broken: impl Fn() + Send + 'static,
+    ) -> io::Result<(Hub, JoinHandle<()>)> {
         let presence = Arc::default();
         let hub = Hub {
             queue: Arc::default(),
@@ -176,7 +194,7 @@ impl Hub {
         let this = hub.clone();
         let thread = thread::Builder::new()
             .name("hub".to_owned())
-            .spawn(move || this.run())?;
+            .spawn(move || this.run(&on_broken))?;
         Ok((hub, thread))
     }
 
@@ -189,24 +207,9 @@ impl Hub {
         }
     }
 
-    /// Adds an authenticated socket, or renews one that is there. `refusal` is what it gets, before it is closed,
-    /// where its agent has too many. With `hold` everything else is kept back for it until [`Hub::release`];
-    /// without, it is resumed.
-    pub fn join(
-        &self,
-        subscriber: SubscriberRef,
-        agent: AgentId,
-        welcome: Welcome,
-        refusal: Frame,
-        hold: bool,
-    ) {
-        self.send(Command::Join {
-            subscriber,
-            agent,
-            welcome,
-            refusal,
-            hold,
-        });
+    /// Adds an authenticated socket, or renews one that is there.
+    pub fn join(&self, newcomer: Newcomer) {
+        self.send(Command::Join(newcomer));
     }
 
     /// Gives a socket that was held what it missed, then what was kept back for it, and resumes it.
@@ -253,8 +256,8 @@ impl Hub {
         self.send(Command::Publish(publication));
     }
 
-    /// Closes the sockets of all agents that are not in this list, which was asked for at `asked`; whoever
-    /// came later is none of its business.
+    /// Closes the sockets of all agents that are not in this list, which was asked for at `asked`; whoever was
+    /// asked about later is none of its business.
     pub fn close_inactive(&self, active: HashSet<AgentId>, asked: Instant) {
         self.send(Command::CloseInactive { active, asked });
     }
@@ -267,6 +270,11 @@ impl Hub {
     /// Another daemon on the same database told of its agents.
     pub fn remote_presence(&self, daemon: DaemonId, told: RemotePresence) {
         self.send(Command::Remote(daemon, told));
+    }
+
+    /// How many commands wait.
+    pub fn queued(&self) -> usize {
+        self.queue.len()
     }
 
     /// Agents with a socket here, those in their grace included.
@@ -290,27 +298,57 @@ impl Hub {
 
     /// Runs a round, unless somebody else is running one, or this thread has more to say first.
     fn deliver(&self, extent: Extent) {
-        if HELD.get() > 0 || self.queue.is_empty() {
+        if HELD.get() > 0 || self.queue.len() == 0 {
             return;
         }
-        let mut state = match self.state.try_lock() {
-            Ok(state) => state,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            // He looks again when he is done.
-            Err(TryLockError::WouldBlock) => return,
-        };
+        // Where it is taken, whoever has it looks at the queue again when he is done.
+        if let Ok(state) = self.state.try_lock() {
+            self.round(state, extent);
+        }
+    }
+
+    /// One round. What comes meanwhile is left to the hub's thread.
+    fn round(&self, state: MutexGuard<'_, State>, extent: Extent) {
+        /// Looks at the queue once the lock is given back, and sees whether that was because of a panic.
+        struct After<'a>(&'a Hub);
+        impl Drop for After<'_> {
+            fn drop(&mut self) {
+                match self.0.state.is_poisoned() {
+                    true => self.0.queue.close(),
+                    false => self.0.queue.hand_over(),
+                }
+            }
+        }
+        let _after = After(self);
+        // Dropped first.
+        let mut state = state;
         let due = state.round(&self.queue, extent);
-        drop(state);
-        // Looked at after the lock was given back: whoever came before that has left it to us.
-        self.queue.hand_over(due);
+        self.queue.set_due(due);
     }
 
     /// The hub's thread: rounds that nobody else runs, and what is due at a time.
-    fn run(&self) {
-        let mut due = None;
-        while self.queue.wait(due) == Woken::ForWork {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            due = state.round(&self.queue, Extent::All);
+    fn run(&self, on_broken: &dyn Fn()) {
+        struct AtEnd<'a>(&'a Hub, &'a dyn Fn());
+        impl Drop for AtEnd<'_> {
+            fn drop(&mut self) {
+                self.0.queue.close();
+                if self.0.state.is_poisoned() {
+                    (self.1)();
+                }
+            }
+        }
+        let _at_end = AtEnd(self, on_broken);
+        loop {
+            let woken = self.queue.wait(pulse::TICK);
+            // Waits for a round that hangs, and then gives no sign of life.
+            let Ok(state) = self.state.lock() else {
+                return;
+            };
+            pulse::HUB.beat();
+            self.round(state, Extent::All);
+            if woken == Woken::ToEnd {
+                return;
+            }
         }
     }
 }

@@ -101,11 +101,12 @@ impl<T> JobQueue<T> {
         let mut state = self.lock();
         let mut expired = Vec::new();
         let mut kept = VecDeque::new();
-        if state.jobs.iter().all(|(deadline, _)| *deadline > now) {
+        let all = state.latest.is_some_and(|latest| latest <= now);
+        if !all && state.jobs.iter().all(|(deadline, _)| *deadline > now) {
             return expired;
         }
         for (deadline, job) in state.jobs.drain(..) {
-            if deadline > now {
+            if !all && deadline > now {
                 kept.push_back((deadline, job));
             } else {
                 expired.push(job);
@@ -166,7 +167,17 @@ mod tests {
         queue.push(1, now + Duration::from_secs(60)).expect("open");
         queue.close(now);
         assert_eq!(queue.push(2, now), Err(2));
+        assert!(queue.expired(now - Duration::from_secs(1)).is_empty());
         assert_eq!(queue.take(10, None), Taken::Jobs(vec![(now, 1)]));
         assert_eq!(queue.take(10, None), Taken::Closed);
+    }
+
+    #[test]
+    fn what_waits_in_a_closed_queue_expires_with_it() {
+        let queue = JobQueue::default();
+        let now = Instant::now();
+        queue.push(1, now + Duration::from_secs(60)).expect("open");
+        queue.close(now);
+        assert_eq!(queue.expired(now), [1]);
     }
 }

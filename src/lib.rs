@@ -5,6 +5,7 @@
 //! out:  service -> hub -> outbox -> socket
 //! ```
 
+pub mod app_cache;
 pub mod auth;
 pub mod bus;
 pub mod cli;
@@ -17,16 +18,28 @@ pub mod demo;
 pub mod dotenv;
 pub mod exit_code;
 pub mod frame;
+pub mod health;
 pub mod heartbeat;
 pub mod hub;
 pub mod job_queue;
 pub mod limits;
 pub mod log_file;
+pub mod metrics;
 pub mod model;
+pub mod net;
+pub mod notify;
+pub mod operate;
+pub mod peers;
 pub mod pid_file;
+pub mod places;
+pub mod process;
 pub mod protocol;
+pub mod pulse;
+pub mod push;
 pub mod service;
 pub mod session;
 pub mod settings;
 pub mod store;
+pub mod supervise;
 pub mod text;
+pub mod watch;

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::config::{ConfigError, Variables, seconds};
+use crate::peers::Peers;
 
 /// Longest request head, in bytes.
 pub const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -60,6 +61,8 @@ pub struct Limits {
     pub queue_bytes: usize,
     /// `CHAT_WEBSOCKET_QUEUE_SECONDS`: for how long it may wait.
     pub queue_age: Duration,
+    /// `CHAT_WEBSOCKET_HEALTH_PEERS`: who beside this machine may see `/healthz` and `/metrics`.
+    pub health_peers: Peers,
 }
 
 impl Limits {
@@ -94,6 +97,7 @@ impl Limits {
                 128 * 1024..=1 << 30,
             )? as usize,
             queue_age: seconds(variables, "CHAT_WEBSOCKET_QUEUE_SECONDS", 30, 1..=3600)?,
+            health_peers: health_peers(variables)?,
         };
         if limits.ping_interval >= limits.idle_timeout {
             return Err(ConfigError(format!(
@@ -105,6 +109,18 @@ impl Limits {
         }
         Ok(limits)
     }
+}
+
+fn health_peers(variables: &Variables) -> Result<Peers, ConfigError> {
+    const NAME: &str = "CHAT_WEBSOCKET_HEALTH_PEERS";
+    let list = variables.get(NAME).unwrap_or_default();
+    list.parse().map_err(|word| {
+        ConfigError(format!(
+            "{} has {word:?}, which is no address; give loopback, any, or addresses and networks such as 10.0.0.5, \
+             192.0.2.0/24",
+            variables.origin(NAME)
+        ))
+    })
 }
 
 impl Default for Limits {

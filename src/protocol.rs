@@ -173,6 +173,14 @@ pub fn decode(text: &str) -> Result<Request, Option<Ref>> {
     Ok(Request { event, reference })
 }
 
+/// The `ref` of an event that is refused whatever it says.
+pub fn reference_of(text: &str) -> Option<Ref> {
+    match decode(text) {
+        Ok(request) => request.reference,
+        Err(reference) => reference,
+    }
+}
+
 /// An integer above 0, or a string of digits that is one; everything else counts as missing.
 fn positive_integer(value: &Value) -> Option<u64> {
     unsigned_integer(value).filter(|number| *number > 0)

@@ -5,6 +5,7 @@
 //! (`queries`), so that a slow query delays neither typing nor anybody's ping.
 
 mod feed;
+mod in_flight;
 mod notifications;
 mod posting;
 mod queries;
@@ -25,8 +26,10 @@ use crate::frame::Frame;
 use crate::hub::{Hub, Publication, SubscriberRef, Weight};
 use crate::job_queue::JobQueue;
 use crate::limits::{Limits, RECHECK_INTERVAL, STORE_PATIENCE};
+use crate::metrics::METRICS;
 use crate::model::{Agent, AgentId, CloseCode, Conversation, Refusal};
 use crate::protocol::{self, Ref};
+use crate::push;
 use crate::session::{Ask, Post};
 use crate::settings::Settings;
 
@@ -69,12 +72,16 @@ pub struct Service {
     pub hub: Hub,
     /// The way to other daemons on the same database, if there is one.
     pub bus: Option<Bus>,
+    /// The way to browsers without a window, if this build has it.
+    pub push: Option<push::Queue>,
     /// The door through which messages reach the hub.
     pub feed: feed::Feed,
     /// Messages that may be sent again.
     pub repeats: repeats::Repeats,
     /// Messages on their way.
     pub posts: JobQueue<PostJob>,
+    /// Those of them that are being stored.
+    in_flight: in_flight::InFlight,
     /// Other questions to the database.
     pub queries: JobQueue<QueryJob>,
     /// Limits and intervals.
@@ -85,7 +92,14 @@ pub struct Service {
     audiences: Mutex<HashMap<Conversation, Remembered>>,
     /// Active agents who were looked up a moment ago: a page that is reloaded, or everybody after a restart of the
     /// proxy, need not ask again.
-    agents: Mutex<HashMap<AgentId, (Arc<Agent>, Instant)>>,
+    agents: Mutex<HashMap<AgentId, Active>>,
+}
+
+/// An agent who was active when the database was asked at `asked`.
+#[derive(Clone)]
+struct Active {
+    agent: Arc<Agent>,
+    asked: Instant,
 }
 
 struct Remembered {
@@ -98,6 +112,7 @@ impl Service {
     pub fn new(
         hub: Hub,
         bus: Option<Bus>,
+        push: Option<push::Queue>,
         limits: Limits,
         verifier: TokenVerifier,
         settings: Settings,
@@ -105,9 +120,11 @@ impl Service {
         Service {
             hub,
             bus,
+            push,
             feed: feed::Feed::default(),
             repeats: repeats::Repeats::default(),
             posts: JobQueue::default(),
+            in_flight: in_flight::InFlight::default(),
             queries: JobQueue::default(),
             limits,
             verifier,
@@ -167,9 +184,9 @@ impl Service {
                 after: None,
                 reference,
             } => match self.known_agent(claims.agent, now) {
-                Some(agent) if self.feed.is_awake() => {
-                    from.authenticated(Arc::clone(&agent), claims.expires);
-                    resume::join_at_once(self, &from, agent, reference.as_ref());
+                Some(known) if self.feed.is_awake() => {
+                    from.authenticated(Arc::clone(&known.agent), claims.expires);
+                    resume::join_at_once(self, &from, known, reference.as_ref());
                     return Progress::Waits;
                 }
                 _ => {
@@ -197,6 +214,18 @@ impl Service {
 
     /// Refuses what has waited for the database for too long.
     pub fn refuse_expired(&self, now: Instant) {
+        self.refuse_overdue(Some(now), now);
+    }
+
+    /// Refuses whatever still waits for the database, once the queues are closed.
+    pub fn give_up(&self) {
+        self.refuse_overdue(None, Instant::now());
+    }
+
+    fn refuse_overdue(&self, in_flight: Option<Instant>, now: Instant) {
+        for one in self.in_flight.overdue(in_flight) {
+            self.refuse(one.from, one.refusal, one.reference.as_ref());
+        }
         for job in self.posts.expired(now) {
             self.refuse(job.from, Refusal::Unavailable, job.post.reference.as_ref());
         }
@@ -206,6 +235,7 @@ impl Service {
     }
 
     fn refuse(&self, from: Arc<dyn Client>, refusal: Refusal, reference: Option<&Ref>) {
+        METRICS.refused(refusal);
         let text = protocol::with_ref(protocol::error(refusal), reference);
         self.hub.answer(from.subscriber(), Frame::text(&text), true);
     }
@@ -214,6 +244,7 @@ impl Service {
         match job.ask {
             // Without an answer about its agent a socket is of no use; the client comes back by itself.
             Ask::Authenticate { reference, .. } => {
+                METRICS.refused(refusal);
                 let text = protocol::with_ref(protocol::error(refusal), reference.as_ref());
                 self.hub.answer_and_close(
                     job.from.subscriber(),
@@ -240,6 +271,7 @@ impl Service {
         resume: bool,
     ) {
         if !audience.contains(&agent.id) {
+            METRICS.refused(conversation.no_access());
             let refusal = protocol::error(conversation.no_access());
             let text = protocol::with_ref(refusal, reference.as_ref());
             let to = Arc::clone(from).subscriber();
@@ -269,30 +301,35 @@ impl Service {
         }
     }
 
+    /// Whether anybody is here, or may come in without the database being asked about him.
+    pub fn is_anybody_known(&self) -> bool {
+        self.hub.is_anybody_here() || !self.agents().is_empty()
+    }
+
     /// Closes the sockets of all agents that are not in this list, which was asked for at `asked`.
     pub fn close_inactive(&self, active: HashSet<AgentId>, asked: Instant) {
         self.agents()
-            .retain(|id, (_, since)| active.contains(id) && is_fresh(*since, asked));
+            .retain(|id, known| active.contains(id) && is_fresh(known.asked, asked));
         self.hub.close_inactive(active, asked);
     }
 
-    fn remember_agent(&self, agent: &Arc<Agent>) {
+    fn remember_agent(&self, agent: &Active) {
         let now = Instant::now();
         let mut agents = self.agents();
         if agents.len() == agents.capacity() {
-            agents.retain(|_, (_, since)| is_fresh(*since, now));
+            agents.retain(|_, known| is_fresh(known.asked, now));
         }
-        agents.insert(agent.id, (Arc::clone(agent), now));
+        agents.insert(agent.agent.id, agent.clone());
     }
 
-    fn known_agent(&self, id: AgentId, now: Instant) -> Option<Arc<Agent>> {
+    fn known_agent(&self, id: AgentId, now: Instant) -> Option<Active> {
         self.agents()
             .get(&id)
-            .filter(|(_, since)| is_fresh(*since, now))
-            .map(|(agent, _)| Arc::clone(agent))
+            .filter(|known| is_fresh(known.asked, now))
+            .cloned()
     }
 
-    fn agents(&self) -> MutexGuard<'_, HashMap<AgentId, (Arc<Agent>, Instant)>> {
+    fn agents(&self) -> MutexGuard<'_, HashMap<AgentId, Active>> {
         self.agents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::auth::{Claims, TokenVerifier};
 use crate::limits::Limits;
+use crate::metrics::METRICS;
 use crate::model::{Agent, AuthFailure, CloseCode, Conversation, MessageId, Refusal};
 use crate::protocol::{self, Event, Ref, Request, Target};
 use crate::settings::Settings;
@@ -156,11 +157,14 @@ impl Session {
         match self.rate.take(world.now) {
             Admission::Granted => {}
             Admission::Refused => {
-                return Turn::Answer(protocol::error(Refusal::RateLimited));
+                return refuse(Refusal::RateLimited, protocol::reference_of(frame).as_ref());
             }
             Admission::Abuse => {
+                METRICS.refused(Refusal::RateLimited);
+                let reference = protocol::reference_of(frame);
+                let text = protocol::error(Refusal::RateLimited);
                 return Turn::AnswerAndClose(
-                    protocol::error(Refusal::RateLimited),
+                    protocol::with_ref(text, reference.as_ref()),
                     CloseCode::Policy,
                 );
             }
@@ -173,6 +177,7 @@ impl Session {
             return authenticate(token.as_deref(), after, reference, world);
         }
         let Some(agent) = world.agent else {
+            METRICS.auth_failures.add(1);
             return Turn::Answer(protocol::with_ref(
                 protocol::auth_failed(AuthFailure::NotAuthenticated),
                 reference.as_ref(),
@@ -263,6 +268,7 @@ impl Session {
 
 /// An `error` event, with the `ref` of what was asked.
 pub fn refuse(refusal: Refusal, reference: Option<&Ref>) -> Turn {
+    METRICS.refused(refusal);
     Turn::Answer(protocol::with_ref(protocol::error(refusal), reference))
 }
 
@@ -286,10 +292,13 @@ fn authenticate(
             after: after.filter(|_| world.agent.is_none()),
             reference,
         }),
-        Err(failure) => Turn::AnswerAndClose(
-            protocol::with_ref(protocol::auth_failed(failure), reference.as_ref()),
-            CloseCode::Unauthorised,
-        ),
+        Err(failure) => {
+            METRICS.auth_failures.add(1);
+            Turn::AnswerAndClose(
+                protocol::with_ref(protocol::auth_failed(failure), reference.as_ref()),
+                CloseCode::Unauthorised,
+            )
+        }
     }
 }
 

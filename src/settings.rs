@@ -15,6 +15,12 @@ pub mod key {
     pub const LAST_STARTED_AT: &str = "chat_websocket_last_started_at";
     /// `1` asks the daemon to stop.
     pub const STOP_REQUESTED: &str = "chat_websocket_stop_requested";
+    /// `1` asks the supervisor for another daemon.
+    pub const RESTART_REQUESTED: &str = "chat_websocket_restart_requested";
+    /// When a push failed last, local time of `APP_TIMEZONE`.
+    pub const PUSH_LAST_SEND_FAILED_AT: &str = "push_last_send_failed_at";
+    /// Why, at most 500 characters.
+    pub const PUSH_LAST_SEND_FAILURE: &str = "push_last_send_failure";
 }
 
 /// Largest incoming message whatever `chat_max_message_length` says, in bytes: a limit on memory.
@@ -30,6 +36,11 @@ impl Rows {
     /// The rows as read from the table.
     pub fn new(rows: impl IntoIterator<Item = (String, Option<String>)>) -> Self {
         Rows(rows.into_iter().collect())
+    }
+
+    /// Whether there is such a row.
+    pub fn contains(&self, key: &str) -> bool {
+        self.0.contains_key(key)
     }
 
     /// Text of a row; a missing row is `default`, NULL is empty.
@@ -102,7 +113,7 @@ impl Settings {
     }
 
     /// Largest incoming WebSocket message in bytes: 64 KiB, or 12 bytes a character (an emoji written as two
-    /// `\uXXXX`) and 4 KiB beside.
+    /// `\u` escapes) and 4 KiB beside.
     pub fn max_frame_bytes(&self) -> usize {
         let needed = self
             .max_message_chars

@@ -6,13 +6,17 @@
 
 mod link;
 pub mod mysql;
+pub mod operations;
+pub mod push;
 #[cfg(feature = "embedded")]
 pub mod sqlite;
 
 use std::collections::HashSet;
 use std::fmt;
+use std::time::Instant;
 
 pub use link::Link;
+pub use operations::Operations;
 
 use crate::model::{Agent, AgentId, ChannelId, Conversation, Message, MessageId, ThreadId, Unread};
 use crate::settings::Rows;
@@ -64,6 +68,12 @@ pub trait Store: Send + Sync {
 
     /// What to do about a database that cannot be used, for messages.
     fn remedy(&self, failure: Failure) -> &'static str;
+
+    /// Does what is still to be done about what was written last, but not beyond `until`. Called when nothing more will
+    /// be written.
+    fn settle(&self, until: Instant) {
+        let _ = until;
+    }
 }
 
 /// One row of a channel's membership with what posting needs to know of the member.
@@ -151,7 +161,7 @@ pub struct NewNotification {
 }
 
 /// One connection to the database. After an error of [`Failure::Lost`] it is of no further use.
-pub trait Connection: History + Posting + Send {
+pub trait Connection: History + Posting + Operations + Send {
     /// All rows of `settings` that the service may look at.
     ///
     /// # Errors
@@ -179,6 +189,11 @@ pub trait Connection: History + Posting + Send {
         conversation: Conversation,
         last_read: MessageId,
     ) -> Result<MessageId>;
+
+    /// This connection as one that can be asked about push subscriptions, if the engine has them.
+    fn push(&mut self) -> Option<&mut dyn push::PushStore> {
+        None
+    }
 }
 
 /// What was said.
@@ -273,6 +288,15 @@ pub trait Posting {
     /// Whether a transaction that wrote these messages, and whose connection was lost in its commit, was
     /// committed. Waits until the server has decided.
     fn were_committed(&mut self, messages: &[(MessageId, &NewMessage)]) -> Result<bool>;
+}
+
+/// The column that names a conversation in the tables of messages and read markers, and the id in it (contract:
+/// schema.sql).
+fn conversation_column(conversation: Conversation) -> (&'static str, u64) {
+    match conversation {
+        Conversation::Channel(id) => ("channel_id", id.0),
+        Conversation::Direct(id) => ("thread_id", id.0),
+    }
 }
 
 /// Whether the JSON of a notification names this conversation: member `channel_id` or `thread_id` is the id, as

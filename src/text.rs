@@ -17,6 +17,6 @@ mod tokens;
 
 pub use emoticons::normalise;
 pub use mentions::mentions;
-pub use preview::{PREVIEW_CHARS, preview};
+pub use preview::{PREVIEW_CHARS, collapse, preview};
 pub use render::render;
 pub use tickets::{MAX_TICKET_REFERENCES, Ticket, TicketReferences, Tickets, ticket_references};

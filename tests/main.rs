@@ -5,7 +5,21 @@
     reason = "a test that stops at what it did not expect has done its work"
 )]
 
+mod app_cache;
+mod asyncapi;
+#[cfg(feature = "embedded")]
+mod browser;
+mod burst;
+mod check;
+mod cli_files;
+mod container;
 mod contrib_files;
+mod contrib_run;
+mod database_cuts;
+mod database_locks;
+mod database_trouble;
+#[cfg(feature = "embedded")]
+mod demo;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod golden_dotenv;
@@ -13,15 +27,32 @@ mod golden_events;
 mod golden_handshake;
 mod golden_render;
 mod golden_render_live;
+mod golden_supervisor;
 mod harness;
+mod health;
 mod hostile;
+mod lifecycle;
+mod liveness;
+mod operate;
+mod ops_golden;
+mod ops_golden_listen;
+mod ops_golden_second;
 mod other_door;
 mod outer_clients;
+mod prune;
+#[cfg(feature = "push")]
+mod push;
 mod random;
 mod sending_again;
 mod several_machines;
+mod shutdown;
 mod store_contract;
+mod supervise;
 mod support;
+mod systemd;
 mod text_hostile;
 mod text_model;
 mod text_properties;
+mod web_servers;
+mod wire_frames;
+mod wire_limits;

@@ -4,18 +4,12 @@
 //!
 //! `contrib/test` brings the programs that this needs and names them in the environment.
 
-use std::env;
-use std::ffi::OsString;
-use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
-use std::process::{Command, Stdio};
-
 use mysql::prelude::Queryable;
 
 use crate::support::daemon::{Daemon, Options};
 use crate::support::json::Json;
 use crate::support::mariadb::{self, Database};
-use crate::support::{jwt, seed};
+use crate::support::{jwt, script, seed};
 
 /// How many messages each of the two Python clients sends while the other does the same.
 const MESSAGES_EACH: i64 = 300;
@@ -43,9 +37,8 @@ fn two_python_clients_talk_and_see_the_same_order() {
         ("max_message_length", 4000.into()),
         ("messages_each", MESSAGES_EACH.into()),
     ]);
-    run("two_clients.py", &["ANDREA_TEST_PYTHON"], &task, || {
-        panic!("no restart was expected")
-    });
+    let programs = [script::PYTHON_WITH_PACKAGES];
+    script::run("clients/two_clients.py", &programs, &task, |_| None);
 
     // What was shown is stored, and what was refused is not.
     let count = "SELECT COUNT(*) FROM chat_messages";
@@ -72,18 +65,17 @@ fn two_browser_windows_chat_survive_a_restart_and_cannot_inject_each_other() {
         ),
         ("channel_id", 1.into()),
     ]);
-    let programs = [
-        "ANDREA_TEST_PYTHON",
-        "ANDREA_TEST_CHROMEDRIVER",
-        "ANDREA_TEST_CHROMIUM",
-    ];
-    run("browser.py", &programs, &task, || {
-        let status = daemon.stop();
-        assert!(
-            status.success(),
-            "the daemon did not stop in good order: {status}"
-        );
-        daemon = Daemon::start_in(daemon.install.clone(), &options);
+    let programs = [script::PYTHON, script::CHROMEDRIVER, script::CHROMIUM];
+    script::run("clients/browser.py", &programs, &task, |said| {
+        (said == "RESTART").then(|| {
+            let status = daemon.stop();
+            assert!(
+                status.success(),
+                "the daemon did not stop in good order: {status}"
+            );
+            daemon = Daemon::start_in(daemon.install.clone(), &options);
+            "RESTARTED".to_owned()
+        })
     });
 }
 
@@ -110,48 +102,4 @@ fn agent(id: i64, name: &str, role: &str) -> Json {
         ("role", role.into()),
         ("token", jwt::good(id).into()),
     ])
-}
-
-/// Runs a script of tests/clients on this task and calls `restart` when it asks for that. `variables` name the programs
-/// it needs, the Python that runs it first. The script has limits for all that it waits for, so this needs none.
-fn run(script: &str, variables: &[&str], task: &Json, mut restart: impl FnMut()) {
-    let programs: Vec<OsString> = variables.iter().map(|variable| program(variable)).collect();
-    let mut child = Command::new(&programs[0])
-        .arg(
-            Path::new(env!("CARGO_MANIFEST_DIR"))
-                .join("tests/clients")
-                .join(script),
-        )
-        .envs(variables.iter().zip(&programs))
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .env("PYTHONUTF8", "1")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|e| panic!("start {}: {e}", programs[0].display()));
-    let mut stdin = child.stdin.take().expect("stdin is a pipe");
-    writeln!(stdin, "{task}").expect("give the script its task");
-    let mut said = String::new();
-    for line in BufReader::new(child.stdout.take().expect("stdout is a pipe")).lines() {
-        let line = line.expect("read what the script says");
-        if line == "RESTART" {
-            restart();
-            writeln!(stdin, "RESTARTED").expect("answer the script");
-        } else {
-            said.push_str(&line);
-            said.push('\n');
-        }
-    }
-    let status = child.wait().expect("wait for the script");
-    assert!(status.success(), "{script} ended with {status}:\n{said}");
-}
-
-fn program(variable: &str) -> OsString {
-    match env::var_os(variable) {
-        Some(program) if !program.is_empty() => program,
-        _ => panic!(
-            "{variable} does not name a program. Run contrib/test, which brings what this test needs, \
-             or leave it out: cargo test -- --skip outer_clients"
-        ),
-    }
 }

@@ -2,6 +2,7 @@
 //! without MariaDB fails it loudly; a build without the embedded store has MariaDB's half alone.
 
 mod feed;
+mod operations;
 mod posting;
 mod reading;
 #[cfg(feature = "embedded")]
@@ -198,6 +199,13 @@ on_both_engines! {
         mentions_are_written_once
         a_thread_is_touched_alone
         a_notification_is_written_once
+    }
+    operations {
+        a_change_of_settings_and_its_audit_row_are_one
+        channels_say_how_long_they_keep
+        old_messages_are_found_part_by_part_and_marked_once
+        a_time_in_the_past_is_by_the_databases_clock
+        a_look_finds_tables_rights_and_clock_in_order
     }
     transactions {
         what_is_committed_is_there_when_opened_again

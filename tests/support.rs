@@ -7,7 +7,13 @@
     reason = "a toolbox: which tool a test happens to use today is no measure of what belongs in it"
 )]
 
+pub mod chat;
+pub mod clock;
+pub mod cron;
 pub mod daemon;
+#[cfg(feature = "embedded")]
+pub mod demo;
+pub mod document;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod expect;
@@ -15,13 +21,20 @@ pub mod fixtures;
 pub mod json;
 pub mod jwt;
 pub mod mariadb;
+pub mod notify;
+pub mod ops;
 pub mod outcome;
+pub mod proxy;
+pub mod push_service;
 pub mod reaper;
 pub mod redis;
 pub mod replay;
 pub mod rows;
+pub mod script;
 pub mod seed;
 pub mod sql;
 pub mod wait;
+pub mod watch;
+pub mod web_server;
 pub mod workers;
 pub mod ws;

@@ -57,7 +57,7 @@ impl Database {
             .stderr(Stdio::null())
             .spawn()
             .expect("start mariadbd");
-        reaper::watch(child.id());
+        reaper::watch(&child);
         let database = Database {
             name: "helpdesk",
             user: "root",
@@ -116,7 +116,7 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         self.server.stop();
-        reaper::forget(self.server.pid());
+        reaper::forget_pid(self.server.pid());
     }
 }
 

@@ -38,9 +38,9 @@ pub struct Options {
     /// A build of the daemon to measure, instead of the present one; several are measured side by side
     #[arg(long, value_name = "NAME=PROGRAM", value_parser = named)]
     pub daemon: Vec<(String, PathBuf)>,
-    /// Measure the servers of benches/peers as well; they are built first, which needs the network
-    #[arg(long)]
-    pub peers: bool,
+    /// Another server to measure beside it, one that sends what any socket says to all others
+    #[arg(long, value_name = "NAME=PROGRAM", value_parser = named)]
+    pub peer: Vec<(String, PathBuf)>,
     /// Write results and charts into this folder
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,

@@ -30,7 +30,7 @@ pub enum Kind {
     Daemon(PathBuf),
     /// This program itself, as one of the bare loops.
     Floor(&'static str),
-    /// A server of `benches/peers`.
+    /// Another server that was named.
     Peer(PathBuf),
 }
 
@@ -90,7 +90,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.process.stop();
-        reaper::forget(self.process.pid());
+        reaper::forget_pid(self.process.pid());
         if let Some(root) = &self.root {
             let _ = fs::remove_dir_all(root);
         }
@@ -104,7 +104,7 @@ fn start_printing_port(mut command: Command) -> Server {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap_or_else(|error| panic!("start {command:?}: {error}"));
-    reaper::watch(child.id());
+    reaper::watch(&child);
     let mut line = String::new();
     let stdout = child.stdout.as_mut().expect("a pipe");
     let read = BufReader::new(stdout).read_line(&mut line);
@@ -150,7 +150,7 @@ fn start_daemon(program: &PathBuf, database: &Database, options: &[&str]) -> Ser
         .stdin(Stdio::null())
         .spawn()
         .unwrap_or_else(|error| panic!("start {}: {error}", program.display()));
-    reaper::watch(child.id());
+    reaper::watch(&child);
     let mut server = Server {
         process: Owned(child),
         address: SocketAddr::from(([127, 0, 0, 1], 0)),

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::json;
@@ -78,7 +78,14 @@ pub fn run(options: &Options) -> ExitCode {
                 kind: Kind::Floor(mode),
             }
         }),
-        peers: if options.peers { peers() } else { Vec::new() },
+        peers: options
+            .peer
+            .iter()
+            .map(|(name, program)| Contestant {
+                name: name.clone(),
+                kind: Kind::Peer(program.clone()),
+            })
+            .collect(),
         report: Report::default(),
         runs: options.runs.unwrap_or(if quick { 1 } else { 5 }),
         time: Duration::from_secs_f64(options.seconds.unwrap_or(if quick { 1.0 } else { 3.0 })),
@@ -143,23 +150,6 @@ fn daemons(options: &Options) -> Vec<Contestant> {
             kind: Kind::Daemon(program),
         })
         .collect()
-}
-
-fn peers() -> Vec<Contestant> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let target = root.join("target/peers");
-    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--release", "--manifest-path"])
-        .arg(root.join("benches/peers/Cargo.toml"))
-        .arg("--target-dir")
-        .arg(&target)
-        .status()
-        .expect("start cargo");
-    assert!(status.success(), "the peers cannot be built");
-    vec![Contestant {
-        name: "tokio-tungstenite".to_owned(),
-        kind: Kind::Peer(target.join("release/tokio-tungstenite-broadcast")),
-    }]
 }
 
 fn write(folder: &Path, name: &str, text: &str) {

@@ -63,8 +63,11 @@ fn look_after(connection: &Connection, reactor: &Reactor, now: u32) {
 }
 
 fn keep_alive(connection: &Connection, limits: &Limits, now: u32) {
+    // Before the time is looked at: whoever is resumed is heard first.
+    let parked = connection.parked.load(Ordering::Acquire);
     let silent = u64::from(now.saturating_sub(connection.heard.load(Ordering::Relaxed)));
-    if silent >= limits.idle_timeout.as_secs() {
+    // Whoever waits for the database cannot be heard; the answer has a deadline of its own.
+    if silent >= limits.idle_timeout.as_secs() && !parked {
         return connection.kill();
     }
     let expires = connection.expires.load(Ordering::Relaxed);

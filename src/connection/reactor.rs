@@ -7,19 +7,21 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use log::{error, warn};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::handshake::{Refused, Site};
 use super::poll::{Interest, Poller, ReadyEvent};
 use super::{Connection, Next, Phase, keeper};
 use crate::hub::Subscriber;
 use crate::limits::{CLOSE_LINGER, SPREAD_CLOSES_ABOVE, SPREAD_CLOSES_OVER};
+use crate::metrics::METRICS;
 use crate::model::CloseCode;
+use crate::pulse;
 use crate::service::Service;
 
 /// The id under which the wake-up descriptor is polled; no socket has it.
@@ -28,6 +30,8 @@ const WAKE: u64 = u64::MAX;
 const READY_AT_ONCE: usize = 16;
 /// Stack of a worker, in bytes.
 const WORKER_STACK: usize = 256 * 1024;
+/// How long a stop reads what had arrived before it.
+const LAST_READS: Duration = Duration::from_millis(200);
 /// Pause after the system refused a socket.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Refused sockets that may be waited for until they have read why.
@@ -48,6 +52,8 @@ pub struct Reactor {
     unauthenticated: AtomicUsize,
     refused: AtomicUsize,
     stopping: AtomicBool,
+    /// When the last reads of a stop are over.
+    read_until: OnceLock<Instant>,
     wake: (OwnedFd, Mutex<Option<OwnedFd>>),
     started: Instant,
     last_note: Mutex<HashMap<&'static str, Instant>>,
@@ -92,6 +98,7 @@ impl Reactor {
             unauthenticated: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
+            read_until: OnceLock::new(),
             wake: (wake, Mutex::new(Some(waker))),
             started: Instant::now(),
             last_note: Mutex::default(),
@@ -148,12 +155,20 @@ impl Reactor {
         self.table().connections.len()
     }
 
+    /// How many of them are an agent's.
+    pub fn authenticated(&self) -> usize {
+        let others =
+            self.unauthenticated.load(Ordering::Relaxed) + self.refused.load(Ordering::Relaxed);
+        self.connections().saturating_sub(others)
+    }
+
     /// Whole seconds since the start: fine enough for every limit that is watched once a second.
     pub(super) fn seconds(&self) -> u32 {
         self.started.elapsed().as_secs() as u32
     }
 
-    pub(super) fn service(&self) -> &Service {
+    /// Who the sockets belong to.
+    pub fn service(&self) -> &Service {
         &self.service
     }
 
@@ -173,11 +188,17 @@ impl Reactor {
         self.stopping.load(Ordering::Acquire)
     }
 
+    fn is_reading_over(&self) -> bool {
+        let until = self.read_until.get();
+        until.is_some_and(|until| Instant::now() >= *until)
+    }
+
     pub(super) fn note_authenticated(&self) {
         self.unauthenticated.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub(super) fn note_slow(&self, connection: &Connection) {
+        METRICS.slow.add(1);
         self.note("slow", || {
             format!(
                 "connection {} from {} reads too slowly and is dropped",
@@ -252,7 +273,9 @@ impl Reactor {
     }
 
     fn accept(self: &Arc<Self>, listener: &TcpListener) {
+        let patience = Timespec::try_from(pulse::TICK).unwrap_or_default();
         while !self.is_stopping() {
+            pulse::ACCEPT.beat();
             match listener.accept() {
                 Ok((stream, peer)) => self.admit(stream, peer),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -261,7 +284,7 @@ impl Reactor {
                         PollFd::new(&self.wake.0, PollFlags::IN),
                     ];
                     // An interruption is no reason to stop; the loop looks again.
-                    let _ = poll(&mut ready, None);
+                    let _ = poll(&mut ready, Some(&patience));
                 }
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
@@ -286,6 +309,7 @@ impl Reactor {
             None
         };
         if let Some((what, limit)) = full {
+            METRICS.full.add(1);
             self.note("full", || {
                 format!("{peer} was refused: there are {limit} {what}, which is the limit")
             });
@@ -329,10 +353,15 @@ impl Reactor {
     fn work(&self) {
         let mut events: Vec<ReadyEvent> = Vec::with_capacity(READY_AT_ONCE);
         let mut ready = Vec::with_capacity(READY_AT_ONCE);
-        while !self.is_stopping() {
+        loop {
             if let Err(error) = self.readers.wait(&mut events, &mut ready) {
                 error!("cannot wait for sockets: {error}");
                 thread::sleep(ACCEPT_PAUSE);
+            }
+            ready.retain(|id| *id != WAKE);
+            // What had arrived before the stop is still read; a client that never pauses is not waited for.
+            if self.is_stopping() && (ready.is_empty() || self.is_reading_over()) {
+                return;
             }
             // What all of them say goes out in one round.
             let held = self.service.hub.hold();
@@ -371,6 +400,9 @@ impl Reactor {
             return;
         }
         connection.kill();
+        if before == Phase::Active as u8 || before == Phase::Unauthenticated as u8 {
+            METRICS.open.sub(1);
+        }
         self.table().connections.remove(&connection.id.0);
         if connection.refused.load(Ordering::Relaxed) {
             self.refused.fetch_sub(1, Ordering::Relaxed);
@@ -398,8 +430,10 @@ impl Reactor {
         }
     }
 
-    /// Stops accepting and reading; waits for what the workers are doing just now.
+    /// Stops accepting, reads what has arrived, and waits for what the workers are doing just now.
     pub fn stop_reading(&self, threads: ReactorThreads) {
+        let until = Instant::now() + LAST_READS;
+        let _ = self.read_until.set(until);
         self.stopping.store(true, Ordering::Release);
         // Closing the other end makes the wake-up descriptor readable for good.
         drop(
@@ -409,7 +443,11 @@ impl Reactor {
                 .unwrap_or_else(PoisonError::into_inner)
                 .take(),
         );
-        self.arrived.notify_all();
+        {
+            // Under the lock, or the keeper could have looked just before and begin to wait just after.
+            let _table = self.table();
+            self.arrived.notify_all();
+        }
         let ReactorThreads {
             accept,
             workers,
@@ -433,7 +471,11 @@ impl Reactor {
         };
         let mut due = Instant::now();
         for connection in &all {
-            connection.close(CloseCode::GoingAway);
+            match connection.phase() {
+                // Still speaks HTTP; a frame would be no answer to its request.
+                Phase::Head => connection.refuse(Refused::Disabled),
+                _ => connection.close(CloseCode::GoingAway),
+            }
             due += pause;
             let ahead = due.saturating_duration_since(Instant::now());
             // Short naps cost more than they spread.
@@ -444,7 +486,7 @@ impl Reactor {
         let last = Instant::now() + CLOSE_LINGER;
         self.await_ends(&all, until.min(last));
         for connection in &all {
-            connection.kill();
+            self.take_down(connection);
         }
     }
 

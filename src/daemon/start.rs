@@ -1,33 +1,33 @@
 //! The steps of a start, each with what is said where it fails: storage, log, database, pid file, address
 //! (contract: operations.md).
 
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io;
-use std::net::TcpListener;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use listenfd::ListenFd;
 use log::{LevelFilter, error, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::Failure;
+use crate::app_cache::AppCache;
 use crate::config::{Config, Database, listen_address};
 use crate::exit_code;
 use crate::heartbeat;
 use crate::limits::{HEARTBEAT_STALE_SECONDS, STORE_PATIENCE, STORE_START_PATIENCE};
 use crate::log_file;
-use crate::pid_file::{Occupied, PidFile};
+use crate::pid_file::{Occupied, PidFile, is_live_daemon};
+use crate::places::Places;
 use crate::settings::{Rows, key};
 use crate::store::mysql::MysqlStore;
 #[cfg(feature = "embedded")]
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Failure as StoreFailure, Link, Store};
 
-/// Mode of folders that are made, before the umask.
-const FOLDER_MODE: u32 = 0o775;
 /// Pause between two tries to reach the database.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 /// How long a daemon that holds the lock may take to show its first heartbeat.
@@ -36,12 +36,6 @@ const FIRST_BEAT_PATIENCE: Duration = Duration::from_secs(5);
 const BACKLOG: i32 = 4096;
 /// Descriptors that are not sockets of clients: database, log, epoll, standard streams, some to spare.
 const OTHER_FILES: u64 = 64;
-
-/// Where the daemon leaves its files.
-pub struct Places {
-    /// The pid file.
-    pub pid_file: PathBuf,
-}
 
 /// A socket that listens, and how the log calls its address.
 pub struct Listener {
@@ -53,26 +47,19 @@ pub struct Listener {
 
 /// Makes the folders and opens the log.
 pub fn prepare_storage(config: &Config, level: LevelFilter) -> Result<Places, Failure> {
-    let runtime = config.storage.join("runtime");
-    let logs = config.storage.join("logs");
-    for folder in [&runtime, &logs] {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(FOLDER_MODE)
-            .create(folder)
-            .map_err(|error| cannot_create("make the folder", folder, &error))?;
-    }
-    let log = logs.join("chat-websocket.log");
-    log_file::install(&log, level, config.clock.clone())
-        .map_err(|error| cannot_create("open the log file", &log, &error))?;
+    let places = Places::of(config);
+    places
+        .make_folders()
+        .map_err(|(folder, error)| cannot_create("make the folder", &folder, &error))?;
+    let log = &places.log_file;
+    log_file::install(log, level, config.clock.clone())
+        .map_err(|error| cannot_create("open the log file", log, &error))?;
     std::panic::set_hook(Box::new(|panic| {
         let thread = thread::current();
         let name = thread.name().unwrap_or("unnamed");
         error!("panic in thread {name}: {panic}");
     }));
-    Ok(Places {
-        pid_file: runtime.join("chat-websocket.pid"),
-    })
+    Ok(places)
 }
 
 fn cannot_create(what: &str, path: &Path, error: &io::Error) -> Failure {
@@ -88,7 +75,10 @@ fn cannot_create(what: &str, path: &Path, error: &io::Error) -> Failure {
 /// The database that the configuration names; not connected yet.
 pub fn open_store(config: &Config) -> Arc<dyn Store> {
     match &config.database {
-        Database::Mysql(database) => Arc::new(MysqlStore::new(database.clone())),
+        Database::Mysql(database) => {
+            let cache = AppCache::new(config.cache.clone());
+            Arc::new(MysqlStore::new(database.clone()).with_cache(cache))
+        }
         #[cfg(feature = "embedded")]
         Database::Sqlite(path) => Arc::new(SqliteStore::new(path)),
     }
@@ -133,7 +123,7 @@ pub fn wait_for_store(store: &dyn Store) -> Result<Rows, Failure> {
     }
 }
 
-/// Takes the pid file and writes the first rows; `None` where a healthy daemon runs already.
+/// Takes the pid file, without changing it; `None` where a healthy daemon runs already.
 pub fn claim(
     path: &Path,
     config: &Config,
@@ -142,26 +132,28 @@ pub fn claim(
 ) -> Result<Option<PidFile>, Failure> {
     let deadline = Instant::now() + FIRST_BEAT_PATIENCE;
     let mut rows = rows.clone();
-    let mut pid_file = loop {
+    loop {
         let (pid, locked) = match PidFile::lock(path) {
-            Ok(pid_file) => break pid_file,
+            Ok(pid_file) => return Ok(Some(pid_file)),
             Err(Occupied::ByError(error)) => {
                 return Err(cannot_create("lock the pid file", path, &error));
             }
             Err(Occupied::ByDaemon { pid, locked }) => (pid, locked),
         };
-        if is_fresh(config, &rows) {
+        let waited = Instant::now() > deadline;
+        // Whoever has locked the file a moment ago has not written its pid yet; the old one would mislead.
+        if is_fresh(config, &rows) && (!locked || waited || is_live_daemon(pid)) {
             eprintln!("A healthy chat websocket daemon is already running with PID {pid}.");
             return Ok(None);
         }
         if !locked {
             warn!("process {pid} has shown no heartbeat for long and is passed over");
             match PidFile::take_over(path) {
-                Ok(pid_file) => break pid_file,
+                Ok(pid_file) => return Ok(Some(pid_file)),
                 Err(_) => continue,
             }
         }
-        if Instant::now() > deadline {
+        if waited {
             let message = format!(
                 "process {pid} holds {} but has shown no heartbeat for {HEARTBEAT_STALE_SECONDS} s; end it (kill {pid}) and \
                  start again",
@@ -173,10 +165,18 @@ pub fn claim(
         // It may be starting just now.
         thread::sleep(Duration::from_millis(100));
         rows = read_again(link)?;
-    };
+    }
+}
+
+/// Writes the pid and the first rows.
+pub fn announce(
+    mut pid_file: PidFile,
+    config: &Config,
+    link: &mut Link,
+) -> Result<PidFile, Failure> {
     pid_file
         .write()
-        .map_err(|error| cannot_create("write the pid file", path, &error))?;
+        .map_err(|error| cannot_create("write the pid file", pid_file.path(), &error))?;
     let now = config.clock.now_text();
     let deadline = Instant::now() + STORE_PATIENCE;
     let started = link
@@ -192,7 +192,7 @@ pub fn claim(
             format!("{failed}; the database user needs UPDATE on the table settings"),
         ));
     }
-    Ok(Some(pid_file))
+    Ok(pid_file)
 }
 
 fn is_fresh(config: &Config, rows: &Rows) -> bool {
@@ -213,16 +213,29 @@ pub fn listen(config: &Config, rows: &Rows, link: &mut Link) -> Result<Listener,
     for warning in warnings {
         warn!("{warning}");
     }
-    let bound = TcpListener::bind(format!("{host}:{port}")).and_then(|socket| {
-        // The standard library's backlog is too short for a reconnect of everybody at once.
-        rustix::net::listen(&socket, BACKLOG)?;
-        let port = socket.local_addr()?.port();
-        Ok(Listener {
-            socket,
+    if let Some(listener) = passed_socket()? {
+        let wanted = format!("{host}:{port}");
+        let same = |mut addresses: std::vec::IntoIter<SocketAddr>| {
+            addresses.any(|address| address.to_string() == listener.address)
+        };
+        if !wanted.to_socket_addrs().is_ok_and(same) {
+            warn!(
+                "the service manager has opened {}, which counts, and not {wanted} as configured; let them agree",
+                listener.address
+            );
+        }
+        return Ok(listener);
+    }
+    let bound = bind(&host, port).and_then(ready);
+    let named = bound.map(|listener| {
+        // As it is configured, but for a port that was left to the system.
+        let port = listener.address.rsplit(':').next().unwrap_or_default();
+        Listener {
             address: format!("{host}:{port}"),
-        })
+            ..listener
+        }
     });
-    bound.map_err(|error| {
+    named.map_err(|error| {
         let message = format!("failed to listen on {host}:{port}: {error}");
         error!("{message}");
         if let Err(failed) = link.run(|store| store.update_settings(&[(key::STATUS, "failed")])) {
@@ -235,6 +248,47 @@ pub fn listen(config: &Config, rows: &Rows, link: &mut Link) -> Result<Listener,
             ),
         )
     })
+}
+
+/// A name such as `localhost` may stand for both families; the proxy looks for the service at the IPv4 one.
+fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
+    let mut addresses: Vec<SocketAddr> = format!("{host}:{port}").to_socket_addrs()?.collect();
+    addresses.sort_by_key(SocketAddr::is_ipv6);
+    TcpListener::bind(&addresses[..])
+}
+
+fn ready(socket: TcpListener) -> io::Result<Listener> {
+    // The standard library's backlog is too short for a reconnect of everybody at once.
+    rustix::net::listen(&socket, BACKLOG)?;
+    let address = socket.local_addr()?.to_string();
+    Ok(Listener { socket, address })
+}
+
+/// The socket that a service manager has opened (`LISTEN_FDS`), if it has: connections that come while nobody runs
+/// wait in it.
+fn passed_socket() -> Result<Option<Listener>, Failure> {
+    let mut passed = ListenFd::from_env();
+    let count = passed.len();
+    if count > 1 {
+        warn!("the service manager has opened {count} sockets; the first one counts");
+    }
+    let socket = match count {
+        0 => return Ok(None),
+        _ => passed.take_tcp_listener(0),
+    };
+    let unusable = |error: &dyn std::fmt::Display| {
+        let message = format!(
+            "cannot use the socket that the service manager has opened: {error}; ListenStream= must be an address \
+             and a port, with Accept=no"
+        );
+        error!("{message}");
+        Failure::new(exit_code::CONFIG, message)
+    };
+    match socket {
+        Ok(Some(socket)) => ready(socket).map(Some).map_err(|error| unusable(&error)),
+        Ok(None) => Err(unusable(&"there is none")),
+        Err(error) => Err(unusable(&error)),
+    }
 }
 
 /// Raises the soft limit of open files to the hard one, and returns how many connections it allows.

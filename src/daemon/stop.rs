@@ -3,7 +3,7 @@
 //! whole of it has a limit, because the supervisor waits no longer (contract: operations.md, "Signals").
 
 use std::process;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
@@ -17,34 +17,43 @@ use crate::limits::SHUTDOWN_LIMIT;
 use crate::settings::key;
 use crate::store::Link;
 
+/// How long what was sent before the stop may take to arrive.
+const ON_THE_WAY: Duration = Duration::from_millis(50);
 /// How long what was received may take to be committed.
 const COMMIT_SHARE: Duration = Duration::from_millis(1500);
+/// When what was noticed last must have been pushed.
+const PUSH_SHARE: Duration = Duration::from_secs(2);
 /// When the last socket must have had its goodbye.
 const GOODBYE_SHARE: Duration = Duration::from_millis(3500);
 
-/// When the timer must have ended, or the last rows are not written.
-const TIMER_SHARE: Duration = Duration::from_millis(3700);
+/// When the last rows must be written, or they are not.
+const ROWS_SHARE: Duration = Duration::from_millis(3700);
+/// When the application's cache must have been told of them.
+const CACHE_SHARE: Duration = Duration::from_millis(3900);
 
 /// Ends a running service.
 pub fn run(running: Running) {
     let begun = Instant::now();
     let Running {
         config,
+        store,
         service,
         reactor,
         reactor_threads,
         hub_thread,
         bus_threads,
+        push,
         store_threads,
         store_done,
         timer,
-        timer_done,
         timer_orders,
-        signals,
         events,
+        end_wanted,
         stop_requested,
         pid_file,
-        mut link,
+        link,
+        health: _,
+        watch: told,
     } = running;
     let (finished, watch) = bounded::<()>(0);
     let pid_path = pid_file.path().to_owned();
@@ -67,6 +76,11 @@ pub fn run(running: Running) {
     if let Err(failed) = guard {
         warn!("the stop has no limit: {failed}");
     }
+    if let Some(told) = told {
+        told.stop();
+    }
+    // What was sent before the stop may still be on its way.
+    thread::sleep(ON_THE_WAY);
     reactor.stop_reading(reactor_threads);
     let commit_until = begun + COMMIT_SHARE;
     service.posts.close(commit_until);
@@ -87,43 +101,62 @@ pub fn run(running: Running) {
             }
         }
     }
+    let push_until = begun + PUSH_SHARE;
+    if let Some(push) = &push {
+        push.finish_by(push_until);
+    }
     if let (Some(threads), Some(bus)) = (bus_threads, &service.bus) {
         threads.stop(bus);
     }
+    service.give_up();
     service.hub.stop();
     if hub_thread.join().is_err() {
         error!("the hub had failed");
     }
     reactor.say_goodbye(begun + GOODBYE_SHARE);
-    // The timer writes to the same rows; it must have ended before they are written for the last time.
-    match timer_done.recv_deadline(begun + TIMER_SHARE) {
-        Err(RecvTimeoutError::Timeout) => {
-            warn!("the database does not answer; the settings still call the service running");
-        }
-        _ => {
-            if timer.join().is_err() {
-                error!("the timer had failed");
-            }
-            write_last_rows(&mut link, &config.clock);
-        }
+    if let Some(push) = &push {
+        push.wait(push_until);
     }
+    write_last_rows(timer, link, config.clock, begun + ROWS_SHARE);
+    store.settle(begun + CACHE_SHARE);
     pid_file.remove();
-    signals.close();
-    drop((events, stop_requested));
+    drop((events, end_wanted, stop_requested));
     info!("stopped");
     drop(finished);
 }
 
-fn write_last_rows(link: &mut Link, clock: &AppClock) {
-    let rows = link.run(|store| {
-        store.update_settings(&[
-            (key::STATUS, "stopped"),
-            (key::PID, ""),
-            (key::LAST_SEEN_AT, &clock.now_text()),
-            (key::STOP_REQUESTED, "0"),
-        ])
-    });
-    if let Err(failed) = rows {
-        warn!("{failed}; the settings still call the service running");
+/// Writes that the service is stopped, on a thread of its own: the database may not come back from a call.
+fn write_last_rows(timer: JoinHandle<()>, mut link: Link, clock: AppClock, until: Instant) {
+    let (done, written) = bounded(1);
+    let writer = thread::Builder::new()
+        .name("last-rows".to_owned())
+        .spawn(move || {
+            // The timer writes to the same rows; it must have ended before they are written for the last time.
+            if timer.join().is_err() {
+                error!("the timer had failed");
+            }
+            let rows = link.run(|store| {
+                store.update_settings(&[
+                    (key::STATUS, "stopped"),
+                    (key::PID, ""),
+                    (key::LAST_SEEN_AT, &clock.now_text()),
+                    (key::STOP_REQUESTED, "0"),
+                ])
+            });
+            if let Err(failed) = rows {
+                warn!("{failed}; the settings still call the service running");
+            }
+            // Nobody listens any more where it took too long.
+            let _ = done.try_send(());
+        });
+    let late = match writer {
+        Ok(_) => written.recv_deadline(until) == Err(RecvTimeoutError::Timeout),
+        Err(failed) => {
+            warn!("the last rows cannot be written: {failed}");
+            false
+        }
+    };
+    if late {
+        warn!("the database does not answer; the settings still call the service running");
     }
 }

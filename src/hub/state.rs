@@ -1,6 +1,6 @@
 //! The hub's lists, and what each command does to them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::mem;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use super::catching_up::{Backlog, CatchingUp};
 use super::presence::Presence;
 use super::queue::Queue;
-use super::{Command, HubConfig, Publication, SubscriberId, SubscriberRef, Weight, Welcome};
+use super::{Command, HubConfig, Newcomer, Publication, SubscriberId, SubscriberRef, Weight};
 use crate::frame::{Frame, Frames};
-use crate::model::{AgentId, CloseCode, MessageId};
+use crate::metrics::METRICS;
+use crate::model::{AgentId, CloseCode, MessageId, Refusal};
 
 /// Commands that are carried out before the sockets are written.
 const BATCH: usize = 1024;
@@ -42,8 +43,8 @@ struct Seat {
 #[derive(Default)]
 struct Sockets {
     open: Vec<Seat>,
-    /// When the last of them authenticated.
-    joined: Option<Instant>,
+    /// When the database was last asked about the agent, as far as the sockets say.
+    asked: Option<Instant>,
     /// When the agent goes offline, if no socket comes before.
     offline_at: Option<Instant>,
 }
@@ -51,15 +52,21 @@ struct Sockets {
 /// Commands in a row that are carried out together.
 enum Run {
     Publications(Vec<Publication>),
-    Joins(Vec<Joining>),
+    /// Sockets that are let in and not welcomed yet.
+    Joins(Vec<Newcomer>),
 }
 
-/// A socket that is let in and not welcomed yet.
-struct Joining {
-    subscriber: SubscriberRef,
-    agent: AgentId,
-    welcome: Welcome,
-    hold: bool,
+/// Who is active, as the database said when it was asked.
+struct ActivityCheck {
+    active: HashSet<AgentId>,
+    asked: Instant,
+}
+
+impl ActivityCheck {
+    /// Whether an agent is active no longer, of whom it was known at `asked` that he was.
+    fn rules_out(&self, agent: AgentId, asked: Option<Instant>) -> bool {
+        asked.is_none_or(|asked| asked < self.asked) && !self.active.contains(&agent)
+    }
 }
 
 pub(super) struct State {
@@ -70,6 +77,8 @@ pub(super) struct State {
     leaving: VecDeque<(Instant, AgentId)>,
     presence: Arc<Mutex<Presence>>,
     newest: MessageId,
+    /// The last one: who comes in by what was known before it is held to it as well.
+    last_check: Option<ActivityCheck>,
     catching_up: CatchingUp,
     news: News,
     run: Run,
@@ -105,6 +114,7 @@ impl State {
             leaving: VecDeque::new(),
             presence,
             newest: MessageId(0),
+            last_check: None,
             catching_up: CatchingUp::default(),
             news: News::default(),
             run: Run::Publications(Vec::new()),
@@ -163,25 +173,11 @@ impl State {
     fn carry_out(&mut self, command: Command) {
         match command {
             Command::Publish(publication) => return self.add_publication(publication),
-            Command::Join {
-                subscriber,
-                agent,
-                welcome,
-                refusal,
-                hold,
-            } => {
-                let joining = Joining {
-                    subscriber,
-                    agent,
-                    welcome,
-                    hold,
-                };
-                return self.join(joining, &refusal);
-            }
+            Command::Join(newcomer) => return self.join(newcomer),
             _ => self.end_run(),
         }
         match command {
-            Command::Publish(_) | Command::Join { .. } => {}
+            Command::Publish(_) | Command::Join(_) => {}
             Command::Release {
                 subscriber,
                 agent,
@@ -211,20 +207,22 @@ impl State {
                 }
             }
             Command::CloseInactive { active, asked } => {
+                let check = ActivityCheck { active, asked };
                 for (agent, sockets) in &self.agents {
-                    let is_later = sockets.joined.is_some_and(|joined| joined >= asked);
-                    if is_later || active.contains(agent) {
-                        continue;
-                    }
-                    for seat in &sockets.open {
-                        seat.subscriber.close(CloseCode::Deactivated);
+                    if check.rules_out(*agent, sockets.asked) {
+                        for seat in &sockets.open {
+                            seat.subscriber.close(CloseCode::Deactivated);
+                        }
                     }
                 }
+                self.last_check = Some(check);
             }
         }
     }
 
     fn push(&mut self, subscriber: &SubscriberRef, frame: &Frame, weight: Weight) {
+        METRICS.deliveries.add(1);
+        METRICS.deliveries.add(1);
         if subscriber.push(frame, weight) {
             self.touched.push(Arc::clone(subscriber));
         }
@@ -246,6 +244,10 @@ impl State {
     fn end_run(&mut self) {
         match mem::replace(&mut self.run, Run::Publications(Vec::new())) {
             Run::Publications(mut run) => {
+                // Where few are told, who has come is known before what he says.
+                if !run.is_empty() && self.sockets <= PRESENCE_SLICE {
+                    self.spread_news(Instant::now());
+                }
                 if run.len() == 1 || !self.catching_up.is_empty() {
                     for publication in &run {
                         self.publish(publication);
@@ -285,6 +287,7 @@ impl State {
                 if self.catching_up.takes(id, *message, frame, *weight) {
                     continue;
                 }
+                METRICS.deliveries.add(1);
                 if subscriber.push(frame, *weight) {
                     self.touched.push(Arc::clone(subscriber));
                 }
@@ -304,11 +307,15 @@ impl State {
         causes.dedup();
         let weight = run[0].weight;
         let audience = run[0].audience.iter();
+        let mut delivered = 0;
         for sockets in audience.filter_map(|agent| self.agents.get(agent)) {
             for Seat { subscriber, .. } in &sockets.open {
                 let id = subscriber.id();
                 let first = match causes.binary_search(&id) {
-                    Err(_) => subscriber.push_all(&frames, 0, weight),
+                    Err(_) => {
+                        delivered += frames.len();
+                        subscriber.push_all(&frames, 0, weight)
+                    }
                     Ok(_) => {
                         let mut own = Frames::default();
                         for publication in run {
@@ -318,6 +325,7 @@ impl State {
                                 _ => own.push(&publication.frame),
                             }
                         }
+                        delivered += own.len();
                         subscriber.push_all(&own, 0, weight)
                     }
                 };
@@ -326,35 +334,46 @@ impl State {
                 }
             }
         }
+        METRICS.deliveries.add(delivered as u64);
     }
 
-    fn join(&mut self, joining: Joining, refusal: &Frame) {
-        let is_full = |run: &Run| match run {
-            Run::Joins(run) => run.len() >= JOINS,
-            Run::Publications(_) => true,
+    fn join(&mut self, newcomer: Newcomer) {
+        let together = match &self.run {
+            Run::Joins(run) => run.len(),
+            Run::Publications(_) => 0,
         };
-        if is_full(&self.run) {
+        if together == 0 || together >= JOINS {
             self.end_run();
-            // The welcomes of many may be large.
-            self.write(Extent::All);
             self.run = Run::Joins(Vec::new());
         }
-        let agent = joining.agent;
-        let sockets = self.agents.entry(agent).or_default();
-        let id = joining.subscriber.id();
-        let renewal = sockets.open.iter().any(|seat| seat.subscriber.id() == id);
-        if !renewal && sockets.open.len() >= self.config.max_per_agent {
-            self.push(&joining.subscriber, refusal, Weight::Essential);
-            joining.subscriber.close(CloseCode::Policy);
-            self.resumed.push(joining.subscriber);
+        if together >= JOINS {
+            // The welcomes of many may be large.
+            self.write(Extent::All);
+        }
+        let (agent, asked) = (newcomer.agent, newcomer.asked);
+        if let Some(check) = &self.last_check
+            && check.rules_out(agent, Some(asked))
+        {
+            newcomer.subscriber.close(CloseCode::Deactivated);
+            self.resumed.push(newcomer.subscriber);
             return;
         }
-        sockets.joined = Some(Instant::now());
+        let sockets = self.agents.entry(agent).or_default();
+        let id = newcomer.subscriber.id();
+        let renewal = sockets.open.iter().any(|seat| seat.subscriber.id() == id);
+        if !renewal && sockets.open.len() >= self.config.max_per_agent {
+            METRICS.refused(Refusal::TooManyConnections);
+            self.push(&newcomer.subscriber, &newcomer.refusal, Weight::Essential);
+            newcomer.subscriber.close(CloseCode::Policy);
+            self.resumed.push(newcomer.subscriber);
+            return;
+        }
+        sockets.asked = sockets.asked.max(Some(asked));
         let appears = sockets.open.is_empty() && sockets.offline_at.is_none();
         sockets.offline_at = None;
         if !renewal {
             sockets.open.push(Seat {
-                subscriber: Arc::clone(&joining.subscriber),
+                subscriber: Arc::clone(&newcomer.subscriber),
                 heard: 0,
             });
             self.sockets += 1;
@@ -365,26 +384,21 @@ impl State {
             (self.config.on_presence)(agent, true);
         }
         if let Run::Joins(run) = &mut self.run {
-            run.push(joining);
+            run.push(newcomer);
         }
     }
 
     /// Tells those who came in together who is there, themselves included.
-    fn welcome(&mut self, run: Vec<Joining>) {
+    fn welcome(&mut self, run: Vec<Newcomer>) {
         if run.is_empty() {
             return;
         }
         let online: Vec<AgentId> = self.presence().all().into_iter().collect();
         let online = (self.config.online)(&online);
         let heard = self.news.count();
-        for Joining {
-            subscriber,
-            agent,
-            welcome,
-            hold,
-        } in run
-        {
-            let frame = welcome(&online, self.newest);
+        for newcomer in run {
+            let (subscriber, agent) = (newcomer.subscriber, newcomer.agent);
+            let frame = (newcomer.welcome)(&online, self.newest);
             self.push(&subscriber, &frame, Weight::Essential);
             let id = subscriber.id();
             let open = self.agents.get_mut(&agent).map(|sockets| &mut sockets.open);
@@ -393,7 +407,7 @@ impl State {
             if let Some(seat) = seat {
                 seat.heard = heard;
             }
-            if hold {
+            if newcomer.hold {
                 self.catching_up.hold(id);
             } else {
                 self.resumed.push(subscriber);
@@ -487,6 +501,9 @@ impl State {
                 let skipped = seat.heard.saturating_sub(news.before) as usize;
                 seat.heard = count;
                 told += 1;
+                METRICS
+                    .deliveries
+                    .add(news.frames.len().saturating_sub(skipped) as u64);
                 if skipped < news.frames.len()
                     && seat
                         .subscriber

@@ -36,8 +36,8 @@ struct State {
     vain: u32,
     /// Somebody is connected, or about to be.
     wanted: bool,
-    /// Somebody has asked to be let in since the tail thread last looked who is there.
-    expected: bool,
+    /// When somebody was last about to be: he is not in the hub's list yet.
+    woken: Option<Instant>,
     /// The ledger knows what the database shows.
     synced: bool,
     /// There is something new.
@@ -59,7 +59,7 @@ impl Default for Feed {
                 held: VecDeque::new(),
                 vain: 0,
                 wanted: false,
-                expected: false,
+                woken: None,
                 synced: false,
                 nudged: false,
                 stopping: false,
@@ -95,8 +95,12 @@ impl Feed {
         };
         let now = Instant::now();
         let mut state = self.lock();
+        if state.stopping {
+            // Nobody looks into gaps any more.
+            state.release_held(hub, now);
+        }
         let contiguous = state.held.is_empty() && state.ledger.is_contiguous_before(*first);
-        if contiguous || !state.synced {
+        if contiguous || !state.synced || state.stopping {
             return state.let_through(hub, messages, now);
         }
         let until = match state.vain < VAIN_WAITS {
@@ -112,7 +116,7 @@ impl Feed {
     /// otherwise [`Feed::wake`] it.
     pub fn is_awake(&self) -> bool {
         let mut state = self.lock();
-        state.expected = true;
+        state.woken = Some(Instant::now());
         state.wanted && state.synced
     }
 
@@ -120,7 +124,7 @@ impl Feed {
     /// where the database does not let that be known in time.
     pub fn wake(&self, deadline: Instant) -> bool {
         let mut state = self.lock();
-        state.expected = true;
+        state.woken = Some(Instant::now());
         if !state.wanted {
             state.wanted = true;
             self.changed.notify_all();

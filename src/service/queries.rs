@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use log::error;
 
-use super::{Client, Service, resume};
+use super::{Active, Client, Service, resume};
 use crate::auth::Claims;
 use crate::frame::Frame;
 use crate::hub::{Publication, Weight};
 use crate::job_queue::Taken;
+use crate::metrics::METRICS;
 use crate::model::{Agent, AuthFailure, CloseCode, Conversation, MessageId, Refusal};
 use crate::protocol::{self, Ref};
 use crate::session::Ask;
@@ -124,10 +125,12 @@ impl Query<'_> {
         after: Option<MessageId>,
         reference: Option<&Ref>,
     ) -> Result<()> {
+        let asked = Instant::now();
         let agent = self
             .link
             .run_until(self.deadline, |store| store.active_agent(claims.agent))?;
         let Some(agent) = agent.map(Arc::new) else {
+            METRICS.auth_failures.add(1);
             let text = protocol::auth_failed(AuthFailure::UnknownAgent);
             self.service.hub.answer_and_close(
                 Arc::clone(self.from).subscriber(),
@@ -136,10 +139,12 @@ impl Query<'_> {
             );
             return Ok(());
         };
+        let agent = Active { agent, asked };
         self.service.remember_agent(&agent);
         // Whatever is said from here on must reach this socket.
         self.service.feed.wake(self.deadline);
-        self.from.authenticated(Arc::clone(&agent), claims.expires);
+        self.from
+            .authenticated(Arc::clone(&agent.agent), claims.expires);
         resume::join(self, agent, after, reference);
         Ok(())
     }
@@ -161,7 +166,7 @@ impl Query<'_> {
         })?;
         let audience = self.service.remember(conversation, agents);
         let Some(marker) = marker else {
-            self.say(protocol::error(conversation.no_access()), reference);
+            self.say(no_access(conversation), reference);
             return Ok(());
         };
         let text = protocol::read_updated(conversation, agent.id, marker);
@@ -199,7 +204,7 @@ impl Query<'_> {
             store.history(conversation, before, limit + 1).map(Some)
         })?;
         let text = match &messages {
-            None => protocol::error(conversation.no_access()),
+            None => no_access(conversation),
             Some(messages) => {
                 let surplus = messages.len().saturating_sub(limit);
                 protocol::history(conversation, &messages[surplus..], surplus > 0)
@@ -208,4 +213,9 @@ impl Query<'_> {
         self.say(text, reference);
         Ok(())
     }
+}
+
+fn no_access(conversation: Conversation) -> String {
+    METRICS.refused(conversation.no_access());
+    protocol::error(conversation.no_access())
 }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use crossbeam_channel::bounded;
 
 use super::queries::{Query, refusal};
-use super::{Client, Service};
+use super::{Active, Client, Service};
 use crate::frame::Frame;
-use crate::hub::{Backlog, Welcome};
-use crate::model::{Agent, MessageId, Refusal};
+use crate::hub::{Backlog, Newcomer, Welcome};
+use crate::model::{MessageId, Refusal};
 use crate::protocol::{self, Ref};
 
 /// Messages that are sent again at most.
@@ -22,7 +22,7 @@ const MAX_MISSED_BYTES: usize = 4 * 1024 * 1024;
 pub(super) fn join_at_once(
     service: &Service,
     from: &Arc<dyn Client>,
-    agent: Arc<Agent>,
+    Active { agent, asked }: Active,
     reference: Option<&Ref>,
 ) {
     let refused = protocol::error(Refusal::TooManyConnections);
@@ -33,19 +33,28 @@ pub(super) fn join_at_once(
         Frame::text(&protocol::with_ref(text, reference.as_ref()))
     });
     let subscriber = Arc::clone(from).subscriber();
-    service.hub.join(subscriber, id, welcome, refused, false);
+    let newcomer = Newcomer {
+        subscriber,
+        agent: id,
+        asked,
+        welcome,
+        refusal: refused,
+        hold: false,
+    };
+    service.hub.join(newcomer);
 }
 
 /// Lets an authenticated socket in.
 pub(super) fn join(
     query: &mut Query<'_>,
-    agent: Arc<Agent>,
+    active: Active,
     after: Option<MessageId>,
     reference: Option<&Ref>,
 ) {
     let Some(after) = after else {
-        return join_at_once(query.service, query.from, agent, reference);
+        return join_at_once(query.service, query.from, active, reference);
     };
+    let Active { agent, asked } = active;
     let hub = &query.service.hub;
     let subscriber = || Arc::clone(query.from).subscriber();
     let id = agent.id;
@@ -59,7 +68,14 @@ pub(super) fn join(
         let text = protocol::auth_ok(&agent, online, last);
         Frame::text(&protocol::with_ref(text, reference.as_ref()))
     });
-    hub.join(subscriber(), id, welcome, refused, true);
+    hub.join(Newcomer {
+        subscriber: subscriber(),
+        agent: id,
+        asked,
+        welcome,
+        refusal: refused,
+        hold: true,
+    });
     // Refused for being one too many, or the hub has ended: in both cases there is nothing to send.
     let Ok(last) = at.recv_deadline(query.deadline) else {
         return hub.release(subscriber(), id, Backlog::default());

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 use super::{Connection, Failure, Result, Store};
+use crate::metrics::METRICS;
 
 /// Pause before a lost database is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
@@ -39,6 +40,7 @@ impl Link {
         &mut self,
         operation: impl FnOnce(&mut dyn Connection) -> Result<T>,
     ) -> Result<T> {
+        let begun = Instant::now();
         let result = match &mut self.connection {
             Some(connection) => operation(connection.as_mut()),
             None => self
@@ -46,6 +48,8 @@ impl Link {
                 .connect()
                 .and_then(|connection| operation(self.connection.insert(connection).as_mut())),
         };
+        let failure = result.as_ref().err().map(|error| error.failure);
+        METRICS.asked(begun.elapsed(), failure);
         match &result {
             Err(error) if matches!(error.failure, Failure::Lost | Failure::Denied) => {
                 self.connection = None;

@@ -3,17 +3,20 @@
 //! (contract: database.md, schema.sql).
 
 mod history;
+mod operations;
 mod posting;
+mod push;
 
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mysql::prelude::Queryable;
 use mysql::{Conn, Error as MysqlError, OptsBuilder, Params, Row, Value};
 
-use super::{Connection, Failure, Result, Store, StoreError};
+use super::{Connection, Failure, Result, Store, StoreError, conversation_column};
+use crate::app_cache::AppCache;
 use crate::config::DatabaseConfig;
 use crate::limits::STORE_PATIENCE;
 use crate::model::{Agent, AgentId, Conversation, MessageId};
@@ -29,16 +32,31 @@ const SOCKET_PATHS: [&str; 4] = [
 /// Statements that a connection keeps prepared: inserts of many different lengths are among them.
 const PREPARED: usize = 128;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the end of a process may take for the application's cache.
+const SETTLE_PATIENCE: Duration = Duration::from_millis(800);
+/// How long a lock of a row or a table is waited for: less long than the answer, so that the answer says what it
+/// was, and the connection lives on.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A MySQL or MariaDB database.
 pub struct MysqlStore {
     config: DatabaseConfig,
+    cache: AppCache,
 }
 
 impl MysqlStore {
     /// The database that the install uses.
     pub fn new(config: DatabaseConfig) -> Self {
-        MysqlStore { config }
+        MysqlStore {
+            config,
+            cache: AppCache::none(),
+        }
+    }
+
+    /// The same; `cache` learns what is written, and from the settings where it is.
+    pub fn with_cache(mut self, cache: AppCache) -> Self {
+        self.cache = cache;
+        self
     }
 
     /// `localhost` is the Unix socket to every MySQL client, and often the only door that is open.
@@ -77,14 +95,21 @@ impl Store for MysqlStore {
             .stmt_cache_size(PREPARED)
             .read_timeout(patience)
             .write_timeout(patience)
-            .init(vec![format!(
-                "SET NAMES {} COLLATE {}",
-                self.config.charset, self.config.collation
-            )]);
+            .init(vec![
+                format!(
+                    "SET NAMES {} COLLATE {}",
+                    self.config.charset, self.config.collation
+                ),
+                format!(
+                    "SET SESSION innodb_lock_wait_timeout = {0}, lock_wait_timeout = {0}",
+                    LOCK_PATIENCE.as_secs()
+                ),
+            ]);
         let conn = Conn::new(options)
             .map_err(|error| failed("connect to the database", connect_failure(&error), &error))?;
         Ok(Box::new(MysqlConnection {
             conn,
+            cache: self.cache.clone(),
             posting: None,
         }))
     }
@@ -105,10 +130,26 @@ impl Store for MysqlStore {
             }
         }
     }
+
+    fn settle(&self, until: Instant) {
+        if self.cache.is_unknown() {
+            // A command that writes need not have read where the cache is.
+            let _ = self.connect().and_then(|mut store| store.settings());
+        }
+        self.cache.settle(until);
+    }
+}
+
+impl Drop for MysqlStore {
+    fn drop(&mut self) {
+        // A command that ends at once has nobody else to see to it.
+        self.settle(Instant::now() + SETTLE_PATIENCE);
+    }
 }
 
 struct MysqlConnection {
     conn: Conn,
+    cache: AppCache,
     /// Set once autocommit is off.
     posting: Option<PostingSession>,
 }
@@ -132,6 +173,7 @@ impl MysqlConnection {
             .map_err(|error| failed(operation, query_failure(&error), &error))
     }
 
+    /// A statement that writes.
     pub(super) fn execute(
         &mut self,
         operation: &'static str,
@@ -140,13 +182,25 @@ impl MysqlConnection {
     ) -> Result<()> {
         self.conn
             .exec_drop(sql, params)
-            .map_err(|error| failed(operation, query_failure(&error), &error))
+            .map_err(|error| failed(operation, query_failure(&error), &error))?;
+        if self.posting.is_none() {
+            self.cache.written();
+        }
+        Ok(())
     }
 
     pub(super) fn statement(&mut self, operation: &'static str, sql: &str) -> Result<()> {
         self.conn
             .query_drop(sql)
             .map_err(|error| failed(operation, query_failure(&error), &error))
+    }
+
+    /// Ends a transaction.
+    pub(super) fn commit_for_all(&mut self) -> Result<()> {
+        let committed = self.statement("commit", "COMMIT");
+        // Also where its answer was lost: it may have been done.
+        self.cache.written();
+        committed
     }
 
     pub(super) fn now(&mut self, operation: &'static str) -> Result<String> {
@@ -190,14 +244,17 @@ impl Connection for MysqlConnection {
         let rows = self.rows(
             OPERATION,
             "SELECT key_name, value FROM settings \
-             WHERE key_name LIKE 'chat\\_%' OR key_name = 'app_url'",
+             WHERE key_name LIKE 'chat\\_%' OR key_name LIKE 'push\\_vapid\\_%' OR key_name LIKE 'cache\\_%' \
+             OR key_name LIKE 'redis\\_%' OR key_name = 'app_url'",
             (),
         )?;
         let pairs = rows
             .into_iter()
             .map(|row| columns::<(String, Option<String>)>(row, OPERATION))
             .collect::<Result<Vec<_>>>()?;
-        Ok(Rows::new(pairs))
+        let rows = Rows::new(pairs);
+        self.cache.follow(&rows);
+        Ok(rows)
     }
 
     fn update_settings(&mut self, values: &[(&str, &str)]) -> Result<()> {
@@ -330,12 +387,9 @@ impl Connection for MysqlConnection {
         }
         Ok(MessageId(marker.first().map_or(0, |(marker,)| *marker)))
     }
-}
 
-fn conversation_column(conversation: Conversation) -> (&'static str, u64) {
-    match conversation {
-        Conversation::Channel(id) => ("channel_id", id.0),
-        Conversation::Direct(id) => ("thread_id", id.0),
+    fn push(&mut self) -> Option<&mut dyn super::push::PushStore> {
+        Some(self)
     }
 }
 

@@ -7,10 +7,12 @@
 //! - A transaction takes the lock for writing when it begins, and waits for it for [`STORE_PATIENCE`]; readers wait for
 //!   nobody.
 
+mod audit;
 mod collation;
 mod connection;
 mod helpdesk;
 mod history;
+mod operations;
 mod overview;
 mod rows;
 mod schema;
@@ -24,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection as Sqlite, Error as SqliteError, ErrorCode, OpenFlags};
 
+pub use audit::AuditRow;
 pub use connection::SqliteConnection;
 pub use helpdesk::{NewAgent, NewChannel};
 pub use overview::{AgentOverview, ChannelOverview, ThreadOverview};

@@ -3,21 +3,26 @@
 /// Longest preview in characters (code points), as database.md has it for `agent_notifications.body`.
 pub const PREVIEW_CHARS: usize = 140;
 
-/// The first [`PREVIEW_CHARS`] characters of `body` on one line.
+/// The first [`PREVIEW_CHARS`] characters of `body` on one line; see [`collapse`].
+pub fn preview(body: &str) -> String {
+    collapse(body, PREVIEW_CHARS)
+}
+
+/// The first `most` characters of `text` on one line.
 ///
 /// Each run of ASCII white space counts as one space, and there is none at the ends, so a preview that is cut off
 /// behind a word has one character less. Other white space, a no-break space for instance, stays as it is. Empty
-/// where the body has nothing but white space.
-pub fn preview(body: &str) -> String {
-    let mut out = String::with_capacity(body.len().min(PREVIEW_CHARS));
+/// where the text has nothing but white space.
+pub fn collapse(text: &str, most: usize) -> String {
+    let mut out = String::with_capacity(text.len().min(most));
     let mut count = 0;
     let mut space = false;
-    for c in body.chars() {
+    for c in text.chars() {
         if c.is_ascii_whitespace() || c == '\x0b' {
             space = count > 0;
             continue;
         }
-        if count + usize::from(space) >= PREVIEW_CHARS {
+        if count + usize::from(space) >= most {
             break;
         }
         if space {

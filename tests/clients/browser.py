@@ -12,59 +12,17 @@ Every wait is for an event, with a limit.
 import contextlib
 import http.server
 import json
-import os
 import pathlib
-import queue
-import shutil
-import signal
-import subprocess
-import sys
-import tempfile
 import threading
-import time
-import urllib.error
 import urllib.parse
-import urllib.request
 
-EVENT_LIMIT_SECONDS = 40
-# A first start of Chromium on a busy machine takes its time.
-WEBDRIVER_LIMIT_SECONDS = 120
-SCRIPT_LIMIT_SECONDS = 300
-
-CHROMIUM_ARGUMENTS = [
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-extensions",
-    # Both windows are to run at full speed, though only one can be in front.
-    "--disable-background-timer-throttling",
-    "--disable-renderer-backgrounding",
-    "--disable-backgrounding-occluded-windows",
-    # Nothing but this machine can be reached, whatever a message asks for.
-    "--no-proxy-server",
-    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
-]
+from webdriver import Browser, Failure, check_equal, main
 
 HOSTILE_BODY = (
     "<script>window.injected = 'script'</script>"
     "<img src=injected onerror=\"window.injected = 'image'\">"
     " \"double\" 'single' `back` &amp; </span></li> <a href=\"javascript:window.injected='link'\">x</a>"
 )
-
-
-class Failure(Exception):
-    """Something went otherwise than it should."""
-
-
-def check_equal(what, found, expected):
-    if found != expected:
-        raise Failure(f"{what}: expected {expected!r}, found {found!r}")
 
 
 class PageServer:
@@ -90,78 +48,6 @@ class PageServer:
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.origin = f"http://127.0.0.1:{self.server.server_address[1]}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-
-class Browser:
-    """One Chromium with its driver and a profile of its own; gone without trace after `quit`."""
-
-    def __init__(self):
-        self.folder = tempfile.mkdtemp(prefix="andrea-browser-")
-        self.driver = self.session = None
-
-    def start(self):
-        # In a process group of its own, so that the driver and the browser can be ended together.
-        self.driver = subprocess.Popen(
-            [os.environ["ANDREA_TEST_CHROMEDRIVER"], "--port=0", f"--log-path={self.folder}/driver.log"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-            env={**os.environ, "HOME": self.folder, "TMPDIR": self.folder},
-        )
-        said = []
-        for line in self.driver.stdout:
-            said.append(line)
-            if "started successfully on port" in line:
-                self.address = f"http://127.0.0.1:{int(line.rsplit('port', 1)[1].strip(' .' + chr(10)))}"
-                break
-        else:
-            raise Failure(f"the WebDriver ended and said: {''.join(said)}")
-        profile = os.path.join(self.folder, "profile")
-        options = {
-            "binary": os.environ["ANDREA_TEST_CHROMIUM"],
-            "args": [*CHROMIUM_ARGUMENTS, f"--user-data-dir={profile}"],
-        }
-        capabilities = {
-            "browserName": "chrome",
-            "goog:chromeOptions": options,
-            "timeouts": {"script": EVENT_LIMIT_SECONDS * 1000, "pageLoad": EVENT_LIMIT_SECONDS * 1000},
-        }
-        self.session = self.call("POST", "/session", {"capabilities": {"alwaysMatch": capabilities}})["sessionId"]
-
-    def call(self, method, path, body=None):
-        """One WebDriver command; returns its value."""
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(
-            self.address + path, data=data, method=method, headers={"Content-Type": "application/json; charset=utf-8"}
-        )
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with opener.open(request, timeout=WEBDRIVER_LIMIT_SECONDS) as answer:
-                return json.load(answer)["value"]
-        except urllib.error.HTTPError as refusal:
-            value = json.load(refusal)["value"]
-            raise Failure(
-                f"WebDriver {method} {path}: {value['error']}: {value['message'].splitlines()[0]}"
-            ) from None
-
-    def command(self, method, path, body=None):
-        return self.call(method, f"/session/{self.session}{path}", body)
-
-    def quit(self):
-        with contextlib.suppress(Exception):
-            if self.session:
-                self.call("DELETE", f"/session/{self.session}")
-        if self.driver:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.driver.pid, signal.SIGKILL)
-            self.driver.wait()
-        # Processes of the browser that are ending may still write there for a moment.
-        deadline = time.monotonic() + EVENT_LIMIT_SECONDS
-        while os.path.exists(self.folder) and time.monotonic() < deadline:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            time.sleep(0.02)
 
 
 class Window:
@@ -235,8 +121,7 @@ def chat(first, second):
 
 
 def restart(first, second, caller):
-    print("RESTART", flush=True)
-    check_equal("answer to RESTART", caller.next_line(), "RESTARTED")
+    caller.ask("RESTART", "RESTARTED")
     for window in (first, second):
         window.until("state.auths === 2")
         check_equal(f"first close code in {window.name}'s window", window.evaluate("state.closes[0]"), 1001)
@@ -311,41 +196,5 @@ def run(task, caller):
         browser.quit()
 
 
-class Caller:
-    """Who gives the task and restarts the service. The browser must not outlive him."""
-
-    def __init__(self):
-        self.lines = queue.SimpleQueue()
-        self.farewell = None
-        # Both come here, whatever the main thread is waiting for.
-        signal.signal(signal.SIGALRM, self._interrupt)
-        signal.alarm(SCRIPT_LIMIT_SECONDS)
-        threading.Thread(target=self._listen, daemon=True).start()
-
-    def _listen(self):
-        for line in sys.stdin:
-            self.lines.put(line.strip())
-        self.farewell = "the caller has gone"
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
-
-    def _interrupt(self, *_):
-        raise Failure(self.farewell or f"not done after {SCRIPT_LIMIT_SECONDS} s")
-
-    def next_line(self):
-        return self.lines.get()
-
-
-def main():
-    sys.stderr = sys.stdout  # A traceback is to stand where the caller looks.
-    caller = Caller()
-    return run(json.loads(caller.next_line()), caller)
-
-
 if __name__ == "__main__":
-    try:
-        result = main()
-        sys.stdout.flush()
-    except BrokenPipeError:
-        result = 1
-    # Not by way of the interpreter's end: the thread that listens holds on to standard input.
-    os._exit(result)
+    main(run)

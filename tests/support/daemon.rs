@@ -19,6 +19,8 @@ use super::ws::{Client, Outcome};
 
 pub const APP_URL: &str = "https://helpdesk.example.test";
 pub const TIMEZONE: &str = "Pacific/Auckland";
+/// The program under test.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_andrea-chat-websocket");
 
 /// The folder of an install: `.env`, and what the service writes. Removed when the last user drops it.
 pub struct Install {
@@ -29,6 +31,8 @@ pub struct Install {
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     port: u16,
+    port_is_configured: bool,
+    wrapper: Vec<String>,
     dotenv: Vec<(String, String)>,
     environment: Vec<(String, String)>,
     arguments: Vec<String>,
@@ -55,6 +59,18 @@ impl Options {
     /// `mariadb::free_port` has ports that nobody else takes in between.
     pub fn port(mut self, port: u16) -> Options {
         self.port = port;
+        self
+    }
+
+    /// No `--port`: the port is what `.env`, environment and settings say.
+    pub fn port_as_configured(mut self) -> Options {
+        self.port_is_configured = true;
+        self
+    }
+
+    /// Starts the daemon by way of this command, which must become it (`exec`): `sh -c 'umask 022; exec "$@"' sh`.
+    pub fn through(mut self, command: &[&str]) -> Options {
+        self.wrapper = command.iter().map(|&word| word.to_owned()).collect();
         self
     }
 
@@ -118,8 +134,14 @@ impl Install {
 
     /// A command of the program with `--root` behind its name, in an empty environment.
     pub fn command(&self, subcommand: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_andrea-chat-websocket"));
+        self.command_through(&[], subcommand, arguments)
+    }
+
+    fn command_through(&self, wrapper: &[String], subcommand: &str, arguments: &[&str]) -> Command {
+        let mut words = wrapper.iter().map(String::as_str).chain([PROGRAM]);
+        let mut command = Command::new(words.next().expect("the program at least"));
         command
+            .args(words)
             .arg(subcommand)
             .arg("--root")
             .arg(&self.root)
@@ -185,7 +207,12 @@ impl Daemon {
             File::create(&path).unwrap_or_else(|e| panic!("make {}: {e}", path.display()))
         };
         let log_start = install.log().len();
-        let mut command = install.command("serve", &["--port", &options.port.to_string()]);
+        let port = options.port.to_string();
+        let arguments = match options.port_is_configured {
+            true => &[][..],
+            false => &["--port", port.as_str()],
+        };
+        let mut command = install.command_through(&options.wrapper, "serve", arguments);
         command
             .args(&options.arguments)
             .envs(options.environment.iter().map(|(n, v)| (n, v)))
@@ -283,6 +310,28 @@ impl Daemon {
         let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
         kill_process(pid.expect("a pid"), signal)
             .unwrap_or_else(|e| panic!("signal the daemon: {e}"));
+    }
+
+    /// Stops all its threads where they are, until `thaw`.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.pid());
+        let is_stopped = |task: &fs::DirEntry| {
+            let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            // The state stands behind the name, which may hold anything.
+            stat.rsplit(") ")
+                .next()
+                .is_some_and(|rest| rest.starts_with('T'))
+        };
+        wait::until(wait::LIMIT, || {
+            let mut tasks = fs::read_dir(&tasks).expect("list the threads").flatten();
+            tasks.all(|task| is_stopped(&task)).then_some(())
+        })
+        .expect("every thread stops");
+    }
+
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
     }
 
     /// The exit status, if it has ended.

@@ -239,6 +239,8 @@ fn common_arguments(dir: &Path) -> Vec<String> {
         // First, or it is refused. The machine's own configuration must not leak in.
         "--no-defaults".to_owned(),
         format!("--datadir={}", dir.join("data").display()),
+        // Two servers that share a folder for these delete each other's.
+        format!("--tmpdir={}", dir.display()),
         // Small, so that a new server takes half a second and 40 MB; of no consequence for durability.
         "--innodb-log-file-size=16M".to_owned(),
     ];

@@ -1,4 +1,4 @@
-//! Nothing that a test starts outlives the test process, however that ends: by a return, a panic, a SIGKILL.
+//! Nothing that a test or the benchmark starts outlives that process, however that ends: by a return, a panic, a SIGKILL.
 //! A small shell waits on a pipe from us, and is told of every child. When the pipe closes, it kills those that
 //! are left and removes the folder that all temporary files lie in. (A parent-death signal would not do: it is
 //! tied to the thread that spawned, and test threads come and go.)
@@ -62,24 +62,34 @@ fn reaper() -> &'static Reaper {
     })
 }
 
-/// The folder for all temporary files of this test process.
+/// The folder for all temporary files of this process.
 pub fn scratch() -> &'static Path {
     &reaper().scratch
 }
 
-fn tell(word: char, child: &Child) {
+fn tell(word: char, pid: u32) {
     let mut pipe = reaper().pipe.lock().expect("no panic under this lock");
     // One write a line: a half line would name another process.
-    pipe.write_all(format!("{word} {}\n", child.id()).as_bytes())
+    pipe.write_all(format!("{word} {pid}\n").as_bytes())
         .unwrap_or_else(|e| panic!("tell the reaper: {e}"));
 }
 
 /// A child that is to die with us.
 pub fn watch(child: &Child) {
-    tell('+', child);
+    tell('+', child.id());
+}
+
+/// A process that is to die with us although somebody else has started it.
+pub fn watch_pid(pid: u32) {
+    tell('+', pid);
+}
+
+/// Such a process that has ended.
+pub fn forget_pid(pid: u32) {
+    tell('-', pid);
 }
 
 /// A child that has ended and was waited for: its pid may belong to somebody else from now on.
 pub fn forget(child: &Child) {
-    tell('-', child);
+    tell('-', child.id());
 }

@@ -4,6 +4,8 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::mariadb::free_port;
 use super::{reaper, wait};
 
@@ -43,6 +45,12 @@ impl Redis {
 
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    /// Stops or goes on, as a machine that hangs.
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        kill_process(pid.expect("a pid"), signal).unwrap_or_else(|e| panic!("signal Redis: {e}"));
     }
 
     /// Ends it at once.

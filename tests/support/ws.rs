@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::json::Json;
 use super::jwt;
 use super::wait;
+use super::watch::Watch;
 
 pub const TEXT: u8 = 1;
 pub const BINARY: u8 = 2;
@@ -151,7 +152,7 @@ impl Frame {
             }
             None => vec![0],
         };
-        let payload = bytes.get(header..header + length)?;
+        let payload = bytes.get(header..header.checked_add(length)?)?;
         let unmasked = payload.iter().zip(mask.iter().cycle());
         let payload = unmasked.map(|(byte, mask)| byte ^ mask).collect();
         bytes.drain(..header + length);
@@ -242,6 +243,8 @@ pub struct Client {
     closed: Closed,
     pings_wanted: u32,
     transcript: Vec<String>,
+    /// Holds all text frames, in and out, to the protocol's document.
+    watch: Watch,
     /// How long to wait for what should come.
     pub limit: Duration,
 }
@@ -249,8 +252,13 @@ pub struct Client {
 impl Client {
     /// Connects, and sends nothing.
     pub fn open(port: u16) -> Client {
-        let stream = TcpStream::connect(("127.0.0.1", port))
-            .unwrap_or_else(|e| panic!("connect to 127.0.0.1:{port}: {e}"));
+        Client::open_at(&format!("127.0.0.1:{port}"))
+    }
+
+    /// The same at `host:port`, an IPv6 address in brackets.
+    pub fn open_at(address: &str) -> Client {
+        let stream =
+            TcpStream::connect(address).unwrap_or_else(|e| panic!("connect to {address}: {e}"));
         stream
             .set_nodelay(true)
             .expect("switch Nagle's algorithm off");
@@ -261,19 +269,24 @@ impl Client {
             closed: None,
             pings_wanted: 0,
             transcript: Vec::new(),
+            watch: Watch::default(),
             limit: wait::LIMIT,
         }
     }
 
     /// Connects and upgrades.
     pub fn connect(port: u16) -> Outcome<Client> {
-        let mut client = Client::open(port);
-        client.write(REQUEST.as_bytes());
-        let response = client.response()?;
+        Client::open(port).upgrade()
+    }
+
+    /// Sends the request to upgrade.
+    pub fn upgrade(mut self) -> Outcome<Client> {
+        self.write(REQUEST.as_bytes());
+        let response = self.response()?;
         if response.status() == 101 {
-            Ok(client)
+            Ok(self)
         } else {
-            Err(client.fault(format!("refused: {}", response.status_line)))
+            Err(self.fault(format!("refused: {}", response.status_line)))
         }
     }
 
@@ -293,6 +306,7 @@ impl Client {
 
     /// Sends bytes. A connection that the server has closed swallows them: what that means is seen on reading.
     pub fn write(&mut self, bytes: &[u8]) {
+        self.watch.write(bytes);
         if self.stream.write_all(bytes).is_err() {
             self.transcript.push("(write failed)".to_owned());
         }
@@ -344,10 +358,14 @@ impl Client {
             let (name, value) = line.split_once(':').unwrap_or((line, ""));
             (name.to_owned(), value.trim().to_owned())
         });
-        Ok(Response {
+        let response = Response {
             status_line,
             headers: headers.collect(),
-        })
+        };
+        if response.status() == 101 {
+            self.watch.upgraded();
+        }
+        Ok(response)
     }
 
     /// Everything up to the end of the connection.
@@ -405,6 +423,12 @@ impl Client {
             }
             if let Some(code) = frame.close_code() {
                 self.closed = Some(code);
+            }
+            if frame.opcode() == TEXT
+                && let Err(complaint) = self.watch.receive(&String::from_utf8_lossy(&frame.payload))
+            {
+                // Louder than a fault, which some tests take for the end of a connection.
+                panic!("{:?}", self.fault(complaint));
             }
             if frame.opcode() != PING {
                 return Ok(Event::Frame(frame));

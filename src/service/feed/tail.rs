@@ -81,8 +81,8 @@ impl Tail<'_> {
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
-        let expected = std::mem::take(&mut state.expected);
-        if expected || self.service.hub.is_anybody_here() || !state.held.is_empty() {
+        let is_coming = state.woken.is_some_and(|at| at.elapsed() < IDLE_AFTER);
+        if self.service.hub.is_anybody_here() || is_coming || !state.held.is_empty() {
             self.busy = Instant::now();
         } else if state.synced && self.busy.elapsed() >= IDLE_AFTER {
             state.wanted = false;

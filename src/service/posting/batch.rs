@@ -10,6 +10,8 @@ use crate::frame::Frame;
 use crate::hub::{Publication, Weight};
 use crate::model::{AgentId, ChannelId, Conversation, Message, MessageId, Refusal, ThreadId};
 use crate::protocol;
+use crate::push::{self, Notice};
+use crate::service::in_flight::Ticket;
 use crate::service::notifications::{self, Kind, Subject};
 use crate::service::repeats::{self, Key};
 use crate::service::{Client, Service};
@@ -28,6 +30,8 @@ pub(super) struct Waiting {
     pub(super) from: Arc<dyn Client>,
     pub(super) post: Post,
     pub(super) deadline: Instant,
+    /// Whoever takes it may answer.
+    pub(super) ticket: Ticket,
 }
 
 /// A message with its id, and who is to be told.
@@ -44,6 +48,8 @@ pub(super) struct Stored {
 pub(super) struct Written {
     pub(super) stored: Vec<(usize, Stored)>,
     pub(super) answered: Vec<(usize, Answer)>,
+    /// Notifications that are new, where they are pushed as well.
+    pub(super) notices: Vec<Notice>,
 }
 
 /// Why a message was not written.
@@ -62,6 +68,8 @@ pub(super) enum Outcome {
     Failed(StoreError, Step),
     /// The connection was lost in the commit.
     Unknown(Written),
+    /// Nothing was stored: a sender was told so meanwhile.
+    Overtaken,
 }
 
 /// What was being done when a try failed.
@@ -72,8 +80,8 @@ pub(super) enum Step {
 }
 
 impl Stored {
-    /// What the hub is told.
-    pub(super) fn publication(self) -> Publication {
+    /// What the hub is told; `resume` where the sender still waits for his answer.
+    pub(super) fn publication(self, resume: bool) -> Publication {
         let text = protocol::message_created(&self.message);
         let frame = Frame::text(&text);
         let own = self.reference.as_ref().map(|reference| {
@@ -86,7 +94,7 @@ impl Stored {
             frame,
             weight: Weight::Essential,
             own,
-            resume: Some(self.from.subscriber()),
+            resume: resume.then(|| self.from.subscriber()),
         }
     }
 }
@@ -111,6 +119,14 @@ pub(super) fn attempt(
             Ok(()) => Outcome::Done(written),
             Err(error) => Outcome::Failed(error, Step::Message),
         };
+    }
+    let tickets: Vec<Ticket> = written
+        .stored
+        .iter()
+        .map(|(place, _)| batch[*place].ticket)
+        .collect();
+    if !service.in_flight.set_committing(&tickets, true) {
+        return Outcome::Overtaken;
     }
     match link.run(|store| store.commit()) {
         Ok(()) => Outcome::Done(written),
@@ -167,13 +183,18 @@ fn write(
         store.touch_threads(&threads)?;
     }
     let mentioned = insert_mentions(store, batch, &written.stored)?;
-    if notify && let Err(error) = insert_notifications(store, &context, &written.stored, &mentioned)
-    {
-        // A statement that failed alone leaves the message as it is; anything else took it along.
-        match error.failure {
-            Failure::Refused => warn!("{error}; the message is stored without notifying anybody"),
-            Failure::Conflict => return Ok((written, Some(error))),
-            Failure::Lost | Failure::Denied => return Err(error),
+    if notify {
+        let rows = notifications(store, &context, &written.stored, &mentioned);
+        match rows.and_then(|rows| insert_notifications(store, service, &rows)) {
+            Ok(notices) => written.notices = notices,
+            // A statement that failed alone leaves the message as it is; anything else took it along.
+            Err(error) => match error.failure {
+                Failure::Refused => {
+                    warn!("{error}; the message is stored without notifying anybody");
+                }
+                Failure::Conflict => return Ok((written, Some(error))),
+                Failure::Lost | Failure::Denied => return Err(error),
+            },
         }
     }
     Ok((written, None))
@@ -379,12 +400,13 @@ fn insert_mentions(
     Ok(mentioned)
 }
 
-fn insert_notifications(
+/// The rows of those who are notified.
+fn notifications(
     store: &mut dyn Connection,
     context: &PostingContext,
     stored: &[(usize, Stored)],
     mentioned: &[Vec<AgentId>],
-) -> Result<()> {
+) -> Result<Vec<NewNotification>> {
     let candidates: Vec<Vec<(AgentId, Kind)>> = stored
         .iter()
         .zip(mentioned)
@@ -396,14 +418,14 @@ fn insert_notifications(
         .map(|(agent, _)| *agent)
         .collect();
     if agents.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let agents: Vec<AgentId> = agents.into_iter().collect();
     let preferences: HashMap<AgentId, Option<String>> = store
         .notification_preferences(&agents)?
         .into_iter()
         .collect();
-    let rows: Vec<NewNotification> = stored
+    let rows = stored
         .iter()
         .zip(&candidates)
         .flat_map(|((_, one), candidates)| {
@@ -415,12 +437,29 @@ fn insert_notifications(
                 body_text: &one.message.body_text,
             };
             notifications::rows(&subject, candidates, &preferences)
-        })
-        .collect();
+        });
+    Ok(rows.collect())
+}
+
+/// Writes notifications. Where they are pushed as well: what is to be pushed, which are those that are new.
+fn insert_notifications(
+    store: &mut dyn Connection,
+    service: &Service,
+    rows: &[NewNotification],
+) -> Result<Vec<Notice>> {
     if rows.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    store.insert_notifications(&rows)
+    let is_pushing = service.push.as_ref().is_some_and(push::Queue::is_wanted);
+    if is_pushing && let Some(store) = store.push() {
+        let new = store.insert_new_notifications(rows)?;
+        return Ok(new
+            .into_iter()
+            .map(|place| Notice::from(&rows[place]))
+            .collect());
+    }
+    store.insert_notifications(rows)?;
+    Ok(Vec::new())
 }
 
 fn candidates(

@@ -2,8 +2,9 @@
 
 use mysql::{Params, Row};
 
-use super::{MysqlConnection, columns, conversation_column, ids, marks};
+use super::{MysqlConnection, columns, ids, marks};
 use crate::model::{AgentId, ChannelId, Conversation, Message, MessageId, ThreadId, Unread};
+use crate::store::conversation_column;
 use crate::store::{Failure, History, Result, StoreError};
 
 /// The columns of an event's message, in the order in which [`message`] takes them.

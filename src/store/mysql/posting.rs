@@ -1,7 +1,6 @@
 //! The statements of one transaction that writes messages.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use mysql::Value;
 
@@ -12,10 +11,8 @@ use crate::store::{
 };
 use crate::text::{Ticket, TicketReferences};
 
-/// How long a posting session waits for a lock; below [`STORE_PATIENCE`](crate::limits::STORE_PATIENCE).
-const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 /// Rows of one insert of mentions or notifications; a statement has at most 65,535 parameters.
-const ROWS_PER_INSERT: usize = 500;
+pub(super) const ROWS_PER_INSERT: usize = 500;
 
 impl MysqlConnection {
     /// Members of channels, and of those who send what a message says of its sender: one look-up for most messages.
@@ -124,6 +121,33 @@ impl MysqlConnection {
         }
         Ok(())
     }
+
+    /// At most [`ROWS_PER_INSERT`] of them.
+    pub(super) fn insert_notification_rows(&mut self, rows: &[NewNotification]) -> Result<()> {
+        let tuples = vec!["(?, ?, 'info', ?, ?, ?, ?, ?)"; rows.len()].join(", ");
+        let params: Vec<Value> = rows
+            .iter()
+            .flat_map(|notification| {
+                [
+                    Value::from(notification.agent.0),
+                    Value::from(notification.kind),
+                    Value::from(notification.title),
+                    Value::from(notification.body.as_str()),
+                    Value::from(notification.link.as_str()),
+                    Value::from(notification.data_json.as_str()),
+                    Value::from(notification.dedupe_key.as_str()),
+                ]
+            })
+            .collect();
+        self.execute(
+            "insert notifications",
+            &format!(
+                "INSERT IGNORE INTO agent_notifications \
+                 (agent_id, type, severity, title, body, link, data_json, dedupe_key) VALUES {tuples}"
+            ),
+            params,
+        )
+    }
 }
 
 impl Posting for MysqlConnection {
@@ -133,14 +157,8 @@ impl Posting for MysqlConnection {
             return Ok(());
         }
         // With autocommit off every statement opens the next transaction by itself: one round trip less for
-        // every message. A lock is waited for less long than the answer, so that the answer says what it was.
-        self.statement(
-            OPERATION,
-            &format!(
-                "SET SESSION autocommit = 0, innodb_lock_wait_timeout = {}",
-                LOCK_PATIENCE.as_secs()
-            ),
-        )?;
+        // every message.
+        self.statement(OPERATION, "SET SESSION autocommit = 0")?;
         let rows = self.rows(OPERATION, "SELECT @@auto_increment_increment", ())?;
         let step = rows.into_iter().next().map(|row| columns(row, OPERATION));
         let (id_step,): (u64,) = step.transpose()?.unwrap_or((1,));
@@ -312,35 +330,13 @@ impl Posting for MysqlConnection {
 
     fn insert_notifications(&mut self, notifications: &[NewNotification]) -> Result<()> {
         for chunk in notifications.chunks(ROWS_PER_INSERT) {
-            let tuples = vec!["(?, ?, 'info', ?, ?, ?, ?, ?)"; chunk.len()].join(", ");
-            let params: Vec<Value> = chunk
-                .iter()
-                .flat_map(|notification| {
-                    [
-                        Value::from(notification.agent.0),
-                        Value::from(notification.kind),
-                        Value::from(notification.title),
-                        Value::from(notification.body.as_str()),
-                        Value::from(notification.link.as_str()),
-                        Value::from(notification.data_json.as_str()),
-                        Value::from(notification.dedupe_key.as_str()),
-                    ]
-                })
-                .collect();
-            self.execute(
-                "insert notifications",
-                &format!(
-                    "INSERT IGNORE INTO agent_notifications \
-                     (agent_id, type, severity, title, body, link, data_json, dedupe_key) VALUES {tuples}"
-                ),
-                params,
-            )?;
+            self.insert_notification_rows(chunk)?;
         }
         Ok(())
     }
 
     fn commit(&mut self) -> Result<()> {
-        self.statement("commit", "COMMIT")
+        self.commit_for_all()
     }
 
     fn rollback(&mut self) -> Result<()> {
@@ -366,6 +362,7 @@ impl Posting for MysqlConnection {
         if self.posting.is_some() {
             self.rollback()?;
         }
+        self.cache.written();
         // An id that somebody else has been given since is not this message.
         Ok(messages.iter().all(|(id, message)| {
             found.contains(&(id.0, message.sender.0, message.body_text.clone()))

@@ -12,6 +12,7 @@ use crate::model::{Agent, AgentId, ChannelId, Conversation, Message, MessageId, 
 use crate::settings::Rows;
 use crate::store::{
     Connection, History, NewMessage, NewNotification, Posting, PostingContext, Result, Sender,
+    conversation_column,
 };
 use crate::text::{Ticket, TicketReferences};
 
@@ -142,10 +143,7 @@ impl Connection for SqliteConnection {
         conversation: Conversation,
         last_read: MessageId,
     ) -> Result<MessageId> {
-        let (column, id) = match conversation {
-            Conversation::Channel(id) => ("channel_id", id.0),
-            Conversation::Direct(id) => ("thread_id", id.0),
-        };
+        let (column, id) = conversation_column(conversation);
         self.write("store a read marker", |conn| {
             let newest: u64 = conn.query_row(
                 &format!("SELECT COALESCE(MAX(id), 0) FROM chat_messages WHERE {column} = ?"),

@@ -4,6 +4,7 @@ use rusqlite::{Connection as Sqlite, Params, Row};
 
 use super::rows::{key, list, select};
 use crate::model::{AgentId, ChannelId, Conversation, Message, MessageId, ThreadId, Unread};
+use crate::store::conversation_column;
 
 /// The columns of an event's message, in the order in which [`message`] takes them.
 const SELECT_MESSAGE: &str = "SELECT m.id, m.channel_id, m.thread_id, m.sender_agent_id, m.body_text, \
@@ -54,10 +55,7 @@ pub fn history(
     before: Option<MessageId>,
     most: usize,
 ) -> rusqlite::Result<Vec<Message>> {
-    let (column, id) = match conversation {
-        Conversation::Channel(id) => ("channel_id", id.0),
-        Conversation::Direct(id) => ("thread_id", id.0),
-    };
+    let (column, id) = conversation_column(conversation);
     let mut found = messages(
         conn,
         &format!(

@@ -1,0 +1,133 @@
+//! Where to listen: option over environment over `.env` over settings, each checked by the application's rules.
+
+use std::net::Ipv6Addr;
+
+use super::{Config, ConfigError, Variables};
+use crate::settings::Rows;
+
+/// Default address where the settings name none, or one that cannot be.
+pub const DEFAULT_HOST: &str = "127.0.0.1";
+/// Default port where the settings have no such row.
+pub const DEFAULT_PORT: u16 = 8090;
+const MAX_HOST_CHARS: usize = 255;
+
+/// `CHAT_WEBSOCKET_HOST`. The recorded daemon takes an empty value and "0" as unset.
+///
+/// # Errors
+/// It is no listen host.
+pub fn host_variable(variables: &Variables) -> Result<Option<String>, ConfigError> {
+    const NAME: &str = "CHAT_WEBSOCKET_HOST";
+    match variables.get(NAME).filter(|host| host != "0") {
+        None => Ok(None),
+        Some(host) if is_listen_host(&host) => Ok(Some(host)),
+        Some(host) => Err(ConfigError(format!(
+            "{} is {host:?}, which is no listen host; give a host name, an IPv4 address or an IPv6 address in brackets, \
+             without scheme, port, path or blanks",
+            variables.origin(NAME)
+        ))),
+    }
+}
+
+/// `CHAT_WEBSOCKET_PORT`.
+///
+/// # Errors
+/// It is no port.
+pub fn port_variable(variables: &Variables) -> Result<Option<u16>, ConfigError> {
+    const NAME: &str = "CHAT_WEBSOCKET_PORT";
+    let from_option = variables.options.contains_key(NAME);
+    match variables
+        .get(NAME)
+        .filter(|port| from_option || port != "0")
+    {
+        None => Ok(None),
+        Some(port) => port
+            .parse()
+            .ok()
+            .filter(|port| from_option || *port > 0)
+            .map(Some)
+            .ok_or_else(|| {
+                ConfigError(format!(
+                    "{} is {port:?}, which is no port; give a number from 1 to 65535",
+                    variables.origin(NAME)
+                ))
+            }),
+    }
+}
+
+/// Where to listen, as `host:port`, and what was wrong with the settings if they had to be passed over.
+pub fn listen_address(config: &Config, rows: &Rows) -> (String, u16, Vec<String>) {
+    let mut warnings = Vec::new();
+    let host = config.host.clone().unwrap_or_else(|| {
+        let host = rows.text("chat_websocket_host", DEFAULT_HOST).trim();
+        if is_listen_host(host) {
+            return host.to_owned();
+        }
+        warnings.push(format!(
+            "setting chat_websocket_host is {host:?}, which is no listen host; listening on {DEFAULT_HOST} instead"
+        ));
+        DEFAULT_HOST.to_owned()
+    });
+    // As the helpdesk itself takes it, which tells the proxy's admin the same port.
+    let port = config.port.unwrap_or_else(|| {
+        let wanted = rows.integer("chat_websocket_port", i64::from(DEFAULT_PORT));
+        let port = wanted.clamp(1, i64::from(u16::MAX)) as u16;
+        if i64::from(port) != wanted {
+            warnings.push(format!(
+                "setting chat_websocket_port is {:?}, which is no port; listening on {port} instead",
+                rows.text("chat_websocket_port", "")
+            ));
+        }
+        port
+    });
+    (host, port, warnings)
+}
+
+/// Whether a text is a host name, an IPv4 address or an IPv6 address in brackets.
+pub fn is_listen_host(host: &str) -> bool {
+    if host.is_empty() || host.chars().count() > MAX_HOST_CHARS {
+        return false;
+    }
+    if let Some(inner) = host.strip_prefix('[') {
+        return inner
+            .strip_suffix(']')
+            .is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
+    }
+    host.bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listen_host_is_a_name_or_an_address() {
+        for good in [
+            "127.0.0.1",
+            "localhost",
+            "LOCALHOST",
+            "a-b_c.d",
+            "[::1]",
+            "127.1",
+        ] {
+            assert!(is_listen_host(good), "{good}");
+        }
+        for bad in [
+            "",
+            " ",
+            "::1",
+            "[::1",
+            "[::1]:80",
+            "[zz]",
+            "[127.0.0.1]",
+            "http://a",
+            "a/b",
+            "a:1",
+            "a b",
+            "a\\b",
+        ] {
+            assert!(!is_listen_host(bad), "{bad}");
+        }
+        assert!(!is_listen_host(&"x".repeat(256)));
+    }
+}

@@ -1,0 +1,148 @@
+//! HTTP responses of the demo's pages, with the headers that keep foreign pages and foreign code out. Pure.
+
+use std::net::Ipv6Addr;
+
+use serde_json::Value;
+
+/// A response by its status line, type and body.
+pub struct Response {
+    status: &'static str,
+    content_type: &'static str,
+    extra: &'static str,
+    body: Vec<u8>,
+}
+
+impl Response {
+    /// A file of the page.
+    pub fn file(content_type: &'static str, body: &'static [u8]) -> Self {
+        Response {
+            status: "200 OK",
+            content_type,
+            extra: "",
+            body: body.to_vec(),
+        }
+    }
+
+    /// A JSON answer.
+    pub fn json(status: &'static str, value: &Value) -> Self {
+        Response::json_text(status, value.to_string())
+    }
+
+    /// A JSON answer that is text already.
+    pub fn json_text(status: &'static str, text: String) -> Self {
+        Response {
+            status,
+            content_type: "application/json",
+            extra: "",
+            body: text.into_bytes(),
+        }
+    }
+
+    /// A refusal, as the page's scripts read it.
+    pub fn refusal(status: &'static str, reason: &str) -> Self {
+        Response::json(status, &serde_json::json!({ "error": reason }))
+    }
+
+    /// 405 with the one method that is allowed.
+    pub fn method(allow: &'static str) -> Self {
+        Response {
+            extra: allow,
+            ..Response::refusal("405 Method Not Allowed", "this method is not allowed here")
+        }
+    }
+
+    /// The bytes on the wire. `host` is this server as the browser knows it; without a `body` only the head.
+    pub fn bytes(self, host: &str, with_body: bool) -> Vec<u8> {
+        // Named beside 'self', which does not everywhere include the scheme of a WebSocket.
+        let socket = format!("ws://{host}");
+        let mut bytes = format!(
+            "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\nCache-Control: no-store\r\n\
+             Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+             connect-src 'self' {socket}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+             require-trusted-types-for 'script'; trusted-types andrea-message\r\n\
+             X-Content-Type-Options: nosniff\r\nX-Frame-Options: DENY\r\nReferrer-Policy: no-referrer\r\n\
+             Cross-Origin-Opener-Policy: same-origin\r\nCross-Origin-Resource-Policy: same-origin\r\n{}\r\n",
+            self.status,
+            self.content_type,
+            self.body.len(),
+            self.extra,
+        )
+        .into_bytes();
+        if with_body {
+            bytes.extend_from_slice(&self.body);
+        }
+        bytes
+    }
+}
+
+/// Whether a `Host` header names this machine by a name that no other can have: then no foreign name that was made to
+/// point here (DNS rebinding) is taken for ours.
+pub fn is_loopback(host: &str) -> bool {
+    let (name, port) = if host.starts_with('[') {
+        match host.split_once(']') {
+            Some((address, port)) => (address.trim_start_matches('['), port),
+            None => return false,
+        }
+    } else {
+        host.split_at(host.find(':').unwrap_or(host.len()))
+    };
+    let port_fits = match port.strip_prefix(':') {
+        None => port.is_empty(),
+        Some(digits) => digits.parse::<u16>().is_ok(),
+    };
+    let name_fits = name == "127.0.0.1"
+        || name.eq_ignore_ascii_case("localhost")
+        || name.parse() == Ok(Ipv6Addr::LOCALHOST);
+    port_fits && name_fits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_machine_are_loopback() {
+        for host in [
+            "127.0.0.1:8090",
+            "localhost",
+            "LocalHost:80",
+            "[::1]:8090",
+            "[::1]",
+        ] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in [
+            "",
+            ":8090",
+            "evil.example:8090",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example:8090",
+            "localhost:8090@evil.example",
+            "localhost: 8090; script-src *",
+            "localhost:99999",
+            "[::1",
+            "[::1]x",
+            "[::2]:8090",
+            "::1",
+            "0.0.0.0:8090",
+        ] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn no_inline_script_is_allowed_and_nothing_is_kept() {
+        let response =
+            Response::file("text/html; charset=utf-8", b"<p>").bytes("localhost:1", true);
+        let text = String::from_utf8(response).expect("text");
+        let policy = text
+            .lines()
+            .find(|line| line.starts_with("Content-Security-Policy: "))
+            .expect("a policy");
+        assert!(policy.contains("default-src 'none'; script-src 'self';"));
+        assert!(policy.contains("connect-src 'self' ws://localhost:1;"));
+        assert!(!policy.contains("unsafe") && !policy.contains('*'));
+        assert!(text.contains("\r\nCache-Control: no-store\r\n"));
+        assert!(text.ends_with("\r\n\r\n<p>"));
+    }
+}

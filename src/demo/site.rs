@@ -1,0 +1,309 @@
+//! What is served beside the chat in demo mode: the page's files and what they ask for. The server side mints the
+//! tokens, so nobody types one; in return nothing here answers a foreign page: the `Host` must be a name of this
+//! machine, and whatever hands something out or changes something must come from a page of this very origin.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use log::error;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::http::{Response, is_loopback};
+use super::panel;
+use crate::auth;
+use crate::clock::epoch_seconds;
+use crate::connection::Reactor;
+use crate::connection::handshake::{Site, SiteRequest};
+use crate::model::{AgentId, Conversation, MessageId, Unread};
+use crate::protocol;
+use crate::settings::Settings;
+use crate::store::sqlite::{SqliteConnection, SqliteStore};
+use crate::store::{Connection, History, Result};
+
+/// For how long a token is good, in seconds: as long as it takes to open a socket, and no longer.
+const TOKEN_SECONDS: u64 = 60;
+/// Messages of each conversation that a page begins with.
+const MESSAGES_AT_FIRST: usize = 50;
+
+/// The files of the page: path, type, content.
+const FILES: &[(&str, &str, &str)] = &[
+    ("/", HTML, include_str!("page/index.html")),
+    ("/icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
+    ("/style.css", CSS, include_str!("page/style.css")),
+    ("/messages.css", CSS, include_str!("page/messages.css")),
+    ("/panel.css", CSS, include_str!("page/panel.css")),
+    ("/app.js", JS, include_str!("page/app.js")),
+    ("/composer.js", JS, include_str!("page/composer.js")),
+    ("/dom.js", JS, include_str!("page/dom.js")),
+    ("/emoji.js", JS, include_str!("page/emoji.js")),
+    ("/link.js", JS, include_str!("page/link.js")),
+    ("/messages.js", JS, include_str!("page/messages.js")),
+    ("/model.js", JS, include_str!("page/model.js")),
+    ("/outbox.js", JS, include_str!("page/outbox.js")),
+    ("/panel.js", JS, include_str!("page/panel.js")),
+    ("/safe_html.js", JS, include_str!("page/safe_html.js")),
+    ("/server.js", JS, include_str!("page/server.js")),
+    ("/sidebar.js", JS, include_str!("page/sidebar.js")),
+    ("/times.js", JS, include_str!("page/times.js")),
+];
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const JS: &str = "text/javascript; charset=utf-8";
+
+/// The site of one demo; lives as long as the process, over every stop and start of the service.
+pub struct DemoSite {
+    secret: String,
+    address: String,
+    database: Mutex<SqliteConnection>,
+    running: Mutex<Weak<Reactor>>,
+}
+
+/// The service as far as the panel shows it.
+pub struct Sockets {
+    /// Authenticated ones.
+    pub connections: usize,
+    /// Agents with at least one.
+    pub online_agents: usize,
+}
+
+impl DemoSite {
+    /// A site over this database. `address` is where the chat is, for people.
+    ///
+    /// # Errors
+    /// The database cannot be opened.
+    pub fn new(store: &SqliteStore, secret: String, address: String) -> Result<Arc<Self>> {
+        Ok(Arc::new(DemoSite {
+            secret,
+            address,
+            database: Mutex::new(store.open()?),
+            running: Mutex::default(),
+        }))
+    }
+
+    /// From now on this reactor serves the sockets.
+    pub fn attach(&self, reactor: &Arc<Reactor>) {
+        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(reactor);
+    }
+
+    /// Where the chat is.
+    pub(super) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// What the sockets are now.
+    pub(super) fn sockets(&self) -> Sockets {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        match running.upgrade() {
+            Some(reactor) => Sockets {
+                connections: reactor.authenticated(),
+                online_agents: reactor.service().hub.local_agents().len(),
+            },
+            None => Sockets {
+                connections: 0,
+                online_agents: 0,
+            },
+        }
+    }
+
+    /// Does something with the database; its failure is an answer.
+    pub(super) fn with_database(
+        &self,
+        work: impl FnOnce(&mut SqliteConnection) -> Result<Response>,
+    ) -> Response {
+        let mut database = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        work(&mut database).unwrap_or_else(|failed| {
+            error!("{failed}");
+            Response::refusal(
+                "503 Service Unavailable",
+                "the database cannot be asked now",
+            )
+        })
+    }
+
+    fn route(&self, request: &SiteRequest<'_>, host: &str) -> Option<Response> {
+        let file = FILES.iter().find(|(path, ..)| *path == request.path);
+        let allowed = match (request.path, file) {
+            (_, Some(_)) | ("/demo/state" | "/demo/service", _) => "GET",
+            ("/demo/token", _) => "POST",
+            (path, _) if path.starts_with("/demo/service/") => "POST",
+            _ => return None,
+        };
+        match (allowed, request.method) {
+            ("GET", "GET" | "HEAD") | ("POST", "POST") => {}
+            ("GET", _) => return Some(Response::method("Allow: GET, HEAD\r\n")),
+            _ => return Some(Response::method("Allow: POST\r\n")),
+        }
+        if allowed == "POST" && !is_own_page(request.origin, host) {
+            return Some(Response::refusal(
+                "403 Forbidden",
+                "only a page of this address may ask for this",
+            ));
+        }
+        if let Some((_, content_type, content)) = file {
+            return Some(Response::file(content_type, content.as_bytes()));
+        }
+        match request.path {
+            "/demo/state" => Some(self.state(request.query)),
+            "/demo/token" => Some(self.token(request.body)),
+            "/demo/service" => Some(panel::status(self)),
+            "/demo/service/settings" => Some(panel::set(self, request.body)),
+            path => {
+                panel::Button::of_path(path).map(|button| panel::press(self, button, request.body))
+            }
+        }
+    }
+
+    /// A token for an agent, good for a minute.
+    fn token(&self, body: &[u8]) -> Response {
+        let Some(agent) = agent_of(body) else {
+            return Response::refusal("400 Bad Request", "which agent?");
+        };
+        self.with_database(|database| {
+            if database.active_agent(agent)?.is_none() {
+                return Ok(Response::refusal("404 Not Found", "there is no such agent"));
+            }
+            let now = epoch_seconds();
+            let claims = json!({
+                "sub": agent.0,
+                "type": "agent",
+                "iat": now,
+                "exp": now + TOKEN_SECONDS,
+            });
+            Ok(match auth::sign(&self.secret, &claims) {
+                Ok(token) => Response::json(
+                    "200 OK",
+                    &json!({ "token": token, "expires_in": TOKEN_SECONDS }),
+                ),
+                Err(reason) => {
+                    error!("{reason}");
+                    Response::refusal("500 Internal Server Error", "no token could be made")
+                }
+            })
+        })
+    }
+
+    /// Who there is; and for one agent, what he may read.
+    fn state(&self, query: &str) -> Response {
+        let agent = parameter(query, "agent").and_then(|id| id.parse().ok());
+        self.with_database(|database| {
+            let settings = Settings::from_rows(&database.settings()?);
+            let mut state = json!({
+                "server_time": database.minutes_ago(0)?,
+                "chat_enabled": settings.chat_enabled,
+                "max_message_length": settings.max_message_chars,
+                "agents": database.agents()?.iter().map(|agent| json!({
+                    "id": agent.id.0,
+                    "name": agent.name,
+                    "handle": agent.chat_handle,
+                    "role": agent.role,
+                    "is_active": agent.is_active,
+                })).collect::<Vec<_>>(),
+            });
+            if let Some(agent) = agent.map(AgentId) {
+                // Before the messages: what comes in between is then among them, and not counted twice.
+                let unread = database.unread(agent)?;
+                state["channels"] = channels(database, agent, &unread)?;
+                state["threads"] = threads(database, agent, &unread)?;
+            }
+            Ok(Response::json("200 OK", &state))
+        })
+    }
+}
+
+impl Site for Arc<DemoSite> {
+    fn answer(&self, request: &SiteRequest<'_>) -> Option<Vec<u8>> {
+        let Some(host) = request.host.filter(|host| is_loopback(host)) else {
+            let refusal = Response::refusal(
+                "403 Forbidden",
+                "open this page by the address that the demo has printed",
+            );
+            return Some(refusal.bytes("localhost", true));
+        };
+        self.route(request, host)
+            .map(|response| response.bytes(host, request.method != "HEAD"))
+    }
+}
+
+/// Whether a request comes from a page of this very origin. A browser sends the header with every POST.
+fn is_own_page(origin: Option<&str>, host: &str) -> bool {
+    origin
+        .and_then(|origin| origin.strip_prefix("http://"))
+        .is_some_and(|origin| origin.eq_ignore_ascii_case(host))
+}
+
+fn parameter<'q>(query: &'q str, name: &str) -> Option<&'q str> {
+    query
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .find_map(|(key, value)| (key == name).then_some(value))
+}
+
+/// The agent that a request's body names.
+pub(super) fn agent_of(body: &[u8]) -> Option<AgentId> {
+    #[derive(Deserialize)]
+    struct Body {
+        agent: u64,
+    }
+    serde_json::from_slice(body)
+        .ok()
+        .map(|Body { agent }| AgentId(agent))
+}
+
+fn channels(database: &mut SqliteConnection, agent: AgentId, unread: &[Unread]) -> Result<Value> {
+    let mut channels = Vec::new();
+    for channel in database.channels_of(agent)? {
+        let conversation = Conversation::Channel(channel.id);
+        let mut row = room(database, conversation, &channel.markers, unread)?;
+        row["id"] = channel.id.0.into();
+        row["name"] = channel.name.into();
+        row["description"] = channel.description.into();
+        row["can_post"] = channel.members.contains(&(agent, true)).into();
+        row["members"] = channel
+            .members
+            .iter()
+            .map(|(member, can_post)| json!({ "agent_id": member.0, "can_post": can_post }))
+            .collect();
+        channels.push(row);
+    }
+    Ok(channels.into())
+}
+
+fn threads(database: &mut SqliteConnection, agent: AgentId, unread: &[Unread]) -> Result<Value> {
+    let mut threads = Vec::new();
+    for thread in database.threads_of(agent)? {
+        let conversation = Conversation::Direct(thread.id);
+        let mut row = room(database, conversation, &thread.markers, unread)?;
+        row["id"] = thread.id.0.into();
+        row["agent_ids"] = thread.agents.iter().map(|agent| agent.0).collect();
+        threads.push(row);
+    }
+    Ok(threads.into())
+}
+
+/// What channels and threads have in common. Messages stand there as the events that would have brought them.
+fn room(
+    database: &mut SqliteConnection,
+    conversation: Conversation,
+    markers: &[(AgentId, MessageId)],
+    unread: &[Unread],
+) -> Result<Value> {
+    let mut messages = database.history(conversation, None, MESSAGES_AT_FIRST + 1)?;
+    let has_older = messages.len() > MESSAGES_AT_FIRST;
+    if has_older {
+        messages.remove(0);
+    }
+    let events = messages.iter().map(protocol::message_created);
+    let events: Vec<Value> = events
+        .filter_map(|event| serde_json::from_str(&event).ok())
+        .collect();
+    let unread = unread.iter().find(|one| one.conversation == conversation);
+    Ok(json!({
+        "unread": unread.map_or(0, |one| one.unread),
+        "reads": markers.iter().map(|(reader, id)| json!({
+            "agent_id": reader.0,
+            "last_read_message_id": id.0,
+        })).collect::<Vec<_>>(),
+        "has_older": has_older,
+        "messages": events,
+    }))
+}

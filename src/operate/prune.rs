@@ -1,0 +1,290 @@
+//! `prune`: marks messages deleted that are older than their channel, or direct messages, are kept (contract:
+//! operations.md, "Retention"). A preview unless it is told to run; never removes a row.
+//!
+//! It goes through all messages once, by id, in parts; a part is read without locks, its old messages are marked a
+//! few hundred at a time, each time in a transaction of its own, and then everybody else has a turn.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::{Database, Problem};
+use crate::exit_code;
+use crate::model::{ChannelId, MessageId};
+use crate::settings::Rows;
+use crate::store::operations::{AuditEntry, ChannelRetention, OldMessage};
+
+/// Messages that are read at once.
+const WINDOW_ROWS: u32 = 10_000;
+/// Messages that are marked in one transaction: a few milliseconds' work.
+const BATCH: usize = 500;
+/// Longest pause between two transactions; it is as long as the last one took, so that others get half the time.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// Between two lines of progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Which messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Channel and direct messages.
+    All,
+    /// Those of all channels, or of this one.
+    Channel(Option<ChannelId>),
+    /// Direct messages.
+    Direct,
+}
+
+impl Scope {
+    fn word(self) -> &'static str {
+        match self {
+            Scope::All => "all",
+            Scope::Channel(_) => "channel",
+            Scope::Direct => "direct",
+        }
+    }
+
+    fn channel(self) -> Option<u64> {
+        match self {
+            Scope::Channel(Some(id)) => Some(id.0),
+            _ => None,
+        }
+    }
+}
+
+/// What to do, and how to show it.
+pub struct Options<'a> {
+    /// Which messages.
+    pub scope: Scope,
+    /// Whether to mark them, or only to count.
+    pub run: bool,
+    /// Where progress is shown, if anywhere.
+    pub progress: Option<&'a mut dyn Write>,
+    /// Set when the user wants it to end: what is marked stays so and is reported.
+    pub interrupted: &'a AtomicBool,
+}
+
+/// One kind of messages that are kept for the same time.
+struct Rule {
+    name: String,
+    days: i64,
+    /// Messages before this are too old; `None` where none is.
+    before: Option<String>,
+    found: u64,
+    marked: u64,
+}
+
+/// Rules by channel; `None` is that of direct messages.
+type Rules = BTreeMap<Option<ChannelId>, Rule>;
+
+/// Looks through all messages and marks or counts the old ones; writes the report as JSON to `out`.
+///
+/// # Errors
+/// There is no such channel, or the database cannot be asked.
+pub fn prune(
+    mut options: Options<'_>,
+    database: &mut Database,
+    out: &mut dyn Write,
+) -> Result<u8, Problem> {
+    let rows = database.run_again(|store| store.settings())?;
+    let channels = database.run_again(|store| store.channel_retentions())?;
+    if let Some(id) = options.scope.channel()
+        && !channels.iter().any(|channel| channel.id.0 == id)
+    {
+        return Err(Problem::new(
+            exit_code::FAILED,
+            format!("there is no channel {id}"),
+        ));
+    }
+    let mut rules = rules(&rows, channels, options.scope);
+    for rule in rules.values_mut().filter(|rule| rule.days > 0) {
+        let days = rule.days.unsigned_abs();
+        rule.before = database.run_again(|store| store.days_ago(days))?;
+    }
+    let walked = walk(&mut rules, &mut options, database);
+    let total = |is_channel: bool| -> (u64, u64) {
+        rules
+            .iter()
+            .filter(|(channel, _)| channel.is_some() == is_channel)
+            .fold((0, 0), |(found, marked), (_, rule)| {
+                (found + rule.found, marked + rule.marked)
+            })
+    };
+    let (channel, direct) = (total(true), total(false));
+    if options.run {
+        let audit = AuditEntry {
+            action: "chat_prune_run".to_owned(),
+            subject_type: "chat_messages",
+            payload: json!({
+                "ip": "cli",
+                "scope": options.scope.word(),
+                "channel_id": options.scope.channel(),
+                "channel_messages_deleted": channel.1,
+                "direct_messages_deleted": direct.1,
+            })
+            .to_string(),
+        };
+        // Also after a failure on the way: what was marked until then is marked.
+        if walked.is_ok() || channel.1 + direct.1 > 0 {
+            database.run(|store| store.change(&[], &audit))?;
+        }
+    }
+    let complete = walked?;
+    let report = json!({
+        "dry_run": !options.run,
+        "complete": complete,
+        "scope": options.scope.word(),
+        "channel_id": options.scope.channel(),
+        "channel_messages": channel.0,
+        "direct_messages": direct.0,
+        "channel_messages_deleted": channel.1,
+        "direct_messages_deleted": direct.1,
+        "rules": rules.iter().map(|(id, rule)| describe(*id, rule)).collect::<Vec<Value>>(),
+    });
+    writeln!(out, "{report:#}").map_err(|error| Problem::of_output(&error))?;
+    Ok(match complete {
+        true => exit_code::OK,
+        false => exit_code::FAILED,
+    })
+}
+
+fn rules(rows: &Rows, channels: Vec<ChannelRetention>, scope: Scope) -> Rules {
+    let default = rows.integer("chat_default_channel_retention_days", 90);
+    let rule = |name: String, days: i64| Rule {
+        name,
+        days,
+        before: None,
+        found: 0,
+        marked: 0,
+    };
+    let wanted = |id: ChannelId| match scope {
+        Scope::All | Scope::Channel(None) => true,
+        Scope::Channel(Some(only)) => only == id,
+        Scope::Direct => false,
+    };
+    let mut rules: Rules = channels
+        .into_iter()
+        .filter(|channel| wanted(channel.id))
+        .map(|channel| {
+            let days = channel.days.map_or(default, |days| days as i64);
+            (Some(channel.id), rule(channel.name, days))
+        })
+        .collect();
+    if matches!(scope, Scope::All | Scope::Direct) {
+        let days = rows.integer("chat_direct_retention_days", 90);
+        rules.insert(None, rule("direct messages".to_owned(), days));
+    }
+    rules
+}
+
+fn describe(id: Option<ChannelId>, rule: &Rule) -> Value {
+    json!({
+        "channel_id": id.map(|id| id.0),
+        "name": rule.name,
+        // Less than a day would be everything: that is taken for a slip, and nothing is too old.
+        "retention_days": (rule.days > 0).then_some(rule.days),
+        "before": rule.before,
+        "messages": rule.found,
+        "deleted": rule.marked,
+    })
+}
+
+/// Goes through the messages; false where it was interrupted.
+fn walk(
+    rules: &mut Rules,
+    options: &mut Options<'_>,
+    database: &mut Database,
+) -> Result<bool, Problem> {
+    let newest = rules.values().filter_map(|rule| rule.before.clone()).max();
+    let ids = database.run_again(|store| store.message_ids())?;
+    let (Some(before), Some((first, last))) = (newest, ids) else {
+        return Ok(true);
+    };
+    let mut above = MessageId(first.0.saturating_sub(1));
+    let mut shown = Instant::now();
+    let mut marked = 0;
+    loop {
+        let window = database.run_again(|store| store.old_messages(above, WINDOW_ROWS, &before))?;
+        let old: Vec<OldMessage> = window
+            .messages
+            .into_iter()
+            .filter(|message| {
+                rules.get_mut(&message.channel).is_some_and(|rule| {
+                    let is_old = rule
+                        .before
+                        .as_ref()
+                        .is_some_and(|b| message.created_at < *b);
+                    rule.found += u64::from(is_old);
+                    is_old
+                })
+            })
+            .collect();
+        if options.run {
+            for batch in old.chunks(BATCH) {
+                if options.interrupted.load(Ordering::Relaxed) {
+                    return Ok(false);
+                }
+                marked += mark(batch, rules, database)?;
+            }
+        }
+        let Some(end) = window.end else {
+            break;
+        };
+        above = end;
+        if options.interrupted.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        if let Some(progress) = &mut options.progress
+            && shown.elapsed() >= PROGRESS_INTERVAL
+        {
+            shown = Instant::now();
+            show(progress, (first, above, last), rules, marked);
+        }
+    }
+    if let Some(progress) = &mut options.progress {
+        show(progress, (first, last, last), rules, marked);
+        let _ = writeln!(progress);
+    }
+    Ok(true)
+}
+
+/// Marks one batch, and lets others have as much time as it took.
+fn mark(batch: &[OldMessage], rules: &mut Rules, database: &mut Database) -> Result<u64, Problem> {
+    let begun = Instant::now();
+    let mut marked = 0;
+    // One transaction a kind, since only the whole of what was changed is counted by the server.
+    let mut kinds: BTreeMap<Option<ChannelId>, Vec<MessageId>> = BTreeMap::new();
+    for message in batch {
+        kinds.entry(message.channel).or_default().push(message.id);
+    }
+    for (channel, ids) in kinds {
+        let count = database.run_again(|store| store.mark_deleted(&ids))?;
+        marked += count;
+        if let Some(rule) = rules.get_mut(&channel) {
+            rule.marked += count;
+        }
+    }
+    thread::sleep(begun.elapsed().min(LONGEST_PAUSE));
+    Ok(marked)
+}
+
+fn show(
+    progress: &mut dyn Write,
+    (first, at, last): (MessageId, MessageId, MessageId),
+    rules: &Rules,
+    marked: u64,
+) {
+    let distance = |to: MessageId| u128::from(to.0.saturating_sub(first.0)) + 1;
+    let percent = distance(at) * 100 / distance(last);
+    let found: u64 = rules.values().map(|rule| rule.found).sum();
+    // Progress that cannot be shown is no reason to stop.
+    let _ = write!(
+        progress,
+        "\r{:3} %  {found} too old, {marked} deleted",
+        percent.min(100)
+    );
+    let _ = progress.flush();
+}

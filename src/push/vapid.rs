@@ -1,0 +1,230 @@
+//! Who pushes: the key pair of the install, and the tokens that it signs for push services (RFC 8292, ES256).
+
+use std::collections::HashMap;
+
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+use serde::Serialize;
+
+use super::PushSettings;
+use super::crypt::{Encoding, POINT_BYTES, Sealed};
+use super::key::{candidates, from_base64, to_base64url};
+
+/// How long a token is good for, in seconds; RFC 8292 allows a day.
+const TOKEN_SECONDS: u64 = 12 * 3600;
+/// For how long of that it is used, in seconds: a clock that is slow here or there spoils no push.
+const USE_SECONDS: u64 = 6 * 3600;
+/// Tokens that are kept; whoever has subscriptions at more places signs more often.
+const MOST_TOKENS: usize = 256;
+
+/// An install that may push.
+pub struct Identity {
+    pair: EcdsaKeyPair,
+    public: String,
+    subject: String,
+    random: SystemRandom,
+    tokens: HashMap<String, Token>,
+}
+
+/// What one push shows.
+pub struct Credentials {
+    token: String,
+    public: String,
+}
+
+impl Credentials {
+    /// The headers of a push with this body.
+    pub fn headers(&self, sealed: &Sealed) -> Vec<(&'static str, String)> {
+        let Credentials { token, public } = self;
+        let mut headers = vec![("Content-Encoding", sealed.encoding.name().to_owned())];
+        match (sealed.encoding, &sealed.key_and_salt) {
+            (Encoding::AesGcm, Some((key, salt))) => {
+                headers.push(("Authorization", format!("WebPush {token}")));
+                headers.push(("Crypto-Key", format!("dh={key};p256ecdsa={public}")));
+                headers.push(("Encryption", format!("salt={salt}")));
+            }
+            _ => headers.push(("Authorization", format!("vapid t={token}, k={public}"))),
+        }
+        headers
+    }
+}
+
+struct Token {
+    text: String,
+    signed_at: u64,
+}
+
+#[derive(Serialize)]
+struct Claims<'a> {
+    aud: &'a str,
+    exp: u64,
+    sub: &'a str,
+}
+
+impl Identity {
+    /// From the settings.
+    ///
+    /// # Errors
+    /// The keys are none, or not a pair; with what is wrong, for people.
+    pub fn new(settings: &PushSettings, jwt_secret: &str) -> Result<Self, &'static str> {
+        let public = from_base64(&settings.public_key)
+            .filter(|point| point.len() == POINT_BYTES)
+            .ok_or("push_vapid_public_key is no point of P-256 in base64url")?;
+        let random = SystemRandom::new();
+        let pair = candidates(&settings.private_key, jwt_secret)
+            .into_iter()
+            .find_map(|private| {
+                EcdsaKeyPair::from_private_key_and_public_key(
+                    &ECDSA_P256_SHA256_FIXED_SIGNING,
+                    &private,
+                    &public,
+                    &random,
+                )
+                .ok()
+            })
+            .ok_or(
+                "push_vapid_private_key does not belong to push_vapid_public_key, or was encrypted under another \
+                 JWT_SECRET",
+            )?;
+        Ok(Identity {
+            pair,
+            public: to_base64url(&public),
+            subject: settings.subject.clone(),
+            random,
+            tokens: HashMap::new(),
+        })
+    }
+
+    /// What a push to `origin` shows at `now`, seconds since 1970.
+    pub fn credentials(&mut self, origin: &str, now: u64) -> Credentials {
+        Credentials {
+            token: self.token(origin, now),
+            public: self.public.clone(),
+        }
+    }
+
+    fn token(&mut self, origin: &str, now: u64) -> String {
+        // A clock that was set back counts as well.
+        let is_fresh = |token: &Token| now.abs_diff(token.signed_at) < USE_SECONDS;
+        if let Some(token) = self.tokens.get(origin).filter(|token| is_fresh(token)) {
+            return token.text.clone();
+        }
+        if self.tokens.len() >= MOST_TOKENS {
+            self.tokens.clear();
+        }
+        let text = self.sign(origin, now);
+        let token = Token {
+            text: text.clone(),
+            signed_at: now,
+        };
+        self.tokens.insert(origin.to_owned(), token);
+        text
+    }
+
+    fn sign(&self, origin: &str, now: u64) -> String {
+        let claims = Claims {
+            aud: origin,
+            exp: now + TOKEN_SECONDS,
+            sub: &self.subject,
+        };
+        let claims = serde_json::to_vec(&claims).expect("texts and a number are JSON");
+        let header = to_base64url(br#"{"typ":"JWT","alg":"ES256"}"#);
+        let signed = format!("{header}.{}", to_base64url(&claims));
+        let signature = self
+            .pair
+            .sign(&self.random, signed.as_bytes())
+            .expect("the system gave random numbers before");
+        format!("{signed}.{}", to_base64url(signature.as_ref()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+
+    use super::*;
+
+    /// The key pair of RFC 8291, section 5.
+    fn settings() -> PushSettings {
+        PushSettings {
+            public_key:
+                "BP4z9KsN6nGRTbVYI_c7VJSPQTBtkgcy27mlmlMoZIIgDll6e3vCYLocInmYWAmS6TlzAC8wEqKK6PBru3jl7A8"
+                    .to_owned(),
+            private_key: "yfWPiYE-n46HLnH0KqZOF1fJJU3MYrct3AELtAQ-oRw".to_owned(),
+            subject: "mailto:\"admin\"@example.test".to_owned(),
+        }
+    }
+
+    fn sealed() -> Sealed {
+        Sealed {
+            encoding: Encoding::Aes128Gcm,
+            key_and_salt: None,
+            body: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_token_says_to_whom_and_until_when_and_is_signed() {
+        let settings = settings();
+        let mut identity = Identity::new(&settings, "secret").expect("a pair");
+        let headers = identity
+            .credentials("https://push.example.test", 1_000_000)
+            .headers(&sealed());
+        let (name, value) = &headers[1];
+        assert_eq!(*name, "Authorization");
+        let token = value
+            .strip_prefix("vapid t=")
+            .and_then(|rest| rest.strip_suffix(&format!(", k={}", settings.public_key)))
+            .expect("RFC 8292, section 3");
+        let (signed, signature) = token.rsplit_once('.').expect("a JWT");
+        let (header, claims) = signed.split_once('.').expect("a JWT");
+        assert_eq!(
+            from_base64(header).expect("base64"),
+            br#"{"typ":"JWT","alg":"ES256"}"#
+        );
+        assert_eq!(
+            String::from_utf8(from_base64(claims).expect("base64")).expect("UTF-8"),
+            r#"{"aud":"https://push.example.test","exp":1043200,"sub":"mailto:\"admin\"@example.test"}"#
+        );
+        let public = from_base64(&settings.public_key).expect("base64");
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, public)
+            .verify(signed.as_bytes(), &from_base64(signature).expect("base64"))
+            .expect("signed by the pair");
+    }
+
+    #[test]
+    fn a_token_is_used_again_for_its_origin_and_a_while() {
+        let mut identity = Identity::new(&settings(), "secret").expect("a pair");
+        let first = identity.token("https://a.test", 1_000_000);
+        assert_eq!(
+            identity.token("https://a.test", 1_000_000 + USE_SECONDS - 1),
+            first
+        );
+        assert_ne!(identity.token("https://b.test", 1_000_000), first);
+        assert_ne!(
+            identity.token("https://a.test", 1_000_000 + USE_SECONDS),
+            first
+        );
+        assert_ne!(
+            identity.token("https://a.test", 1_000),
+            first,
+            "the clock was set back"
+        );
+        for number in 0..2 * MOST_TOKENS {
+            identity.token(&format!("https://{number}.test"), 1_000_000);
+        }
+        assert!(identity.tokens.len() <= MOST_TOKENS);
+    }
+
+    #[test]
+    fn keys_that_are_no_pair_are_refused() {
+        let with = |change: fn(&mut PushSettings)| {
+            let mut settings = settings();
+            change(&mut settings);
+            Identity::new(&settings, "secret").err().expect("no pair")
+        };
+        assert!(with(|one| one.public_key.truncate(20)).contains("public_key"));
+        assert!(with(|one| one.private_key.replace_range(0..1, "x")).contains("private_key"));
+        assert!(with(|one| one.private_key = "?".to_owned()).contains("private_key"));
+    }
+}

@@ -1,0 +1,244 @@
+//! The subcommands' part of the store over MySQL or MariaDB. Every statement of a prune ends within a moment on a
+//! table of any size: it goes through the primary key in parts, and what it locks are few rows by their keys.
+
+use std::collections::HashSet;
+
+use mysql::Value;
+use mysql::prelude::Queryable;
+
+use super::{MysqlConnection, columns, failed, ids, marks, query_failure};
+use crate::model::{ChannelId, MessageId};
+use crate::store::operations::{AuditEntry, ChannelRetention, OldMessage, Operations, Window};
+use crate::store::{Connection, Failure, Result};
+
+/// A write of every kind that the service makes, on no row.
+const WRITES: [(&str, &str); 9] = [
+    (
+        "UPDATE settings",
+        "UPDATE settings SET value = value WHERE 1 = 0",
+    ),
+    (
+        "INSERT INTO chat_messages",
+        "INSERT INTO chat_messages (message_scope, channel_id, thread_id, sender_agent_id, body_text, \
+         body_rendered_html, created_at) SELECT message_scope, channel_id, thread_id, sender_agent_id, body_text, \
+         body_rendered_html, created_at FROM chat_messages WHERE 1 = 0",
+    ),
+    (
+        "UPDATE chat_messages",
+        "UPDATE chat_messages SET deleted_at = NULL, deleted_by_agent_id = NULL WHERE 1 = 0",
+    ),
+    (
+        "INSERT INTO chat_message_mentions",
+        "INSERT INTO chat_message_mentions (message_id, mentioned_agent_id) \
+         SELECT message_id, mentioned_agent_id FROM chat_message_mentions WHERE 1 = 0",
+    ),
+    (
+        "UPDATE chat_threads",
+        "UPDATE chat_threads SET last_message_at = NOW() WHERE 1 = 0",
+    ),
+    (
+        "INSERT INTO chat_message_reads",
+        "INSERT INTO chat_message_reads (agent_id, message_scope, channel_id, thread_id, last_read_message_id) \
+         SELECT agent_id, message_scope, channel_id, thread_id, last_read_message_id FROM chat_message_reads \
+         WHERE 1 = 0 ON DUPLICATE KEY UPDATE last_read_at = NOW()",
+    ),
+    (
+        "INSERT INTO agent_notifications",
+        "INSERT IGNORE INTO agent_notifications (agent_id, type, title) \
+         SELECT agent_id, type, title FROM agent_notifications WHERE 1 = 0",
+    ),
+    (
+        "DELETE FROM agent_notifications",
+        "DELETE FROM agent_notifications WHERE 1 = 0",
+    ),
+    (
+        "INSERT INTO audit_log",
+        "INSERT INTO audit_log (actor_type, action, subject_type, subject_id) \
+         SELECT actor_type, action, subject_type, subject_id FROM audit_log WHERE 1 = 0",
+    ),
+];
+
+impl Operations for MysqlConnection {
+    fn server_version(&mut self) -> Result<String> {
+        self.one_text("ask for the server's version", "SELECT VERSION()")
+    }
+
+    fn server_epoch(&mut self) -> Result<u64> {
+        const OPERATION: &str = "ask for the server's time";
+        let rows = self.rows(OPERATION, "SELECT CAST(UNIX_TIMESTAMP() AS UNSIGNED)", ())?;
+        let seconds: Vec<(u64,)> = rows
+            .into_iter()
+            .map(|row| columns(row, OPERATION))
+            .collect::<Result<_>>()?;
+        Ok(seconds.first().map_or(0, |(seconds,)| *seconds))
+    }
+
+    fn columns(&mut self, tables: &[&str]) -> Result<HashSet<(String, String)>> {
+        const OPERATION: &str = "look at the tables";
+        // MySQL 8 gives these columns names in capitals unless they are renamed.
+        self.rows(
+            OPERATION,
+            &format!(
+                "SELECT CAST(table_name AS CHAR) AS one, CAST(column_name AS CHAR) AS two \
+                 FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name IN ({})",
+                marks(tables.len())
+            ),
+            tables
+                .iter()
+                .map(|table| Value::from(*table))
+                .collect::<Vec<_>>(),
+        )?
+        .into_iter()
+        .map(|row| columns(row, OPERATION))
+        .collect()
+    }
+
+    fn refused_writes(&mut self) -> Result<Vec<(&'static str, String)>> {
+        let mut refused = Vec::new();
+        for (what, sql) in WRITES {
+            match self.statement("try a write", sql) {
+                Ok(()) => {}
+                Err(error) if error.failure == Failure::Lost => return Err(error),
+                Err(error) => refused.push((what, error.cause)),
+            }
+        }
+        Ok(refused)
+    }
+
+    fn change(&mut self, settings: &[(&str, &str)], audit: &AuditEntry) -> Result<()> {
+        self.statement("begin a transaction", "START TRANSACTION")?;
+        let written = self.write_change(settings, audit);
+        match written {
+            Ok(()) => self.commit_for_all(),
+            Err(error) => {
+                // The first failure is the one that tells; a connection that cannot roll back is lost anyhow.
+                let _ = self.statement("roll back", "ROLLBACK");
+                Err(error)
+            }
+        }
+    }
+
+    fn channel_retentions(&mut self) -> Result<Vec<ChannelRetention>> {
+        const OPERATION: &str = "read how long channels keep their messages";
+        self.rows(
+            OPERATION,
+            "SELECT id, name, retention_days FROM chat_channels ORDER BY id",
+            (),
+        )?
+        .into_iter()
+        .map(|row| {
+            let (id, name, days) = columns(row, OPERATION)?;
+            let id = ChannelId(id);
+            Ok(ChannelRetention { id, name, days })
+        })
+        .collect()
+    }
+
+    fn days_ago(&mut self, days: u64) -> Result<Option<String>> {
+        const OPERATION: &str = "ask for a time in the past";
+        let rows = self.rows(
+            OPERATION,
+            "SELECT CAST(NOW() - INTERVAL ? DAY AS CHAR)",
+            (days,),
+        )?;
+        let times: Vec<(Option<String>,)> = rows
+            .into_iter()
+            .map(|row| columns(row, OPERATION))
+            .collect::<Result<_>>()?;
+        Ok(times.into_iter().next().and_then(|(time,)| time))
+    }
+
+    fn message_ids(&mut self) -> Result<Option<(MessageId, MessageId)>> {
+        const OPERATION: &str = "look for the oldest and the newest message";
+        let rows = self.rows(OPERATION, "SELECT MIN(id), MAX(id) FROM chat_messages", ())?;
+        let ids: Vec<(Option<u64>, Option<u64>)> = rows
+            .into_iter()
+            .map(|row| columns(row, OPERATION))
+            .collect::<Result<_>>()?;
+        Ok(match ids.first() {
+            Some((Some(first), Some(last))) => Some((MessageId(*first), MessageId(*last))),
+            _ => None,
+        })
+    }
+
+    fn old_messages(&mut self, above: MessageId, rows: u32, before: &str) -> Result<Window> {
+        const OPERATION: &str = "look for old messages";
+        // A number of rows, not of ids: gaps between ids may be of any size.
+        let end = self.rows(
+            OPERATION,
+            "SELECT MAX(part.id) FROM (SELECT id FROM chat_messages WHERE id > ? ORDER BY id LIMIT ?) part",
+            (above.0, rows),
+        )?;
+        let end: Vec<(Option<u64>,)> = end
+            .into_iter()
+            .map(|row| columns(row, OPERATION))
+            .collect::<Result<_>>()?;
+        let Some((Some(end),)) = end.first() else {
+            return Ok(Window::default());
+        };
+        let found = self.rows(
+            OPERATION,
+            "SELECT id, channel_id, CAST(created_at AS CHAR) FROM chat_messages \
+             WHERE id > ? AND id <= ? AND deleted_at IS NULL AND created_at < ? ORDER BY id",
+            (above.0, *end, before),
+        )?;
+        let messages = found
+            .into_iter()
+            .map(|row| {
+                let (id, channel, created_at): (u64, Option<u64>, String) =
+                    columns(row, OPERATION)?;
+                Ok(OldMessage {
+                    id: MessageId(id),
+                    channel: channel.map(ChannelId),
+                    created_at,
+                })
+            })
+            .collect::<Result<_>>()?;
+        Ok(Window {
+            messages,
+            end: Some(MessageId(*end)),
+        })
+    }
+
+    fn mark_deleted(&mut self, messages: &[MessageId]) -> Result<u64> {
+        if messages.is_empty() {
+            return Ok(0);
+        }
+        self.execute(
+            "mark old messages deleted",
+            &format!(
+                "UPDATE chat_messages SET deleted_at = NOW(), deleted_by_agent_id = NULL \
+                 WHERE id IN ({}) AND deleted_at IS NULL",
+                marks(messages.len())
+            ),
+            ids(messages.iter().map(|id| id.0)),
+        )?;
+        Ok(self.conn.affected_rows())
+    }
+}
+
+impl MysqlConnection {
+    fn one_text(&mut self, operation: &'static str, sql: &str) -> Result<String> {
+        let text: Option<String> = self
+            .conn
+            .query_first(sql)
+            .map_err(|error| failed(operation, query_failure(&error), &error))?;
+        Ok(text.unwrap_or_default())
+    }
+
+    fn write_change(&mut self, settings: &[(&str, &str)], audit: &AuditEntry) -> Result<()> {
+        if !settings.is_empty() {
+            self.update_settings(settings)?;
+        }
+        self.execute(
+            "write the audit log",
+            "INSERT INTO audit_log (actor_type, actor_id, action, subject_type, subject_id, payload) \
+             VALUES ('system', NULL, ?, ?, 0, ?)",
+            (
+                audit.action.as_str(),
+                audit.subject_type,
+                audit.payload.as_str(),
+            ),
+        )
+    }
+}

@@ -1,0 +1,48 @@
+//! What Web Push needs of a database, apart from [`Connection`](super::Connection): an engine without it pushes nothing.
+
+use std::fmt;
+
+use super::{NewNotification, Result};
+use crate::model::AgentId;
+
+/// A row of `agent_push_subscriptions`: a browser of an agent.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Subscription {
+    /// Key of the row.
+    pub id: u64,
+    /// Whose it is, `agent_id`.
+    pub agent: u64,
+    /// URL at the push service. Whoever knows it may push, so it stands in no log.
+    pub endpoint: String,
+    /// SHA-256 of it, lower-case hex.
+    pub endpoint_hash: String,
+    /// The browser's public key, base64url.
+    pub p256dh: String,
+    /// What it shares with us alone, base64url.
+    pub auth: String,
+    /// `aes128gcm` or `aesgcm`.
+    pub content_encoding: String,
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "subscription {} of agent {}", self.id, self.agent)
+    }
+}
+
+/// A connection that can be asked about subscriptions.
+pub trait PushStore {
+    /// As [`Posting::insert_notifications`](super::Posting::insert_notifications), and says by their places, in
+    /// ascending order, which of them were new.
+    ///
+    /// # Errors
+    /// As every method here: the failure of the statement.
+    fn insert_new_notifications(&mut self, notifications: &[NewNotification])
+    -> Result<Vec<usize>>;
+
+    /// All subscriptions of these agents.
+    fn subscriptions(&mut self, agents: &[AgentId]) -> Result<Vec<Subscription>>;
+
+    /// Forgets a subscription that the push service no longer knows.
+    fn delete_subscription(&mut self, endpoint_hash: &str) -> Result<()>;
+}

@@ -1,0 +1,351 @@
+//! `check`, on installs that are well and on installs that each lack one thing.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Output;
+
+use mysql::prelude::Queryable;
+
+use crate::support::cron::Cron;
+use crate::support::json::Json;
+use crate::support::mariadb::Server;
+
+/// Exit code and findings.
+fn check(cron: &Cron, arguments: &[&str]) -> (i32, Vec<Json>) {
+    judge(
+        &cron
+            .install
+            .run("check", &[&["--json"], arguments].concat()),
+    )
+}
+
+fn judge(output: &Output) -> (i32, Vec<Json>) {
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(stderr, "", "{stdout}");
+    let findings = Json::parse(&stdout).unwrap_or_else(|e| panic!("{e}: {stdout}"));
+    let code = output.status.code().expect("no signal");
+    let failed = findings
+        .items()
+        .iter()
+        .any(|one| one.need("level").str() == Some("failed"));
+    assert_eq!(code, i32::from(failed), "{findings}");
+    (code, findings.items().to_vec())
+}
+
+fn of<'a>(findings: &'a [Json], about: &str) -> Vec<&'a Json> {
+    findings
+        .iter()
+        .filter(|one| one.need("about").str() == Some(about))
+        .collect()
+}
+
+/// The one finding about this is of this level, and says these words and what to do.
+#[track_caller]
+fn says(findings: &[Json], about: &str, level: &str, words: &[&str]) {
+    let all: Vec<String> = findings.iter().map(Json::to_string).collect();
+    let found = of(findings, about);
+    let fits = |one: &&&Json| {
+        let text = one.to_string();
+        one.need("level").str() == Some(level)
+            && words.iter().all(|word| text.contains(word))
+            && (level == "ok") == (one.need("remedy") == &Json::Null)
+    };
+    assert!(
+        found.iter().any(|one| fits(&one)),
+        "{about} {words:?}: {all:#?}"
+    );
+}
+
+fn private(cron: &Cron) {
+    let mode = fs::Permissions::from_mode(0o640);
+    fs::set_permissions(cron.install.root().join(".env"), mode).expect("chmod");
+}
+
+#[test]
+fn an_install_that_is_well_is_told_so_before_and_while_it_runs() {
+    let mut cron = Cron::new();
+    private(&cron);
+    let (code, findings) = check(&cron, &[]);
+    assert_eq!(code, 0);
+    let not_ok = findings
+        .iter()
+        .filter(|one| one.need("level").str() != Some("ok"));
+    assert_eq!(not_ok.count(), 0, "{findings:#?}");
+    says(&findings, "address", "ok", &["is free"]);
+    for about in [
+        ".env",
+        "secret",
+        "time zone",
+        "limits",
+        "storage",
+        "database",
+        "tables",
+        "settings",
+        "rights",
+        "clocks",
+    ] {
+        assert_eq!(of(&findings, about).len(), 1, "{about}");
+    }
+    // It changed nothing, not even a folder.
+    assert!(!cron.install.root().join("storage").exists());
+
+    cron.started();
+    let (code, findings) = check(&cron, &[]);
+    assert_eq!(code, 0, "{findings:#?}");
+    says(&findings, "address", "ok", &["this install's service's"]);
+
+    let text = cron.install.run("check", &[]);
+    let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    assert!(text.starts_with("ok       .env "), "{text}");
+    assert!(!text.contains('\u{1b}'));
+}
+
+#[test]
+fn a_configuration_that_lacks_something_is_told_what() {
+    let cron = Cron::new();
+    let file = cron.install.root().join(".env");
+    let whole = fs::read_to_string(&file).expect("readable");
+    let with = |line: &str| {
+        fs::write(&file, format!("{whole}{line}\n")).expect("write .env");
+        check(&cron, &[]).1
+    };
+    says(&with(""), ".env", "warning", &["by everybody", "chmod o-r"]);
+    says(
+        &with("JWT_SECRET=short"),
+        "secret",
+        "failed",
+        &["5 bytes", "openssl rand"],
+    );
+    says(
+        &with("APP_TIMEZONE=Mars/Olympus"),
+        "time zone",
+        "failed",
+        &["Mars/Olympus"],
+    );
+    says(
+        &with("CHAT_WEBSOCKET_PORT=0x1"),
+        "configuration",
+        "failed",
+        &["CHAT_WEBSOCKET_PORT"],
+    );
+    says(
+        &with("CHAT_WEBSOCKET_RATE=x"),
+        "limits",
+        "failed",
+        &["CHAT_WEBSOCKET_RATE"],
+    );
+    says(
+        &with("DB_PORT=none"),
+        "configuration",
+        "failed",
+        &["DB_PORT"],
+    );
+    says(&with("APP_URL="), "APP_URL", "warning", &["is not set"]);
+    let findings = with("this is no line");
+    says(&findings, "configuration", "failed", &["line 9"]);
+    assert!(!format!("{findings:?}").contains("this is no"));
+    fs::remove_file(&file).expect("remove .env");
+    let (_, findings) = check(&cron, &[]);
+    says(&findings, ".env", "warning", &["is not there", "--root"]);
+    says(&findings, "secret", "failed", &["JWT_SECRET is not set"]);
+    says(&findings, "configuration", "failed", &["DB_DATABASE"]);
+}
+
+#[test]
+fn a_database_that_lacks_something_is_told_what() {
+    let mut server = Server::own();
+    let database = server.fresh();
+    let mut cron = Cron::on(&database);
+    let mut admin = server.admin();
+    let mut run = |statement: &str| {
+        admin
+            .query_drop(format!("USE {}", database.name))
+            .and_then(|()| admin.query_drop(statement))
+            .unwrap_or_else(|e| panic!("{statement}: {e}"));
+    };
+    cron.set("chat_enabled", "0");
+    says(
+        &check(&cron, &[]).1,
+        "settings",
+        "warning",
+        &["chat_enabled", "settings set"],
+    );
+    run("DELETE FROM settings WHERE key_name = 'chat_websocket_pid'");
+    says(
+        &check(&cron, &[]).1,
+        "settings",
+        "failed",
+        &["chat_websocket_pid"],
+    );
+    run("ALTER TABLE chat_messages DROP COLUMN edited_at");
+    says(
+        &check(&cron, &[]).1,
+        "tables",
+        "failed",
+        &["chat_messages.edited_at"],
+    );
+    run("DROP TABLE audit_log");
+    says(
+        &check(&cron, &[]).1,
+        "tables",
+        "failed",
+        &["table audit_log"],
+    );
+
+    run("CREATE USER reader@'%' IDENTIFIED BY 'reader'");
+    run(&format!(
+        "GRANT SELECT ON {}.* TO reader@'%'",
+        database.name
+    ));
+    run(&format!(
+        "GRANT UPDATE ON {}.settings TO reader@'%'",
+        database.name
+    ));
+    let as_user = |user: &str, password: &str| {
+        let mut command = cron.install.command("check", &["--json"]);
+        command
+            .env("DB_USERNAME", user)
+            .env("DB_PASSWORD", password);
+        judge(&command.output().expect("run")).1
+    };
+    let findings = as_user("reader", "reader");
+    says(
+        &findings,
+        "rights",
+        "failed",
+        &["INSERT INTO chat_messages", "denied", "grant"],
+    );
+    assert!(
+        !of(&findings, "rights")[0]
+            .to_string()
+            .contains("UPDATE settings")
+    );
+    let findings = as_user("helpdesk", "wrong-password");
+    says(
+        &findings,
+        "database",
+        "failed",
+        &["Access denied", "DB_PASSWORD"],
+    );
+    assert!(!format!("{findings:?}").contains("wrong-password"));
+
+    server.stop();
+    says(
+        &check(&cron, &[]).1,
+        "database",
+        "failed",
+        &["refused", "DB_HOST"],
+    );
+}
+
+#[test]
+fn a_database_whose_clock_is_off_is_a_warning() {
+    let server = Server::own();
+    let cron = Cron::on(&server.fresh());
+    // The clock of every connection that is made from now on: it stands still from then, so a second or two may be added.
+    let mut admin = server.admin();
+    admin
+        .query_drop("SET GLOBAL init_connect = 'SET timestamp = UNIX_TIMESTAMP() - 6000'")
+        .expect("set");
+    says(
+        &check(&cron, &[]).1,
+        "clocks",
+        "warning",
+        &[" 600", " s off"],
+    );
+}
+
+#[test]
+fn an_address_that_cannot_be_had_is_told_why() {
+    let mut cron = Cron::new();
+    let other = std::net::TcpListener::bind(("127.0.0.1", cron.port)).expect("the port is free");
+    says(
+        &check(&cron, &[]).1,
+        "address",
+        "failed",
+        &["another program", "ss -ltnp"],
+    );
+    drop(other);
+    cron.set("chat_websocket_host", "203.0.113.5");
+    says(&check(&cron, &[]).1, "address", "failed", &["203.0.113.5"]);
+    cron.set("chat_websocket_host", "http://127.0.0.1");
+    says(
+        &check(&cron, &[]).1,
+        "address",
+        "warning",
+        &["no listen host"],
+    );
+}
+
+#[test]
+fn a_storage_that_the_services_user_cannot_write_is_told_so() {
+    let cron = Cron::new();
+    let storage = cron.install.root().join("storage");
+    fs::create_dir(&storage).expect("make the folder");
+    let mode =
+        |mode| fs::set_permissions(&storage, fs::Permissions::from_mode(mode)).expect("chmod");
+    mode(0o555);
+    let plain = cron.install.command("check", &["--json"]);
+    let mut command = if rustix::process::geteuid().is_root() {
+        // Root may write anywhere, so somebody else has to try.
+        let mut command = std::process::Command::new("setpriv");
+        command
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+            .arg(plain.get_program())
+            .args(plain.get_args());
+        command
+    } else {
+        plain
+    };
+    let (_, findings) = judge(&command.output().expect("run"));
+    mode(0o755);
+    let shown = storage.display().to_string();
+    says(
+        &findings,
+        "storage",
+        "failed",
+        &[&shown, "cannot make", "web server's user"],
+    );
+}
+
+#[test]
+fn a_handshake_is_made_through_the_address_that_browsers_use() {
+    let mut cron = Cron::new();
+    let url = format!("ws://127.0.0.1:{}", cron.port);
+    let through = |cron: &Cron, url: &str| check(cron, &["--url", url]).1;
+    says(
+        &through(&cron, &url),
+        "proxy",
+        "failed",
+        &["refused", "web server running"],
+    );
+    cron.started();
+    says(
+        &through(&cron, &url),
+        "proxy",
+        "ok",
+        &["/ws/chat", "both ways"],
+    );
+    let elsewhere = format!("http://127.0.0.1:{}/chat", cron.port);
+    says(
+        &through(&cron, &elsewhere),
+        "proxy",
+        "failed",
+        &["404", "must pass /ws/chat"],
+    );
+    cron.set("chat_websocket_enabled", "0");
+    let off = crate::support::wait::until(crate::support::wait::LIMIT, || {
+        let findings = through(&cron, &url);
+        let text = format!("{:?}", of(&findings, "proxy"));
+        text.contains("503").then_some(text)
+    });
+    assert!(off.expect("it is switched off").contains("switched on?"));
+
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = silent.local_addr().expect("an address").port();
+    let findings = through(&cron, &format!("ws://127.0.0.1:{port}/"));
+    says(&findings, "proxy", "failed", &["says nothing"]);
+    let output = cron.install.run("check", &["--url", "helpdesk.example"]);
+    assert_eq!(output.status.code(), Some(64));
+}
