@@ -17,6 +17,8 @@ mod catching_up;
 mod presence;
 mod queue;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::cell::Cell;
 use std::collections::{BTreeSet, HashSet};

@@ -222,7 +222,6 @@ impl State {
 
     fn push(&mut self, subscriber: &SubscriberRef, frame: &Frame, weight: Weight) {
         METRICS.deliveries.add(1);
-        METRICS.deliveries.add(1);
         if subscriber.push(frame, weight) {
             self.touched.push(Arc::clone(subscriber));
         }
