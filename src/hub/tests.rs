@@ -198,7 +198,10 @@ fn a_panic_in_a_round_of_any_thread_is_reported_and_holds_up_nobody() {
         } else {
             let hub = hub.clone();
             let me = Arc::clone(&me);
-            let outcome = thread::spawn(move || hub.publish(said(&me, "?"))).join();
+            let speaker = thread::Builder::new()
+                .spawn(move || hub.publish(said(&me, "?")))
+                .expect("a thread");
+            let outcome = speaker.join();
             assert!(outcome.is_err());
         }
         let told = broken.recv_timeout(Duration::from_secs(20));
