@@ -14,6 +14,8 @@ mod database;
 mod fanout;
 #[path = "chat/floor.rs"]
 mod floor;
+#[path = "chat/goals.rs"]
+mod goals;
 #[path = "chat/idle.rs"]
 mod idle;
 #[path = "chat/options.rs"]
