@@ -15,7 +15,7 @@ use super::goals::{self, Bound, Goal};
 use super::options::{Options, Work};
 use super::report::{Metric, Report};
 use super::servers::{Contestant, Kind};
-use super::{fanout, floor, idle, posting, process, reaper};
+use super::{fanout, floor, idle, posting, process};
 
 const RATE: Metric = metric("rate", "1/s");
 const CPU: Metric = metric("server CPU each", "us");
@@ -508,7 +508,6 @@ impl Suite<'_> {
             "kernel": read("/proc/sys/kernel/osrelease"),
             "database": self.database.version(),
             "load_average": read("/proc/loadavg"),
-            "temporary_files": reaper::scratch().parent().map(|path| path.display().to_string()),
             "runs": self.runs,
             "seconds": self.time.as_secs_f64(),
         })

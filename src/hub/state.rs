@@ -20,6 +20,9 @@ const BATCH: usize = 1024;
 const JOINS: usize = 64;
 /// Sockets that are told of changed presence in one round.
 const PRESENCE_SLICE: usize = 256;
+/// Bytes of changed presence that wait in memory before they are written: thousands who arrive together have much
+/// to hear of each other.
+const PRESENCE_BYTES: usize = 256 * 1024;
 /// Pause between two tours with changed presence, for each socket beyond [`PRESENCE_SLICE`]: a few times what it
 /// costs to tell it, so that thousands who arrive at once do not spend everybody's time on telling each other.
 const PRESENCE_PAUSE: Duration = Duration::from_micros(20);
@@ -137,7 +140,9 @@ impl State {
         self.end_graces(now);
         let changes = self.presence().expire(now);
         self.announce(&changes);
-        self.spread_news(now);
+        if extent == Extent::All {
+            self.spread_news(now);
+        }
         self.write(extent);
         self.next_due(now)
     }
@@ -150,7 +155,7 @@ impl State {
         let expiry = self.presence().next_expiry();
         let news = match (&self.news.tour, self.news.frames.is_empty()) {
             (Some(_), _) => Some(now),
-            (None, false) => self.news.next,
+            (None, false) => Some(self.news.next.unwrap_or(now)),
             (None, true) => None,
         };
         grace.into_iter().chain(expiry).chain(news).min()
@@ -490,7 +495,7 @@ impl State {
             None => return,
         };
         let start = last.map_or(Unbounded, Excluded);
-        let mut told = 0;
+        let (mut told, mut bytes) = (0, 0);
         for (agent, sockets) in self.agents.range_mut((start, Unbounded)) {
             if told >= PRESENCE_SLICE {
                 news.tour = Some((last, goal));
@@ -509,6 +514,13 @@ impl State {
                         .push_all(&news.frames, skipped, Weight::Ephemeral)
                 {
                     self.touched.push(Arc::clone(&seat.subscriber));
+                    bytes += news.frames.bytes_from(skipped).len();
+                }
+            }
+            if bytes >= PRESENCE_BYTES {
+                bytes = 0;
+                for subscriber in self.touched.drain(..) {
+                    subscriber.flush();
                 }
             }
             last = Some(*agent);
