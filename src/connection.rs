@@ -427,6 +427,19 @@ impl Connection {
         pushed == Pushed::First
     }
 
+    /// Sees to what writing came to.
+    fn wrote(&self, written: Written) {
+        match written {
+            Written::All => {}
+            Written::Goodbye => {
+                // The peer reads our last words, then the end.
+                let _ = self.stream.shutdown(Shutdown::Write);
+            }
+            Written::Blocked => self.reactor.watch(self),
+            Written::Broken => self.kill(),
+        }
+    }
+
     /// Ends both directions at once; the worker that is told of it takes the connection down.
     fn kill(&self) {
         // Fails only where the peer is gone already.
@@ -451,6 +464,24 @@ impl Subscriber for Connection {
         self.after(pushed)
     }
 
+    fn write_all(&self, frames: &Frames, skipped: usize, weight: Weight) {
+        let mut outbox = self.outbox();
+        let written = outbox.write_through(
+            frames.bytes_from(skipped),
+            self.reactor.queue_bytes(),
+            &self.stream,
+            self.reactor.seconds(),
+        );
+        drop(outbox);
+        match written {
+            Some(written) => self.wrote(written),
+            None => {
+                self.push_all(frames, skipped, weight);
+                self.flush();
+            }
+        }
+    }
+
     fn flush(&self) {
         let mut outbox = self.outbox();
         if outbox.backlog() == 0 && !outbox.is_closing() {
@@ -458,15 +489,7 @@ impl Subscriber for Connection {
         }
         let written = outbox.write_to(&self.stream, self.reactor.seconds());
         drop(outbox);
-        match written {
-            Written::All => {}
-            Written::Goodbye => {
-                // The peer reads our last words, then the end.
-                let _ = self.stream.shutdown(Shutdown::Write);
-            }
-            Written::Blocked => self.reactor.watch(self),
-            Written::Broken => self.kill(),
-        }
+        self.wrote(written);
     }
 
     fn close(&self, code: CloseCode) {

@@ -62,6 +62,9 @@ pub trait Subscriber: Send + Sync {
     fn push(&self, frame: &Frame, weight: Weight) -> bool;
     /// The same for all but the first `skipped` of several frames.
     fn push_all(&self, frames: &Frames, skipped: usize, weight: Weight) -> bool;
+    /// The same as [`Subscriber::push_all`] and [`Subscriber::flush`], straight from the shared bytes where nothing
+    /// waits before them.
+    fn write_all(&self, frames: &Frames, skipped: usize, weight: Weight);
     /// Writes what waits, as far as the socket takes it.
     fn flush(&self);
     /// Says goodbye after what waits already; nothing more is accepted.

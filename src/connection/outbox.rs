@@ -103,6 +103,38 @@ impl Outbox {
         outcome
     }
 
+    /// Writes these frames without queueing them first, and queues what the socket does not take. `None`, and nothing
+    /// done, where something waits before them or they are too many to be queued in one piece; `now` is coarse.
+    pub fn write_through(
+        &mut self,
+        bytes: &[u8],
+        limit: usize,
+        mut socket: impl Write,
+        now: u32,
+    ) -> Option<Written> {
+        if self.is_closing() || self.backlog() > 0 || bytes.len() > limit / EPHEMERAL_SHARE {
+            return None;
+        }
+        let mut left = bytes;
+        while !left.is_empty() {
+            match socket.write(left) {
+                Ok(count @ 1..) => left = &left[count..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.pending = left.to_vec();
+                    self.written = 0;
+                    self.behind_since.get_or_insert(now);
+                    return Some(Written::Blocked);
+                }
+                Ok(_) | Err(_) => {
+                    self.broken = true;
+                    return Some(Written::Broken);
+                }
+            }
+        }
+        Some(Written::All)
+    }
+
     /// Queues the last frame there is. False where there was one already.
     pub fn close(&mut self, frame: &[u8]) -> bool {
         if self.closing || self.broken {
@@ -232,6 +264,28 @@ mod tests {
             Pushed::Overflow
         );
         assert!(outbox.is_closing());
+    }
+
+    #[test]
+    fn what_is_written_through_waits_behind_nothing_and_its_rest_comes_first() {
+        let mut socket = Socket {
+            room: 5,
+            taken: Vec::new(),
+        };
+        let mut outbox = Outbox::default();
+        let written = outbox.write_through(b"abcdefgh", 100, &mut socket, 7);
+        assert_eq!(written, Some(Written::Blocked));
+        assert_eq!((outbox.backlog(), outbox.behind_since()), (3, Some(7)));
+        assert_eq!(outbox.write_through(b"ijk", 100, &mut socket, 7), None);
+        assert_eq!(outbox.push(b"ijk", Weight::Essential, 100), Pushed::Queued);
+        socket.room = 100;
+        assert_eq!(outbox.write_to(&mut socket, 8), Written::All);
+        let written = outbox.write_through(b"lmn", 100, &mut socket, 8);
+        assert_eq!(written, Some(Written::All));
+        assert_eq!(outbox.write_through(&[0; 26], 100, &mut socket, 8), None);
+        assert_eq!(socket.taken, b"abcdefghijklmn");
+        assert!(outbox.close(b"!"));
+        assert_eq!(outbox.write_through(b"o", 100, &mut socket, 8), None);
     }
 
     #[test]

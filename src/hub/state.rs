@@ -20,9 +20,9 @@ const BATCH: usize = 1024;
 const JOINS: usize = 64;
 /// Sockets that are told of changed presence in one round.
 const PRESENCE_SLICE: usize = 256;
-/// Bytes of changed presence that wait in memory before they are written: thousands who arrive together have much
-/// to hear of each other.
-const PRESENCE_BYTES: usize = 256 * 1024;
+/// So many bytes for one socket are written at once, from where they are: to append them to every recipient's first
+/// would take memory for all of them, which costs more to get and to give back than one more write.
+const WRITE_THROUGH: usize = 8 * 1024;
 /// Pause between two tours with changed presence, for each socket beyond [`PRESENCE_SLICE`]: a few times what it
 /// costs to tell it, so that thousands who arrive at once do not spend everybody's time on telling each other.
 const PRESENCE_PAUSE: Duration = Duration::from_micros(20);
@@ -85,6 +85,8 @@ pub(super) struct State {
     catching_up: CatchingUp,
     news: News,
     run: Run,
+    /// Of the present round.
+    extent: Extent,
     taken: Vec<Command>,
     touched: Vec<SubscriberRef>,
     resumed: Vec<SubscriberRef>,
@@ -121,6 +123,7 @@ impl State {
             catching_up: CatchingUp::default(),
             news: News::default(),
             run: Run::Publications(Vec::new()),
+            extent: Extent::All,
             taken: Vec::new(),
             touched: Vec::new(),
             resumed: Vec::new(),
@@ -129,6 +132,7 @@ impl State {
 
     /// Carries out what waits, and writes it, to all or to those alone who wait for it; when something is due next.
     pub(super) fn round(&mut self, queue: &Queue, extent: Extent) -> Option<Instant> {
+        self.extent = extent;
         let mut taken = mem::take(&mut self.taken);
         queue.take(BATCH, &mut taken);
         for command in taken.drain(..) {
@@ -312,12 +316,17 @@ impl State {
         let weight = run[0].weight;
         let audience = run[0].audience.iter();
         let mut delivered = 0;
+        let at_once = self.extent == Extent::All && frames.bytes_from(0).len() >= WRITE_THROUGH;
         for sockets in audience.filter_map(|agent| self.agents.get(agent)) {
             for Seat { subscriber, .. } in &sockets.open {
                 let id = subscriber.id();
                 let first = match causes.binary_search(&id) {
                     Err(_) => {
                         delivered += frames.len();
+                        if at_once {
+                            subscriber.write_all(&frames, 0, weight);
+                            continue;
+                        }
                         subscriber.push_all(&frames, 0, weight)
                     }
                     Ok(_) => {
@@ -495,7 +504,7 @@ impl State {
             None => return,
         };
         let start = last.map_or(Unbounded, Excluded);
-        let (mut told, mut bytes) = (0, 0);
+        let mut told = 0;
         for (agent, sockets) in self.agents.range_mut((start, Unbounded)) {
             if told >= PRESENCE_SLICE {
                 news.tour = Some((last, goal));
@@ -508,19 +517,14 @@ impl State {
                 METRICS
                     .deliveries
                     .add(news.frames.len().saturating_sub(skipped) as u64);
-                if skipped < news.frames.len()
-                    && seat
-                        .subscriber
-                        .push_all(&news.frames, skipped, Weight::Ephemeral)
-                {
-                    self.touched.push(Arc::clone(&seat.subscriber));
-                    bytes += news.frames.bytes_from(skipped).len();
+                if skipped >= news.frames.len() {
+                    continue;
                 }
-            }
-            if bytes >= PRESENCE_BYTES {
-                bytes = 0;
-                for subscriber in self.touched.drain(..) {
-                    subscriber.flush();
+                let (subscriber, frames) = (&seat.subscriber, &news.frames);
+                if frames.bytes_from(skipped).len() >= WRITE_THROUGH {
+                    subscriber.write_all(frames, skipped, Weight::Ephemeral);
+                } else if subscriber.push_all(frames, skipped, Weight::Ephemeral) {
+                    self.touched.push(Arc::clone(subscriber));
                 }
             }
             last = Some(*agent);

@@ -51,6 +51,11 @@ impl Subscriber for Ear {
         first && !pending.is_empty()
     }
 
+    fn write_all(&self, frames: &Frames, skipped: usize, weight: Weight) {
+        self.push_all(frames, skipped, weight);
+        self.flush();
+    }
+
     fn flush(&self) {
         let mut pending = self.pending.lock().expect("no panic");
         let mut written = self.written.lock().expect("no panic");

@@ -131,6 +131,7 @@ mod tests {
         fn push_all(&self, _: &Frames, _: usize, _: Weight) -> bool {
             false
         }
+        fn write_all(&self, _: &Frames, _: usize, _: Weight) {}
         fn flush(&self) {}
         fn close(&self, _: CloseCode) {}
         fn resume(&self) {}
