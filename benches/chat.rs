@@ -16,6 +16,8 @@ mod doors;
 mod fanout;
 #[path = "chat/floor.rs"]
 mod floor;
+#[path = "chat/goals.rs"]
+mod goals;
 #[path = "chat/idle.rs"]
 mod idle;
 #[path = "chat/options.rs"]

@@ -28,7 +28,7 @@ use self::handshake::{Head, Policy, Refused};
 use self::outbox::{Outbox, Pushed, Written};
 use self::poll::Interest;
 use crate::clock::epoch_seconds;
-use crate::frame::Frame;
+use crate::frame::{Frame, Frames};
 use crate::hits::{Limit, hit};
 use crate::hub::{Subscriber, SubscriberId, SubscriberRef, Weight};
 use crate::limits::MAX_HEAD_BYTES;
@@ -462,6 +462,28 @@ impl Connection {
         }
     }
 
+    /// Drops a reader that is too slow; true where what was queued must be written.
+    fn after(&self, pushed: Pushed) -> bool {
+        if pushed == Pushed::Overflow {
+            self.reactor.note_slow(self);
+            self.kill();
+        }
+        pushed == Pushed::First
+    }
+
+    /// Sees to what writing came to.
+    fn wrote(&self, written: Written) {
+        match written {
+            Written::All => {}
+            Written::Goodbye => {
+                // The peer reads our last words, then the end.
+                let _ = self.stream.shutdown(Shutdown::Write);
+            }
+            Written::Blocked => self.reactor.watch(self),
+            Written::Broken => self.kill(),
+        }
+    }
+
     /// Ends both directions at once; the worker that is told of it takes the connection down.
     fn kill(&self) {
         // Fails only where the peer is gone already.
@@ -475,16 +497,31 @@ impl Subscriber for Connection {
     }
 
     fn push(&self, frame: &Frame, weight: Weight) -> bool {
-        let pushed = self
-            .outbox()
-            .push(frame.bytes(), weight, self.reactor.queue_bytes());
-        match pushed {
-            Pushed::First => true,
-            Pushed::Queued | Pushed::LeftOut => false,
-            Pushed::Overflow => {
-                self.reactor.note_slow(self);
-                self.kill();
-                false
+        let limit = self.reactor.queue_bytes();
+        let pushed = self.outbox().push(frame.bytes(), weight, limit);
+        self.after(pushed)
+    }
+
+    fn push_all(&self, frames: &Frames, skipped: usize, weight: Weight) -> bool {
+        let limit = self.reactor.queue_bytes();
+        let pushed = self.outbox().push_all(frames, skipped, weight, limit);
+        self.after(pushed)
+    }
+
+    fn write_all(&self, frames: &Frames, skipped: usize, weight: Weight) {
+        let mut outbox = self.outbox();
+        let written = outbox.write_through(
+            frames.bytes_from(skipped),
+            self.reactor.queue_bytes(),
+            &self.stream,
+            self.reactor.seconds(),
+        );
+        drop(outbox);
+        match written {
+            Some(written) => self.wrote(written),
+            None => {
+                self.push_all(frames, skipped, weight);
+                self.flush();
             }
         }
     }
@@ -496,15 +533,7 @@ impl Subscriber for Connection {
         }
         let written = outbox.write_to(&self.stream, self.reactor.seconds());
         drop(outbox);
-        match written {
-            Written::All => {}
-            Written::Goodbye => {
-                // The peer reads our last words, then the end.
-                let _ = self.stream.shutdown(Shutdown::Write);
-            }
-            Written::Blocked => self.reactor.watch(self),
-            Written::Broken => self.kill(),
-        }
+        self.wrote(written);
     }
 
     fn close(&self, code: CloseCode) {

@@ -219,7 +219,7 @@ impl Running {
         } = prepared;
         let max_connections = start::make_room(&config, &Settings::from_rows(&rows));
         let (bus, connector) = bus.unzip();
-        let (hub, hub_thread) = start_hub(&config.limits, bus.clone())?;
+        let (hub, hub_thread) = start_hub(&config.limits, bus.clone(), events.sender.clone())?;
         let (push_queue, push_starter) = push.unzip();
         if let Some(push) = &push_queue {
             push.configure(PushSettings::from_rows(&rows));
@@ -359,16 +359,24 @@ impl Running {
     }
 }
 
-/// Starts the fan-out; `bus` is told who comes and goes.
-fn start_hub(limits: &Limits, bus: Option<Bus>) -> io::Result<(Hub, JoinHandle<()>)> {
-    Hub::start(HubConfig {
+/// Starts the fan-out; `bus` is told who comes and goes, `events` if it can go on no longer.
+fn start_hub(
+    limits: &Limits,
+    bus: Option<Bus>,
+    events: Sender<Event>,
+) -> io::Result<(Hub, JoinHandle<()>)> {
+    let config = HubConfig {
         max_per_agent: limits.max_per_agent,
         presence_grace: limits.presence_grace,
         presence: |agent, online| Frame::text(&protocol::presence_updated(agent, online)),
+        online: protocol::agent_ids,
         on_presence: match bus {
             Some(bus) => Box::new(move |agent, online| bus.say(Note::Presence(agent, online))),
             None => Box::new(|_, _| {}),
         },
+    };
+    Hub::start(config, move || {
+        let _ = events.try_send(Event::Broken("hub"));
     })
 }
 

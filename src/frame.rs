@@ -63,6 +63,64 @@ impl Frame {
     }
 }
 
+/// Several frames in a row, which those who get all of them get as one piece.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Frames {
+    bytes: Vec<u8>,
+    /// Where each frame ends.
+    ends: Vec<usize>,
+}
+
+impl Frames {
+    /// Appends a frame.
+    pub fn push(&mut self, frame: &Frame) {
+        self.bytes.extend_from_slice(frame.bytes());
+        self.ends.push(self.bytes.len());
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The bytes of all but the first `skipped` frames.
+    pub fn bytes_from(&self, skipped: usize) -> &[u8] {
+        &self.bytes[self.start_of(skipped)..]
+    }
+
+    /// All but the first `skipped` frames, one by one.
+    pub fn iter_from(&self, skipped: usize) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(self.start_of(skipped));
+        let ends = self.ends.iter().skip(skipped).copied();
+        starts
+            .chain(ends.clone())
+            .zip(ends)
+            .map(|(start, end)| &self.bytes[start..end])
+    }
+
+    /// Takes the first `count` frames out.
+    pub fn drop_first(&mut self, count: usize) {
+        let start = self.start_of(count);
+        self.bytes.drain(..start);
+        self.ends.drain(..count);
+        for end in &mut self.ends {
+            *end -= start;
+        }
+    }
+
+    fn start_of(&self, place: usize) -> usize {
+        match place {
+            0 => 0,
+            place => self.ends[place - 1],
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,6 +145,22 @@ mod tests {
         assert_eq!(
             Frame::close(CloseCode::Unauthorised).bytes(),
             [0x88, 2, 0x11, 0x31]
+        );
+    }
+
+    #[test]
+    fn frames_in_a_row_are_taken_apart_where_they_were_joined() {
+        let mut frames = Frames::default();
+        for text in ["one", "three", "two"] {
+            frames.push(&Frame::text(text));
+        }
+        let parts: Vec<&[u8]> = frames.iter_from(1).collect();
+        assert_eq!(parts, [&b"\x81\x05three"[..], b"\x81\x03two"]);
+        assert_eq!(frames.bytes_from(1), b"\x81\x05three\x81\x03two");
+        frames.drop_first(2);
+        assert_eq!(
+            (frames.len(), frames.bytes_from(0)),
+            (1, &b"\x81\x03two"[..])
         );
     }
 }

@@ -90,12 +90,12 @@ fn look_at_settings(
 
 /// Closes the sockets of agents who are active no longer.
 fn recheck_agents(service: &Service, link: &mut Link) -> crate::store::Result<()> {
-    if !service.hub.is_anybody_here() {
+    if !service.is_anybody_known() {
         return Ok(());
     }
     let asked = Instant::now();
     let active = link.run(|store| store.active_agents())?;
-    service.hub.close_inactive(active, asked);
+    service.close_inactive(active, asked);
     Ok(())
 }
 

@@ -12,8 +12,8 @@ mod queries;
 mod repeats;
 mod resume;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
 pub use feed::run as run_tail;
@@ -90,6 +90,16 @@ pub struct Service {
     pub verifier: TokenVerifier,
     settings: RwLock<Arc<Settings>>,
     audiences: Mutex<HashMap<Conversation, Remembered>>,
+    /// Active agents who were looked up a moment ago: a page that is reloaded, or everybody after a restart of the
+    /// proxy, need not ask again.
+    agents: Mutex<HashMap<AgentId, Active>>,
+}
+
+/// An agent who was active when the database was asked at `asked`.
+#[derive(Clone)]
+struct Active {
+    agent: Arc<Agent>,
+    asked: Instant,
 }
 
 struct Remembered {
@@ -120,6 +130,7 @@ impl Service {
             verifier,
             settings: RwLock::new(Arc::new(settings)),
             audiences: Mutex::default(),
+            agents: Mutex::default(),
         }
     }
 
@@ -168,6 +179,27 @@ impl Service {
                     .push(QueryJob { from, ask }, deadline)
                     .map_err(|job| (job.from, None))
             }
+            Ask::Authenticate {
+                claims,
+                after: None,
+                reference,
+            } => match self.known_agent(claims.agent, now) {
+                Some(known) if self.feed.is_awake() => {
+                    from.authenticated(Arc::clone(&known.agent), claims.expires);
+                    resume::join_at_once(self, &from, known, reference.as_ref());
+                    return Progress::Waits;
+                }
+                _ => {
+                    let ask = Ask::Authenticate {
+                        claims,
+                        after: None,
+                        reference,
+                    };
+                    self.queries
+                        .push(QueryJob { from, ask }, deadline)
+                        .map_err(|job| (job.from, None))
+                }
+            },
             ask => self
                 .queries
                 .push(QueryJob { from, ask }, deadline)
@@ -269,13 +301,45 @@ impl Service {
         }
     }
 
+    /// Whether anybody is here, or may come in without the database being asked about him.
+    pub fn is_anybody_known(&self) -> bool {
+        self.hub.is_anybody_here() || !self.agents().is_empty()
+    }
+
+    /// Closes the sockets of all agents that are not in this list, which was asked for at `asked`.
+    pub fn close_inactive(&self, active: HashSet<AgentId>, asked: Instant) {
+        self.agents()
+            .retain(|id, known| active.contains(id) && is_fresh(known.asked, asked));
+        self.hub.close_inactive(active, asked);
+    }
+
+    fn remember_agent(&self, agent: &Active) {
+        let now = Instant::now();
+        let mut agents = self.agents();
+        if agents.len() == agents.capacity() {
+            agents.retain(|_, known| is_fresh(known.asked, now));
+        }
+        agents.insert(agent.agent.id, agent.clone());
+    }
+
+    fn known_agent(&self, id: AgentId, now: Instant) -> Option<Active> {
+        self.agents()
+            .get(&id)
+            .filter(|known| is_fresh(known.asked, now))
+            .cloned()
+    }
+
+    fn agents(&self) -> MutexGuard<'_, HashMap<AgentId, Active>> {
+        self.agents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Remembers who is in a conversation, for typing alone.
     fn remember(&self, conversation: Conversation, agents: Vec<AgentId>) -> Arc<[AgentId]> {
         let audience: Arc<[AgentId]> = agents.into();
         let mut audiences = self.audiences();
         let now = Instant::now();
         if audiences.len() >= 1024 {
-            audiences.retain(|_, one| now - one.since < RECHECK_INTERVAL);
+            audiences.retain(|_, one| is_fresh(one.since, now));
         }
         audiences.insert(
             conversation,
@@ -290,13 +354,18 @@ impl Service {
     fn remembered(&self, conversation: Conversation, now: Instant) -> Option<Arc<[AgentId]>> {
         self.audiences()
             .get(&conversation)
-            .filter(|one| now.saturating_duration_since(one.since) < RECHECK_INTERVAL)
+            .filter(|one| is_fresh(one.since, now))
             .map(|one| Arc::clone(&one.audience))
     }
 
-    fn audiences(&self) -> std::sync::MutexGuard<'_, HashMap<Conversation, Remembered>> {
+    fn audiences(&self) -> MutexGuard<'_, HashMap<Conversation, Remembered>> {
         self.audiences
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether what was read at `since` may still be believed.
+fn is_fresh(since: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(since) < RECHECK_INTERVAL
 }

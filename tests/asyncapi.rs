@@ -219,7 +219,11 @@ fn all_that_the_service_can_say_stands_in_the_document_and_nothing_else() {
     );
     let mut said: Vec<String> = refusals.map(protocol::error).to_vec();
     said.extend(failures.map(protocol::auth_failed));
-    said.push(protocol::auth_ok(&agent, &[AgentId(7)], MessageId(0)));
+    said.push(protocol::auth_ok(
+        &agent,
+        &protocol::agent_ids(&[AgentId(7)]),
+        MessageId(0),
+    ));
     said.push(protocol::resumed(MessageId(0), false));
     said.push(protocol::pong(1));
     said.push(protocol::presence_updated(AgentId(7), true));

@@ -1,7 +1,7 @@
 //! What happens by the clock: pings, deadlines, presence and its grace, agents that are deactivated, tokens that run
 //! out, keystrokes. The intervals are set short; the order of events is what is looked at.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mysql::Conn;
 
@@ -252,6 +252,32 @@ fn a_deactivated_agent_is_closed_with_4403_on_every_socket_and_nobody_else_is() 
     set_active(&mut conn, 2, true);
     daemon.login(2).unwrap();
     until_barrier(&mut other);
+}
+
+#[test]
+fn a_deactivated_agent_who_comes_back_on_what_is_remembered_does_not_stay() {
+    let (database, mut conn) = seeded();
+    let daemon = Daemon::start(&database, &Options::new());
+    drop(daemon.login(2).unwrap());
+    set_active(&mut conn, 2, false);
+    // For as long as the row may be remembered, and once more.
+    let begin = Instant::now();
+    let mut ends = Vec::new();
+    while begin.elapsed() < Duration::from_secs(6) {
+        let mut again = daemon.connect().unwrap();
+        let token = jwt::good(2);
+        again.send(&format!(r#"{{"type":"auth","token":"{token}"}}"#));
+        ends.push(again.until_end().unwrap().1);
+    }
+    let refused = ends.iter().position(|end| *end == Some(4401));
+    let refused = refused.expect("in the end the database is asked");
+    assert!(ends[..refused].iter().all(|end| *end == Some(4403)));
+    assert!(ends[refused..].iter().all(|end| *end == Some(4401)));
+    let whole = begin.elapsed();
+    assert!(
+        whole < Duration::from_secs(12),
+        "closed only after {whole:?}"
+    );
 }
 
 /// A token that is good for so many seconds.

@@ -41,7 +41,10 @@ pub struct Options {
     /// Another server to measure beside it, one that sends what any socket says to all others
     #[arg(long, value_name = "NAME=PROGRAM", value_parser = named)]
     pub peer: Vec<(String, PathBuf)>,
-    /// Write results and charts into this folder
+    /// Build the servers of benches/rivals, which takes the network once, and measure them beside it
+    #[arg(long)]
+    pub rivals: bool,
+    /// Write the table, all results and the charts into this folder
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     #[arg(long, hide = true)]

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use serde_json::json;
@@ -11,10 +11,11 @@ use serde_json::json;
 use super::arrivals::{self, Goodbye};
 use super::chart::{self, Series, Words};
 use super::database::Database;
+use super::goals::{self, Bound, Goal};
 use super::options::{Options, Work};
 use super::report::{Metric, Report};
 use super::servers::{Contestant, Kind};
-use super::{doors, fanout, floor, idle, posting, process, reaper};
+use super::{doors, fanout, floor, idle, posting, process};
 
 const RATE: Metric = metric("rate", "1/s");
 const CPU: Metric = metric("server CPU each", "us");
@@ -83,14 +84,7 @@ pub fn run(options: &Options) -> ExitCode {
                 kind: Kind::Floor(mode),
             }
         }),
-        peers: options
-            .peer
-            .iter()
-            .map(|(name, program)| Contestant {
-                name: name.clone(),
-                kind: Kind::Peer(program.clone()),
-            })
-            .collect(),
+        peers: peers(options),
         report: Report::default(),
         runs: options.runs.unwrap_or(if quick { 1 } else { 5 }),
         time: Duration::from_secs_f64(options.seconds.unwrap_or(if quick { 1.0 } else { 3.0 })),
@@ -110,7 +104,10 @@ pub fn run(options: &Options) -> ExitCode {
         }
     }
     println!("{}", suite.report.table());
+    let table = suite.goals();
+    println!("{table}");
     if let Some(folder) = &options.out {
+        write(folder, "table.md", &table);
         let text = serde_json::to_string_pretty(&suite.report.json(suite.machine()));
         write(folder, "results.json", &text.unwrap_or_default());
     }
@@ -157,6 +154,35 @@ fn daemons(options: &Options) -> Vec<Contestant> {
             kind: Kind::Daemon(program),
         })
         .collect()
+}
+
+/// The name of the rival that the goals name, and of its program.
+const RIVAL: (&str, &str) = ("tokio-tungstenite", "tokio-tungstenite-broadcast");
+
+fn peers(options: &Options) -> Vec<Contestant> {
+    let named = options.peer.iter().cloned();
+    let built = options.rivals.then(|| (RIVAL.0.to_owned(), build_rival()));
+    named
+        .chain(built)
+        .map(|(name, program)| Contestant {
+            name,
+            kind: Kind::Peer(program),
+        })
+        .collect()
+}
+
+fn build_rival() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let target = root.join("target/rivals");
+    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["build", "--release", "--locked", "--manifest-path"])
+        .arg(root.join("benches/rivals/Cargo.toml"))
+        .arg("--target-dir")
+        .arg(&target)
+        .status()
+        .expect("start cargo");
+    assert!(status.success(), "the rivals cannot be built");
+    target.join("release").join(RIVAL.1)
 }
 
 fn write(folder: &Path, name: &str, text: &str) {
@@ -492,6 +518,23 @@ impl Suite<'_> {
         chart::draw(words, &series)
     }
 
+    /// The last build of the daemon against what is to be reached.
+    fn goals(&self) -> String {
+        let daemon = self.daemons.last().map_or("", |who| who.name.as_str());
+        let machine = self.machine();
+        let text = |key: &str| machine[key].to_string().replace('"', "");
+        format!(
+            "{}\n{} cores of {}, Linux {}, {}; medians of {} runs; load average at the end {}.\n",
+            goals::table(&self.report, daemon, &all_goals()),
+            text("cores"),
+            text("cpu"),
+            text("kernel"),
+            text("database"),
+            self.runs,
+            text("load_average"),
+        )
+    }
+
     fn machine(&self) -> serde_json::Value {
         let read = |path: &str| {
             fs::read_to_string(path)
@@ -510,9 +553,77 @@ impl Suite<'_> {
             "kernel": read("/proc/sys/kernel/osrelease"),
             "database": self.database.version(),
             "load_average": read("/proc/loadavg"),
-            "temporary_files": reaper::scratch().parent().map(|path| path.display().to_string()),
             "runs": self.runs,
             "seconds": self.time.as_secs_f64(),
         })
     }
+}
+
+/// What is to be reached, row by row.
+fn all_goals() -> Vec<Goal> {
+    let goal = |work, case: &str, metric, beside: Option<&str>, bound| Goal {
+        work,
+        case: case.to_owned(),
+        metric,
+        beside: beside.map(str::to_owned),
+        bound,
+    };
+    let sizes = ["50 members", "200 members", "1000 members"];
+    let ten = "50 members, 10 send";
+    let mut goals = Vec::new();
+    for size in sizes {
+        goals.extend([
+            goal(FANOUT, size, RATE, Some(BATCHED), Bound::TimesAtLeast(0.6)),
+            goal(FANOUT, size, RATE, Some(RIVAL.0), Bound::TimesAtLeast(1.0)),
+        ]);
+    }
+    for size in sizes {
+        goals.extend([
+            goal(EASY, size, CPU, Some(SINGLE), Bound::TimesAtMost(1.3)),
+            goal(EASY, size, P99, Some(SINGLE), Bound::TimesAtMost(1.5)),
+        ]);
+    }
+    goals.extend([
+        // Fifteen times the PHP daemon, which made 230 a second.
+        goal(MESSAGES, ten, RATE, None, Bound::AtLeast(15.0 * 230.0)),
+        goal(MESSAGES, ten, RATE, Some(ROWS), Bound::TimesAtLeast(0.6)),
+        goal(MESSAGES, ten, P99, None, Bound::AtMost(10_000.0)),
+        goal(ALONE, "2 members", P50, Some(ROWS), Bound::TimesAtMost(1.3)),
+        goal(
+            IDLE,
+            "0 connections",
+            RSS,
+            None,
+            Bound::AtMost(6.0 * 1024.0),
+        ),
+        goal(IDLE, "1000 connections", CPU_REST, None, Bound::AtMost(2.0)),
+    ]);
+    for connections in [1000, 5000, 10_000] {
+        let case = format!("{connections} connections");
+        goals.push(goal(
+            IDLE,
+            &case,
+            RSS_EACH,
+            None,
+            Bound::AtMost(12.0 * 1024.0),
+        ));
+    }
+    let close = "32 at a time, with close frames";
+    goals.push(goal(
+        CHURN,
+        close,
+        RATE,
+        Some(RIVAL.0),
+        Bound::AtLeast(10_000.0),
+    ));
+    for tabs in [1, 10] {
+        let case = format!("10000, {tabs} of each agent");
+        goals.extend([
+            goal(STORM, &case, SECONDS, None, Bound::AtMost(5.0)),
+            goal(STORM, &case, REFUSED, None, Bound::AtMost(0.0)),
+            goal(STORM, &case, TYPING_P99, None, Bound::AtMost(100_000.0)),
+            goal(STORM, &case, MESSAGE_P99, None, Bound::AtMost(100_000.0)),
+        ]);
+    }
+    goals
 }

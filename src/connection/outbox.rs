@@ -3,6 +3,7 @@
 
 use std::io::{self, Write};
 
+use crate::frame::Frames;
 use crate::hub::Weight;
 
 /// Above this part of the limit what may be left out is left out.
@@ -74,6 +75,66 @@ impl Outbox {
         }
     }
 
+    /// Queues all but the first `skipped` of these frames: in one piece where they fit, else one by one.
+    pub fn push_all(
+        &mut self,
+        frames: &Frames,
+        skipped: usize,
+        weight: Weight,
+        limit: usize,
+    ) -> Pushed {
+        let bytes = frames.bytes_from(skipped);
+        let backlog = self.backlog();
+        if !self.is_closing() && backlog + bytes.len() <= limit / EPHEMERAL_SHARE {
+            self.pending.extend_from_slice(bytes);
+            return match (backlog, bytes.len()) {
+                (0, 1..) => Pushed::First,
+                _ => Pushed::Queued,
+            };
+        }
+        let mut outcome = Pushed::LeftOut;
+        for frame in frames.iter_from(skipped) {
+            match self.push(frame, weight, limit) {
+                Pushed::First => outcome = Pushed::First,
+                Pushed::Overflow => return Pushed::Overflow,
+                Pushed::Queued | Pushed::LeftOut => {}
+            }
+        }
+        outcome
+    }
+
+    /// Writes these frames without queueing them first, and queues what the socket does not take. `None`, and nothing
+    /// done, where something waits before them or they are too many to be queued in one piece; `now` is coarse.
+    pub fn write_through(
+        &mut self,
+        bytes: &[u8],
+        limit: usize,
+        mut socket: impl Write,
+        now: u32,
+    ) -> Option<Written> {
+        if self.is_closing() || self.backlog() > 0 || bytes.len() > limit / EPHEMERAL_SHARE {
+            return None;
+        }
+        let mut left = bytes;
+        while !left.is_empty() {
+            match socket.write(left) {
+                Ok(count @ 1..) => left = &left[count..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.pending = left.to_vec();
+                    self.written = 0;
+                    self.behind_since.get_or_insert(now);
+                    return Some(Written::Blocked);
+                }
+                Ok(_) | Err(_) => {
+                    self.broken = true;
+                    return Some(Written::Broken);
+                }
+            }
+        }
+        Some(Written::All)
+    }
+
     /// Queues the last frame there is. False where there was one already.
     pub fn close(&mut self, frame: &[u8]) -> bool {
         if self.closing || self.broken {
@@ -139,6 +200,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::Frame;
 
     /// Takes `room` bytes, then no more.
     struct Socket {
@@ -202,5 +264,51 @@ mod tests {
             Pushed::Overflow
         );
         assert!(outbox.is_closing());
+    }
+
+    #[test]
+    fn what_is_written_through_waits_behind_nothing_and_its_rest_comes_first() {
+        let mut socket = Socket {
+            room: 5,
+            taken: Vec::new(),
+        };
+        let mut outbox = Outbox::default();
+        let written = outbox.write_through(b"abcdefgh", 100, &mut socket, 7);
+        assert_eq!(written, Some(Written::Blocked));
+        assert_eq!((outbox.backlog(), outbox.behind_since()), (3, Some(7)));
+        assert_eq!(outbox.write_through(b"ijk", 100, &mut socket, 7), None);
+        assert_eq!(outbox.push(b"ijk", Weight::Essential, 100), Pushed::Queued);
+        socket.room = 100;
+        assert_eq!(outbox.write_to(&mut socket, 8), Written::All);
+        let written = outbox.write_through(b"lmn", 100, &mut socket, 8);
+        assert_eq!(written, Some(Written::All));
+        assert_eq!(outbox.write_through(&[0; 26], 100, &mut socket, 8), None);
+        assert_eq!(socket.taken, b"abcdefghijklmn");
+        assert!(outbox.close(b"!"));
+        assert_eq!(outbox.write_through(b"o", 100, &mut socket, 8), None);
+    }
+
+    #[test]
+    fn frames_in_a_row_are_left_out_one_by_one() {
+        let mut frames = Frames::default();
+        for _ in 0..4 {
+            frames.push(&Frame::text("12345678"));
+        }
+        let mut outbox = Outbox::default();
+        assert_eq!(
+            outbox.push_all(&frames, 1, Weight::Ephemeral, 160),
+            Pushed::First
+        );
+        assert_eq!(outbox.backlog(), 30);
+        // One more fits below a quarter of the limit, and one beyond it before it shows.
+        assert_eq!(
+            outbox.push_all(&frames, 0, Weight::Ephemeral, 160),
+            Pushed::LeftOut
+        );
+        assert_eq!(outbox.backlog(), 50);
+        assert_eq!(
+            outbox.push_all(&frames, 0, Weight::Essential, 80),
+            Pushed::Overflow
+        );
     }
 }

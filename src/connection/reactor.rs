@@ -418,11 +418,14 @@ impl Reactor {
             if self.is_stopping() && (ready.is_empty() || self.is_reading_over()) {
                 return;
             }
+            // What all of them say goes out in one round.
+            let held = self.service.hub.hold();
             for id in ready.drain(..) {
                 if let Some(connection) = self.connection(id) {
                     self.turn(&connection);
                 }
             }
+            drop(held);
         }
     }
 

@@ -289,7 +289,7 @@ struct Pages {
 
 impl Pages {
     fn start(demo: &Demo) -> io::Result<Self> {
-        let (hub, hub_thread) = start_hub(&demo.config.limits, None)?;
+        let (hub, hub_thread) = start_hub(&demo.config.limits, None, demo.events.sender.clone())?;
         let settings = Settings {
             // Every socket is refused with 503.
             websocket_enabled: false,

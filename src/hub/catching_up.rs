@@ -31,6 +31,11 @@ enum Stage {
 pub(super) struct CatchingUp(HashMap<SubscriberId, Stage>);
 
 impl CatchingUp {
+    /// Whether no socket is.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Keeps everything back for a socket from now on.
     pub(super) fn hold(&mut self, subscriber: SubscriberId) {
         self.0.insert(subscriber, Stage::Held(Vec::new()));

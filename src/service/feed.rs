@@ -112,6 +112,14 @@ impl Feed {
         self.changed.notify_all();
     }
 
+    /// Whether whatever is committed from now on will be delivered; for whoever is about to connect and would
+    /// otherwise [`Feed::wake`] it.
+    pub fn is_awake(&self) -> bool {
+        let mut state = self.lock();
+        state.woken = Some(Instant::now());
+        state.wanted && state.synced
+    }
+
     /// Waits until whatever is committed from now on will be delivered; for whoever is about to connect. False
     /// where the database does not let that be known in time.
     pub fn wake(&self, deadline: Instant) -> bool {

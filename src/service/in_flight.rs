@@ -115,7 +115,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::frame::Frame;
+    use crate::frame::{Frame, Frames};
     use crate::hub::{Subscriber, SubscriberId, SubscriberRef, Weight};
     use crate::model::{Agent, CloseCode};
 
@@ -128,6 +128,10 @@ mod tests {
         fn push(&self, _: &Frame, _: Weight) -> bool {
             false
         }
+        fn push_all(&self, _: &Frames, _: usize, _: Weight) -> bool {
+            false
+        }
+        fn write_all(&self, _: &Frames, _: usize, _: Weight) {}
         fn flush(&self) {}
         fn close(&self, _: CloseCode) {}
         fn resume(&self) {}

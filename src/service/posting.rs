@@ -210,6 +210,7 @@ impl Poster<'_> {
     }
 
     fn finish(&self, batch: &[Waiting], written: Written) {
+        let held = self.service.hub.hold();
         for (place, answer) in written.answered {
             let waiting = &batch[place];
             match answer {
@@ -235,6 +236,8 @@ impl Poster<'_> {
             })
             .collect();
         self.service.feed.publish(&self.service.hub, publications);
+        // The next batch is more urgent than what the others see of this one.
+        held.pass_on();
     }
 
     /// Answers a message that was sent before with what is stored of it.

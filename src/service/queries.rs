@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use log::error;
 
-use super::{Client, Service, resume};
+use super::{Active, Client, Service, resume};
 use crate::auth::Claims;
 use crate::frame::Frame;
 use crate::hub::{Publication, Weight};
@@ -125,6 +125,7 @@ impl Query<'_> {
         after: Option<MessageId>,
         reference: Option<&Ref>,
     ) -> Result<()> {
+        let asked = Instant::now();
         let agent = self
             .link
             .run_until(self.deadline, |store| store.active_agent(claims.agent))?;
@@ -138,9 +139,12 @@ impl Query<'_> {
             );
             return Ok(());
         };
+        let agent = Active { agent, asked };
+        self.service.remember_agent(&agent);
         // Whatever is said from here on must reach this socket.
         self.service.feed.wake(self.deadline);
-        self.from.authenticated(Arc::clone(&agent), claims.expires);
+        self.from
+            .authenticated(Arc::clone(&agent.agent), claims.expires);
         resume::join(self, agent, after, reference);
         Ok(())
     }

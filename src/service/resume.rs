@@ -7,9 +7,10 @@ use std::sync::Arc;
 use crossbeam_channel::bounded;
 
 use super::queries::{Query, refusal};
+use super::{Active, Client, Service};
 use crate::frame::Frame;
-use crate::hub::{Backlog, Welcome};
-use crate::model::{Agent, MessageId, Refusal};
+use crate::hub::{Backlog, Newcomer, Welcome};
+use crate::model::{MessageId, Refusal};
 use crate::protocol::{self, Ref};
 
 /// Messages that are sent again at most.
@@ -17,26 +18,49 @@ const MAX_MISSED: usize = 1000;
 /// Bytes that are sent again at most; what a socket takes at once is bounded as well.
 const MAX_MISSED_BYTES: usize = 4 * 1024 * 1024;
 
+/// Lets an authenticated socket in that missed nothing.
+pub(super) fn join_at_once(
+    service: &Service,
+    from: &Arc<dyn Client>,
+    Active { agent, asked }: Active,
+    reference: Option<&Ref>,
+) {
+    let refused = protocol::error(Refusal::TooManyConnections);
+    let refused = Frame::text(&protocol::with_ref(refused, reference));
+    let (id, reference) = (agent.id, reference.cloned());
+    let welcome: Welcome = Box::new(move |online, last| {
+        let text = protocol::auth_ok(&agent, online, last);
+        Frame::text(&protocol::with_ref(text, reference.as_ref()))
+    });
+    let subscriber = Arc::clone(from).subscriber();
+    let newcomer = Newcomer {
+        subscriber,
+        agent: id,
+        asked,
+        welcome,
+        refusal: refused,
+        hold: false,
+    };
+    service.hub.join(newcomer);
+}
+
 /// Lets an authenticated socket in.
 pub(super) fn join(
     query: &mut Query<'_>,
-    agent: Arc<Agent>,
+    active: Active,
     after: Option<MessageId>,
     reference: Option<&Ref>,
 ) {
+    let Some(after) = after else {
+        return join_at_once(query.service, query.from, active, reference);
+    };
+    let Active { agent, asked } = active;
     let hub = &query.service.hub;
     let subscriber = || Arc::clone(query.from).subscriber();
     let id = agent.id;
     let refused = protocol::error(Refusal::TooManyConnections);
     let refused = Frame::text(&protocol::with_ref(refused, reference));
     let reference = reference.cloned();
-    let Some(after) = after else {
-        let welcome: Welcome = Box::new(move |online, last| {
-            let text = protocol::auth_ok(&agent, online, last);
-            Frame::text(&protocol::with_ref(text, reference.as_ref()))
-        });
-        return hub.join(subscriber(), id, welcome, refused, false);
-    };
     let (joined, at) = bounded(1);
     let welcome: Welcome = Box::new(move |online, last| {
         // Nobody waits any more where the deadline is over.
@@ -44,7 +68,14 @@ pub(super) fn join(
         let text = protocol::auth_ok(&agent, online, last);
         Frame::text(&protocol::with_ref(text, reference.as_ref()))
     });
-    hub.join(subscriber(), id, welcome, refused, true);
+    hub.join(Newcomer {
+        subscriber: subscriber(),
+        agent: id,
+        asked,
+        welcome,
+        refusal: refused,
+        hold: true,
+    });
     // Refused for being one too many, or the hub has ended: in both cases there is nothing to send.
     let Ok(last) = at.recv_deadline(query.deadline) else {
         return hub.release(subscriber(), id, Backlog::default());

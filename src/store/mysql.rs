@@ -29,6 +29,8 @@ const SOCKET_PATHS: [&str; 4] = [
     "/var/lib/mysql/mysql.sock",
     "/tmp/mysql.sock",
 ];
+/// Statements that a connection keeps prepared: inserts of many different lengths are among them.
+const PREPARED: usize = 128;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the end of a process may take for the application's cache.
 const SETTLE_PATIENCE: Duration = Duration::from_millis(800);
@@ -90,6 +92,7 @@ impl Store for MysqlStore {
             .pass(Some(&self.config.password))
             .db_name(Some(&self.config.name))
             .tcp_connect_timeout(Some(CONNECT_TIMEOUT))
+            .stmt_cache_size(PREPARED)
             .read_timeout(patience)
             .write_timeout(patience)
             .init(vec![
@@ -392,6 +395,16 @@ impl Connection for MysqlConnection {
 
 fn marks(count: usize) -> String {
     vec!["?"; count].join(", ")
+}
+
+/// Ids for an `IN` list, the last one repeated up to a power of two: so that few different statements are prepared.
+fn padded(all: impl ExactSizeIterator<Item = u64>) -> Vec<Value> {
+    let length = all.len().next_power_of_two();
+    let mut padded = ids(all);
+    if let Some(last) = padded.last().cloned() {
+        padded.resize(length, last);
+    }
+    padded
 }
 
 fn ids(ids: impl IntoIterator<Item = u64>) -> Vec<Value> {

@@ -61,6 +61,8 @@ impl Tail<'_> {
     /// Waits for the next look; false at the end.
     fn wait(&mut self) -> bool {
         let feed = &self.service.feed;
+        // What is let through goes out when the feed's lock is given back.
+        let _held = self.service.hub.hold();
         let mut state = feed.lock();
         if state.synced && state.held.is_empty() {
             // A message that has to wait for a gap ends the pause.
@@ -104,6 +106,7 @@ impl Tail<'_> {
     }
 
     fn look(&mut self) {
+        let held = self.service.hub.hold();
         let feed = &self.service.feed;
         let synced = feed.lock().synced;
         // The link says when the database is gone, and that it is back.
@@ -113,6 +116,7 @@ impl Tail<'_> {
         };
         let now = Instant::now();
         feed.lock().release_held(&self.service.hub, now);
+        drop(held);
         if outcome.is_err() {
             // Nobody needs to be in a hurry now.
             let state = feed.lock();

@@ -168,9 +168,13 @@ fn write(
     let ids = store.insert_messages(&rows)?;
     service.feed.claim(&ids);
     let mut threads = Vec::new();
+    let mut audiences = HashMap::new();
     for ((place, row), id) in accepted.into_iter().zip(ids) {
         threads.extend(row.conversation.thread_id());
-        let stored = stored_message(id, row, &batch[place], &context);
+        let audience = audiences
+            .entry(row.conversation)
+            .or_insert_with(|| audience(&context, row.conversation));
+        let stored = stored_message(id, row, &batch[place], &context, Arc::clone(audience));
         written.stored.push((place, stored));
     }
     if !threads.is_empty() {
@@ -330,12 +334,13 @@ fn stored_message(
     row: NewMessage,
     waiting: &Waiting,
     context: &PostingContext,
+    audience: Arc<[AgentId]>,
 ) -> Stored {
     let Waiting { from, post, .. } = waiting;
     let sender = context.senders.iter().find(|one| one.id == row.sender);
     Stored {
         from: Arc::clone(from),
-        audience: audience(context, row.conversation),
+        audience,
         reference: post.reference.clone(),
         message: Message {
             id,

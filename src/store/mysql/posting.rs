@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use mysql::Value;
 
-use super::{MysqlConnection, PostingSession, columns, ids, marks};
+use super::{MysqlConnection, PostingSession, columns, ids, marks, padded};
 use crate::model::{AgentId, ChannelId, MessageId, ThreadId};
 use crate::store::{
     Member, NewMessage, NewNotification, Posting, PostingContext, Result, Sender, Thread,
@@ -15,38 +15,81 @@ use crate::text::{Ticket, TicketReferences};
 pub(super) const ROWS_PER_INSERT: usize = 500;
 
 impl MysqlConnection {
-    fn members(&mut self, channels: &[ChannelId], context: &mut PostingContext) -> Result<()> {
-        let rows = self.rows(
-            "read the members of a channel",
-            &format!(
-                "SELECT CAST(NOW() AS CHAR), m.channel_id, m.agent_id, m.can_post, a.is_active, \
-                 COALESCE(p.notify_enabled, 0) \
-                 FROM chat_channel_members m \
-                 JOIN chat_channels c ON c.id = m.channel_id AND c.is_active = 1 \
-                 JOIN agents a ON a.id = m.agent_id \
-                 LEFT JOIN chat_channel_notification_preferences p \
-                 ON p.channel_id = m.channel_id AND p.agent_id = m.agent_id \
-                 WHERE m.channel_id IN ({}) ORDER BY m.channel_id, m.agent_id",
-                marks(channels.len())
-            ),
-            ids(channels.iter().map(|id| id.0)),
-        )?;
-        for row in rows {
-            let (now, channel, agent, can_post, is_active, notify): (
+    /// Members of channels, and of those who send what a message says of its sender: one look-up for most messages.
+    fn members(
+        &mut self,
+        channels: &[ChannelId],
+        senders: &[AgentId],
+        context: &mut PostingContext,
+    ) -> Result<()> {
+        const OPERATION: &str = "read the members of a channel";
+        let senders = padded(senders.iter().map(|id| id.0));
+        let channels = padded(channels.iter().map(|id| id.0));
+        let sends = format!("m.agent_id IN ({})", marks(senders.len()));
+        let sql = format!(
+            "SELECT CAST(NOW() AS CHAR), m.channel_id, m.agent_id, m.can_post, a.is_active, \
+             COALESCE(p.notify_enabled, 0), IF({sends}, a.name, NULL), IF({sends}, a.chat_handle, NULL) \
+             FROM chat_channel_members m \
+             JOIN chat_channels c ON c.id = m.channel_id AND c.is_active = 1 \
+             JOIN agents a ON a.id = m.agent_id \
+             LEFT JOIN chat_channel_notification_preferences p \
+             ON p.channel_id = m.channel_id AND p.agent_id = m.agent_id \
+             WHERE m.channel_id IN ({}) ORDER BY m.channel_id, m.agent_id",
+            marks(channels.len())
+        );
+        let params = [senders.clone(), senders, channels].concat();
+        for row in self.rows(OPERATION, &sql, params)? {
+            let (now, channel, agent, can_post, is_active, notify, name, chat_handle): (
                 String,
                 u64,
                 u64,
                 i64,
                 i64,
                 i64,
-            ) = columns(row, "read the members of a channel")?;
+                Option<String>,
+                Option<String>,
+            ) = columns(row, OPERATION)?;
             context.now = now;
+            let id = AgentId(agent);
             context.members.push(Member {
                 channel: ChannelId(channel),
-                agent: AgentId(agent),
+                agent: id,
                 can_post: can_post == 1,
                 is_active: is_active == 1,
                 notify_channel: notify == 1,
+            });
+            if let Some(name) = name
+                && context.senders.iter().all(|sender| sender.id != id)
+            {
+                context.senders.push(Sender {
+                    id,
+                    name,
+                    chat_handle,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Those of the senders that no channel has shown.
+    fn senders(&mut self, senders: &[AgentId], context: &mut PostingContext) -> Result<()> {
+        const OPERATION: &str = "read the senders";
+        let is_missing = |id: &&AgentId| context.senders.iter().all(|sender| sender.id != **id);
+        let missing: Vec<u64> = senders.iter().filter(is_missing).map(|id| id.0).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let missing = padded(missing.into_iter());
+        let sql = format!(
+            "SELECT id, name, chat_handle FROM agents WHERE id IN ({})",
+            marks(missing.len())
+        );
+        for row in self.rows(OPERATION, &sql, missing)? {
+            let (id, name, chat_handle): (u64, String, Option<String>) = columns(row, OPERATION)?;
+            context.senders.push(Sender {
+                id: AgentId(id),
+                name,
+                chat_handle,
             });
         }
         Ok(())
@@ -129,29 +172,14 @@ impl Posting for MysqlConnection {
         threads: &[ThreadId],
         senders: &[AgentId],
     ) -> Result<PostingContext> {
-        const OPERATION: &str = "read the senders";
         let mut context = PostingContext::default();
         if !channels.is_empty() {
-            self.members(channels, &mut context)?;
+            self.members(channels, senders, &mut context)?;
         }
         if !threads.is_empty() {
             self.threads(threads, &mut context)?;
         }
-        for row in self.rows(
-            OPERATION,
-            &format!(
-                "SELECT id, name, chat_handle FROM agents WHERE id IN ({})",
-                marks(senders.len())
-            ),
-            ids(senders.iter().map(|id| id.0)),
-        )? {
-            let (id, name, chat_handle): (u64, String, Option<String>) = columns(row, OPERATION)?;
-            context.senders.push(Sender {
-                id: AgentId(id),
-                name,
-                chat_handle,
-            });
-        }
+        self.senders(senders, &mut context)?;
         Ok(context)
     }
 
