@@ -301,22 +301,13 @@ fn a_redis_that_hangs_delays_nothing() {
     quiet_version(&redis);
     redis.signal(Signal::STOP);
     let begun = Instant::now();
-    for _ in 0..20 {
+    // If each of them waited for Redis it would be more than the limit, on any machine.
+    for _ in 0..100 {
         say(&mut ann, "hello");
     }
-    assert!(
-        begun.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        begun.elapsed()
-    );
+    assert!(begun.elapsed() < wait::LIMIT, "{:?}", begun.elapsed());
     daemon.await_log(" in Redis at ");
-    let begun = Instant::now();
     assert!(daemon.stop().success());
-    assert!(
-        begun.elapsed() < Duration::from_secs(3),
-        "{:?}",
-        begun.elapsed()
-    );
     assert_eq!(daemon.log().matches(" in Redis at ").count(), 1);
     redis.signal(Signal::CONT);
 }
