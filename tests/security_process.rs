@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 
 use andrea_chat_websocket::auth::TokenVerifier;
 use andrea_chat_websocket::config::{Config, Variables};
@@ -84,7 +83,7 @@ fn a_database_of_its_own_is_for_nobody_else_to_read() {
             assert_eq!(mode & 0o007, 0, "{name} has {mode:o}");
         }
     }
-    assert!(Path::new(&daemon.install.root().join("chat.sqlite")).exists());
+    assert!(daemon.install.root().join("chat.sqlite").exists());
 }
 
 #[test]
