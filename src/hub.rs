@@ -22,6 +22,7 @@ pub use self::presence::{DaemonId, Presence, RemotePresence};
 use self::state::State;
 use crate::frame::Frame;
 use crate::model::{AgentId, CloseCode, MessageId};
+use crate::vital;
 
 /// Commands that may wait; whoever adds one more waits for the hub, which never waits for anybody.
 const QUEUE_LENGTH: usize = 4096;
@@ -143,7 +144,10 @@ impl Hub {
         let state = State::new(config, Arc::clone(&hub.presence));
         let thread = thread::Builder::new()
             .name("hub".to_owned())
-            .spawn(move || state.run(&receiver))?;
+            .spawn(move || {
+                let _vital = vital::thread();
+                state.run(&receiver);
+            })?;
         Ok((hub, thread))
     }
 

@@ -42,4 +42,5 @@ pub mod settings;
 pub mod store;
 pub mod supervise;
 pub mod text;
+pub mod vital;
 pub mod watch;

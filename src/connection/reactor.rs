@@ -23,6 +23,7 @@ use crate::metrics::METRICS;
 use crate::model::CloseCode;
 use crate::pulse;
 use crate::service::Service;
+use crate::vital;
 
 /// The id under which the wake-up descriptor is polled; no socket has it.
 const WAKE: u64 = u64::MAX;
@@ -123,7 +124,10 @@ impl Reactor {
             thread::Builder::new()
                 .name(name)
                 .stack_size(WORKER_STACK)
-                .spawn(move || run(reactor))
+                .spawn(move || {
+                    let _vital = vital::thread();
+                    run(reactor);
+                })
         };
         let workers = (0..workers)
             .map(|number| {
