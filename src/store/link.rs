@@ -1,18 +1,41 @@
 //! One thread's connection to the database: opened on first use, opened again after a loss, never shared. Says
-//! in the log once that the database is gone and once that it is back.
+//! in the log once that the database is gone and once that it is back, at a bounded rate.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use super::{Connection, Failure, Result, Store};
+use super::{Connection, Failure, Result, Store, StoreError};
 use crate::metrics::METRICS;
 
 /// Pause before a lost database is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// Time between two losses that the log is told of. A database that can be read and not written to, its disk full,
+/// is lost and found with every try.
+const SAY_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Whether the log's last word was that the database is lost.
+static IS_SAID: AtomicBool = AtomicBool::new(false);
+/// When it last was.
+static LAST_SAID: Mutex<Option<Instant>> = Mutex::new(None);
+
+/// Says that the database is lost, unless that was said already or just now.
+fn say_lost(error: &StoreError) {
+    if IS_SAID.load(Ordering::Relaxed) {
+        return;
+    }
+    let mut last = LAST_SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if last.is_none_or(|last| last.elapsed() >= SAY_INTERVAL)
+        && !IS_SAID.swap(true, Ordering::Relaxed)
+    {
+        *last = Some(Instant::now());
+        warn!("the database is not available: {error}");
+    }
+}
 
 /// A lazily opened connection.
 pub struct Link {
@@ -53,12 +76,12 @@ impl Link {
         match &result {
             Err(error) if matches!(error.failure, Failure::Lost | Failure::Denied) => {
                 self.connection = None;
-                if self.health.swap(false, Ordering::Relaxed) {
-                    warn!("the database is not available: {error}");
-                }
+                self.health.store(false, Ordering::Relaxed);
+                say_lost(error);
             }
             _ => {
-                if !self.health.swap(true, Ordering::Relaxed) {
+                self.health.store(true, Ordering::Relaxed);
+                if IS_SAID.swap(false, Ordering::Relaxed) {
                     info!("the database is available again");
                 }
             }
