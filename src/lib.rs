@@ -17,6 +17,7 @@ pub mod daemon;
 pub mod demo;
 pub mod dotenv;
 pub mod exit_code;
+pub mod fault;
 pub mod frame;
 pub mod health;
 pub mod heartbeat;

@@ -43,6 +43,7 @@ mod prune;
 #[cfg(feature = "push")]
 mod push;
 mod random;
+mod rounds;
 mod sending_again;
 mod several_machines;
 mod shutdown;

@@ -17,6 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::handshake::{Refused, Site};
 use super::poll::{Interest, Poller, ReadyEvent};
 use super::{Connection, Next, Phase, keeper};
+use crate::fault;
 use crate::hub::Subscriber;
 use crate::limits::{CLOSE_LINGER, SPREAD_CLOSES_ABOVE, SPREAD_CLOSES_OVER};
 use crate::metrics::METRICS;
@@ -362,6 +363,7 @@ impl Reactor {
                 error!("cannot wait for sockets: {error}");
                 thread::sleep(ACCEPT_PAUSE);
             }
+            fault::point("worker");
             ready.retain(|id| *id != WAKE);
             // What had arrived before the stop is still read; a client that never pauses is not waited for.
             if self.is_stopping() && (ready.is_empty() || self.is_reading_over()) {
@@ -376,7 +378,10 @@ impl Reactor {
     }
 
     fn turn(&self, connection: &Arc<Connection>) {
-        let next = catch_unwind(AssertUnwindSafe(|| connection.serve()));
+        let next = catch_unwind(AssertUnwindSafe(|| {
+            fault::point("connection");
+            connection.serve()
+        }));
         match next {
             Ok(Next::Read) => self.arm(connection, Interest::Read),
             Ok(Next::Again) => self.arm(connection, Interest::ReadOrWrite),
