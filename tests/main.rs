@@ -28,6 +28,7 @@ mod golden_handshake;
 mod golden_render;
 mod golden_render_live;
 mod golden_supervisor;
+mod hand_over;
 mod harness;
 mod health;
 mod hostile;
