@@ -48,6 +48,7 @@ mod rounds;
 mod sending_again;
 mod several_machines;
 mod shutdown;
+mod soak;
 mod store_contract;
 mod supervise;
 mod support;
