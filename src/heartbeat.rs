@@ -41,6 +41,7 @@ pub fn run(
     let mut said_why = false;
     loop {
         fault::point("timer");
+        link.renew();
         let tick = Instant::now();
         let mut failure = look_at_settings(service, &mut link, stop_requested).err();
         if tick >= recheck_due {

@@ -43,6 +43,7 @@ pub fn run(service: &Service, link: Link) {
     };
     while tail.wait() {
         fault::point("tail");
+        tail.link.renew();
         tail.look();
     }
 }
