@@ -41,6 +41,7 @@ use crate::push::{self, PushSettings};
 use crate::service::{self, Service};
 use crate::settings::{Rows, Settings};
 use crate::store::{Link, Store};
+use crate::vital;
 use crate::watch::Watch;
 
 /// Threads that ask the database on behalf of sockets, one connection each.
@@ -73,7 +74,7 @@ enum Event {
     /// SIGHUP.
     Reload,
     /// A thread that must not end has ended.
-    Broken(&'static str),
+    Broken(String),
 }
 
 /// The signals of the process and what its threads report; outlives a run of the service.
@@ -217,6 +218,11 @@ impl Running {
             end_wanted,
             site,
         } = prepared;
+        let broken = events.sender.clone();
+        vital::listen(move |name| {
+            // Full only where much else is wrong, and the end near.
+            let _ = broken.try_send(Event::Broken(name.to_owned()));
+        });
         let max_connections = start::make_room(&config, &Settings::from_rows(&rows));
         let (bus, connector) = bus.unzip();
         let (hub, hub_thread) = start_hub(&config.limits, bus.clone(), events.sender.clone())?;
@@ -243,7 +249,6 @@ impl Running {
             &service,
             new_link(),
             &done,
-            &events.sender,
             service::run_posting,
         )?];
         store_threads.push(store_thread(
@@ -251,7 +256,6 @@ impl Running {
             &service,
             new_link(),
             &done,
-            &events.sender,
             service::run_tail,
         )?);
         for name in ["query-0", "query-1"].into_iter().take(QUERY_THREADS) {
@@ -260,7 +264,6 @@ impl Running {
                 &service,
                 new_link(),
                 &done,
-                &events.sender,
                 service::run_queries,
             )?);
         }
@@ -272,6 +275,7 @@ impl Running {
         let timer = {
             let (service, clock, link) = (Arc::clone(&service), config.clock.clone(), new_link());
             named("timer", STORE_STACK, move || {
+                let _vital = vital::thread();
                 heartbeat::run(&service, link, &clock, &orders, &stop_sender);
             })?
         };
@@ -336,27 +340,36 @@ impl Running {
                         let _ = self.timer_orders.try_send(Order::Reload);
                     }
                     Ok(Event::Terminate) | Err(_) => break Ok(Ending::Terminated),
-                    Ok(Event::Broken(name)) => {
-                        error!("the thread {name} has ended; the service cannot go on");
-                        break Err(Failure::new(
-                            exit_code::SOFTWARE,
-                            format!("the thread {name} has ended, the log says why"),
-                        ));
-                    }
+                    Ok(Event::Broken(name)) => break Err(broken(&name)),
                 },
                 recv(self.end_wanted) -> _ => {
                     info!("ended by the supervisor");
                     break Ok(Ending::Supervised);
                 }
-                recv(self.stop_requested) -> _ => {
-                    info!("stop requested");
-                    break Ok(Ending::StopRequested);
+                recv(self.stop_requested) -> request => match request {
+                    Ok(()) => {
+                        info!("stop requested");
+                        break Ok(Ending::StopRequested);
+                    }
+                    // Nobody is left who could ask.
+                    Err(_) => break Err(broken("timer")),
                 }
             }
         };
-        stop::run(self);
+        let code = ending
+            .as_ref()
+            .map_or_else(|failure| failure.code, |_| exit_code::OK);
+        stop::run(self, code);
         ending
     }
+}
+
+fn broken(thread: &str) -> Failure {
+    error!("the thread {thread} has ended; the service cannot go on");
+    Failure::new(
+        exit_code::SOFTWARE,
+        format!("the thread {thread} has ended, the log says why"),
+    )
 }
 
 /// Starts the fan-out; `bus` is told who comes and goes, `events` if it can go on no longer.
@@ -376,7 +389,7 @@ fn start_hub(
         },
     };
     Hub::start(config, move || {
-        let _ = events.try_send(Event::Broken("hub"));
+        let _ = events.try_send(Event::Broken("hub".to_owned()));
     })
 }
 
@@ -391,37 +404,25 @@ fn named(
         .spawn(run)
 }
 
-/// A thread that works off a queue; that it ends on its own before the queue is closed is an event.
+/// A thread that works off a queue; `done` is told of its end.
 fn store_thread(
     name: &'static str,
     service: &Arc<Service>,
     link: Link,
     done: &Sender<()>,
-    events: &Sender<Event>,
     run: fn(&Service, Link),
 ) -> io::Result<JoinHandle<()>> {
     /// Reports the end of the thread, a panic's included.
-    struct Report {
-        name: &'static str,
-        done: Sender<()>,
-        events: Sender<Event>,
-    }
+    struct Report(Sender<()>);
     impl Drop for Report {
         fn drop(&mut self) {
-            if thread::panicking() {
-                let _ = self.events.try_send(Event::Broken(self.name));
-            }
-            let _ = self.done.try_send(());
+            let _ = self.0.try_send(());
         }
     }
-    let report = Report {
-        name,
-        done: done.clone(),
-        events: events.clone(),
-    };
+    let report = Report(done.clone());
     let service = Arc::clone(service);
     named(name, STORE_STACK, move || {
-        let _report = report;
+        let (_report, _vital) = (report, vital::thread());
         run(&service, link);
     })
 }

@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use log::{info, warn};
 
 use crate::clock::{AppClock, epoch_seconds};
+use crate::fault;
 use crate::limits::{ACTIVITY_INTERVAL, HEARTBEAT_INTERVAL};
 use crate::metrics::METRICS;
 use crate::push::PushSettings;
@@ -39,6 +40,8 @@ pub fn run(
     let mut recheck_due = Instant::now();
     let mut said_why = false;
     loop {
+        fault::point("timer");
+        link.renew();
         let tick = Instant::now();
         let mut failure = look_at_settings(service, &mut link, stop_requested).err();
         if tick >= recheck_due {

@@ -5,6 +5,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::fault;
+
 /// The longest that a part which has nothing to do waits before it says that it lives.
 pub const TICK: Duration = Duration::from_secs(2);
 
@@ -44,6 +46,7 @@ impl Pulse {
 
     /// Says that the part goes on.
     pub fn beat(&self) {
+        fault::point(self.name);
         self.last.store(now(), Ordering::Relaxed);
     }
 

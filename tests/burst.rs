@@ -9,7 +9,7 @@ use std::thread;
 use mysql::Conn;
 use rustix::process::Signal;
 
-use crate::support::chat::{Answer, Message, Place, Voice, audit, heard_all};
+use crate::support::chat::{Answer, Message, Place, Voice, audit, heard_all, places_of};
 use crate::support::daemon::{Daemon, Install, Options};
 use crate::support::mariadb::Database;
 use crate::support::ops::seeded;
@@ -28,24 +28,10 @@ fn options() -> Options {
     Options::new().env("CHAT_WEBSOCKET_RATE", "0")
 }
 
-/// Agents 1 and 2 are in both channels and the first thread, agents 2 and 3 in the other one.
-fn may_say(agent_id: i64, place: Place) -> bool {
-    match place {
-        Place::Channel(1) => true,
-        Place::Channel(_) | Place::Direct(1) => [1, 2].contains(&agent_id),
-        Place::Direct(_) => [2, 3].contains(&agent_id),
-    }
-}
-
 /// A socket for each of these agents, whose messages go where he may say something, one place after the other.
 fn voices(daemon: &Daemon, agents: &[i64]) -> Vec<Voice> {
     let login = |agent: &i64| Voice::login(daemon.port(), *agent).unwrap();
     agents.iter().map(login).collect()
-}
-
-fn places_of(agent_id: i64) -> Vec<Place> {
-    let places = PLACES.into_iter();
-    places.filter(|place| may_say(agent_id, *place)).collect()
 }
 
 /// Kills the daemon once the fastest listener has heard this many of a thousand messages.
@@ -203,7 +189,7 @@ fn eight_senders_at_once_are_seen_in_one_order_by_everybody() {
     let table = audit(&mut conn, &all).unwrap();
     assert_eq!(table.len(), MESSAGES);
     for voice in &everybody {
-        heard_all(&table, voice, &places_of(voice.agent_id)).unwrap();
+        heard_all(&table, voice, places_of(voice.agent_id)).unwrap();
         // Each who sent is answered, and what he sent to one place is stored as he sent it.
         for place in PLACES {
             let sent = voice.sent.iter().filter(|sent| sent.place == place);

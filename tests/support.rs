@@ -13,6 +13,7 @@ pub mod cron;
 pub mod daemon;
 #[cfg(feature = "embedded")]
 pub mod demo;
+pub mod disk;
 pub mod document;
 #[cfg(feature = "embedded")]
 pub mod embedded;

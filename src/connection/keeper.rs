@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::handshake::Refused;
 use super::{Connection, Phase, Reactor};
 use crate::clock::epoch_seconds;
+use crate::fault;
 use crate::frame::Frame;
 use crate::hits::{Limit, hit};
 use crate::hub::{Subscriber, Weight};
@@ -21,6 +22,7 @@ const EXPIRY_GRACE_SECONDS: u64 = 30;
 pub(super) fn run(reactor: &Arc<Reactor>) {
     while !reactor.is_stopping() {
         reactor.wait_a_second();
+        fault::point("keeper");
         reactor.service().refuse_expired(Instant::now());
         let now = reactor.seconds();
         for connection in reactor.all() {

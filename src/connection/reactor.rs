@@ -17,6 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::handshake::{Refused, Site};
 use super::poll::{Interest, Poller, ReadyEvent};
 use super::{Connection, Next, Phase, keeper};
+use crate::fault;
 use crate::hits::{Limit, hit};
 use crate::hub::Subscriber;
 use crate::limits::{CLOSE_LINGER, SPREAD_CLOSES_ABOVE, SPREAD_CLOSES_OVER};
@@ -24,6 +25,7 @@ use crate::metrics::METRICS;
 use crate::model::CloseCode;
 use crate::pulse;
 use crate::service::Service;
+use crate::vital;
 
 /// The id under which the wake-up descriptor is polled; no socket has it.
 const WAKE: u64 = u64::MAX;
@@ -157,7 +159,10 @@ impl Reactor {
             thread::Builder::new()
                 .name(name)
                 .stack_size(WORKER_STACK)
-                .spawn(move || run(reactor))
+                .spawn(move || {
+                    let _vital = vital::thread();
+                    run(reactor);
+                })
         };
         let workers = (0..workers)
             .map(|number| {
@@ -413,6 +418,7 @@ impl Reactor {
                 error!("cannot wait for sockets: {error}");
                 thread::sleep(ACCEPT_PAUSE);
             }
+            fault::point("worker");
             ready.retain(|id| *id != WAKE);
             // What had arrived before the stop is still read; a client that never pauses is not waited for.
             if self.is_stopping() && (ready.is_empty() || self.is_reading_over()) {
@@ -430,7 +436,10 @@ impl Reactor {
     }
 
     fn turn(&self, connection: &Arc<Connection>) {
-        let next = catch_unwind(AssertUnwindSafe(|| connection.serve()));
+        let next = catch_unwind(AssertUnwindSafe(|| {
+            fault::point("connection");
+            connection.serve()
+        }));
         match next {
             Ok(Next::Read) => self.arm(connection, Interest::Read),
             Ok(Next::Again) => self.arm(connection, Interest::ReadOrWrite),

@@ -11,7 +11,6 @@ use log::{error, info, warn};
 
 use super::Running;
 use crate::clock::AppClock;
-use crate::exit_code;
 use crate::heartbeat::Order;
 use crate::limits::SHUTDOWN_LIMIT;
 use crate::settings::key;
@@ -31,8 +30,8 @@ const ROWS_SHARE: Duration = Duration::from_millis(3700);
 /// When the application's cache must have been told of them.
 const CACHE_SHARE: Duration = Duration::from_millis(3900);
 
-/// Ends a running service.
-pub fn run(running: Running) {
+/// Ends a running service; `code` is what the process ends with if that takes too long.
+pub fn run(running: Running, code: u8) {
     let begun = Instant::now();
     let Running {
         config,
@@ -70,7 +69,7 @@ pub fn run(running: Running) {
                     SHUTDOWN_LIMIT.as_secs()
                 );
                 super::start::remove_file(&pid_path);
-                process::exit(i32::from(exit_code::OK));
+                process::exit(i32::from(code));
             }
         });
     if let Err(failed) = guard {

@@ -8,6 +8,7 @@ use log::error;
 
 use super::{Active, Client, Service, resume};
 use crate::auth::Claims;
+use crate::fault;
 use crate::frame::Frame;
 use crate::hub::{Publication, Weight};
 use crate::job_queue::Taken;
@@ -22,6 +23,7 @@ pub fn run(service: &Service, mut link: Link) {
     loop {
         match service.queries.take(1, None) {
             Taken::Jobs(jobs) => {
+                fault::point("query");
                 for (deadline, job) in jobs {
                     let mut query = Query {
                         service,

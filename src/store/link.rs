@@ -1,23 +1,49 @@
 //! One thread's connection to the database: opened on first use, opened again after a loss, never shared. Says
-//! in the log once that the database is gone and once that it is back.
+//! in the log once that the database is gone and once that it is back, at a bounded rate.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use super::{Connection, Failure, Result, Store};
+use super::{Connection, Failure, Result, Store, StoreError};
 use crate::metrics::METRICS;
 
 /// Pause before a lost database is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
+/// A connection that serves a thread which asks a kilobyte a second holds 300 KB by then.
+const RENEW_AFTER: Duration = Duration::from_secs(300);
+/// Time between two losses that the log is told of. A database that can be read and not written to, its disk full,
+/// is lost and found with every try.
+const SAY_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Whether the log's last word was that the database is lost.
+static IS_SAID: AtomicBool = AtomicBool::new(false);
+/// When it last was.
+static LAST_SAID: Mutex<Option<Instant>> = Mutex::new(None);
+
+/// Says that the database is lost, unless that was said already or just now.
+fn say_lost(error: &StoreError) {
+    if IS_SAID.load(Ordering::Relaxed) {
+        return;
+    }
+    let mut last = LAST_SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if last.is_none_or(|last| last.elapsed() >= SAY_INTERVAL)
+        && !IS_SAID.swap(true, Ordering::Relaxed)
+    {
+        *last = Some(Instant::now());
+        warn!("the database is not available: {error}");
+    }
+}
+
 /// A lazily opened connection.
 pub struct Link {
     store: Arc<dyn Store>,
     connection: Option<Box<dyn Connection>>,
+    opened: Instant,
     health: Arc<AtomicBool>,
 }
 
@@ -28,6 +54,7 @@ impl Link {
         Link {
             store,
             connection: None,
+            opened: Instant::now(),
             health,
         }
     }
@@ -43,22 +70,22 @@ impl Link {
         let begun = Instant::now();
         let result = match &mut self.connection {
             Some(connection) => operation(connection.as_mut()),
-            None => self
-                .store
-                .connect()
-                .and_then(|connection| operation(self.connection.insert(connection).as_mut())),
+            None => self.store.connect().and_then(|connection| {
+                self.opened = Instant::now();
+                operation(self.connection.insert(connection).as_mut())
+            }),
         };
         let failure = result.as_ref().err().map(|error| error.failure);
         METRICS.asked(begun.elapsed(), failure);
         match &result {
             Err(error) if matches!(error.failure, Failure::Lost | Failure::Denied) => {
                 self.connection = None;
-                if self.health.swap(false, Ordering::Relaxed) {
-                    warn!("the database is not available: {error}");
-                }
+                self.health.store(false, Ordering::Relaxed);
+                say_lost(error);
             }
             _ => {
-                if !self.health.swap(true, Ordering::Relaxed) {
+                self.health.store(true, Ordering::Relaxed);
+                if IS_SAID.swap(false, Ordering::Relaxed) {
                     info!("the database is available again");
                 }
             }
@@ -91,6 +118,19 @@ impl Link {
     /// Whether there is a connection, as far as is known.
     pub fn is_connected(&self) -> bool {
         self.connection.is_some()
+    }
+
+    /// Exchanges a connection that has served for long; for threads that ask a little all the time and hold no
+    /// transaction. The MySQL crate reads into 4 MiB a connection from one end to the other, so that every connection
+    /// slowly comes to hold that much. Where no new one is to be had, the old one stays.
+    pub fn renew(&mut self) {
+        if self.connection.is_none() || self.opened.elapsed() < RENEW_AFTER {
+            return;
+        }
+        self.opened = Instant::now();
+        if let Ok(connection) = self.store.connect() {
+            self.connection = Some(connection);
+        }
     }
 
     /// Gives up the connection, whatever its state.

@@ -46,6 +46,18 @@ impl Place {
     }
 }
 
+/// Where an agent of the seed may say something: agents 1 and 2 are in both channels and the first thread, agents 2 and 3
+/// in the other one.
+pub fn places_of(agent_id: i64) -> &'static [Place] {
+    use Place::{Channel, Direct};
+    match agent_id {
+        1 => &[Channel(1), Channel(2), Direct(1)],
+        2 => &[Channel(1), Channel(2), Direct(1), Direct(3)],
+        3 => &[Channel(1), Direct(3)],
+        _ => &[Channel(1)],
+    }
+}
+
 /// A message as a socket or the table shows it.
 #[derive(Clone, PartialEq)]
 pub struct Message {
@@ -104,6 +116,8 @@ pub struct Voice {
     pub sent: Vec<Sent>,
     /// How the connection ended, once it has.
     pub ended: Option<Closed>,
+    /// The newest message there was when he came; he hears whatever comes behind it.
+    pub since: i64,
     name: u32,
 }
 
@@ -111,9 +125,12 @@ impl Voice {
     pub fn login(port: u16, agent_id: i64) -> Outcome<Voice> {
         // A `ref` makes a message one that was sent before, also over another socket of the same agent.
         static COUNT: AtomicU32 = AtomicU32::new(0);
+        let mut client = Client::connect(port)?;
+        let welcome = client.auth(agent_id)?;
         Ok(Voice {
             agent_id,
-            client: Client::login(port, agent_id)?,
+            client,
+            since: welcome.need("last_id").int().expect("a number"),
             heard: Vec::new(),
             sent: Vec::new(),
             ended: None,
@@ -198,6 +215,14 @@ impl Voice {
         Ok(())
     }
 
+    /// Reads until a message with this id, or a later one, has come, or the connection has ended.
+    pub fn await_id(&mut self, id: i64) -> Outcome<()> {
+        while self.ended.is_none() && self.heard.last().is_none_or(|last| last.id < id) {
+            self.hear()?;
+        }
+        Ok(())
+    }
+
     /// Reads until the connection has ended.
     pub fn await_end(&mut self) -> Outcome<Closed> {
         while self.ended.is_none() {
@@ -256,8 +281,15 @@ impl Voice {
 
 /// All messages of the table, by id.
 pub fn stored(conn: &mut Conn) -> BTreeMap<i64, Message> {
-    let query = "SELECT id, channel_id, thread_id, sender_agent_id, body_text FROM chat_messages";
-    let rows = rows::select(conn, query);
+    stored_above(conn, 0)
+}
+
+/// Those with an id above this one.
+pub fn stored_above(conn: &mut Conn, id: i64) -> BTreeMap<i64, Message> {
+    let query = format!(
+        "SELECT id, channel_id, thread_id, sender_agent_id, body_text FROM chat_messages WHERE id > {id}"
+    );
+    let rows = rows::select(conn, &query);
     let messages = rows.iter().map(Message::of);
     messages.map(|message| (message.id, message)).collect()
 }
@@ -267,6 +299,12 @@ pub fn stored(conn: &mut Conn) -> BTreeMap<i64, Message> {
 /// twice; who was told that his message is stored finds it, and who was told that nothing was saved does not.
 pub fn audit(conn: &mut Conn, voices: &[&Voice]) -> Result<BTreeMap<i64, Message>, String> {
     let table = stored(conn);
+    audit_against(&table, voices)?;
+    Ok(table)
+}
+
+/// The same for a part of the table, which must hold whatever these were shown or told of.
+pub fn audit_against(table: &BTreeMap<i64, Message>, voices: &[&Voice]) -> Result<(), String> {
     let mut bodies: HashMap<&str, i64> = HashMap::new();
     for message in table.values() {
         if let Some(other) = bodies.insert(&message.body, message.id) {
@@ -319,7 +357,7 @@ pub fn audit(conn: &mut Conn, voices: &[&Voice]) -> Result<BTreeMap<i64, Message
             }
         }
     }
-    Ok(table)
+    Ok(())
 }
 
 /// Waits until this socket has heard everything that the table has of these places: what somebody was in doubt about

@@ -22,6 +22,11 @@ pub const TIMEZONE: &str = "Pacific/Auckland";
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_andrea-chat-websocket");
 
+/// The same, or the build of it that `ANDREA_TEST_PROGRAM` names; it is what `Daemon` runs.
+pub fn program() -> String {
+    std::env::var("ANDREA_TEST_PROGRAM").unwrap_or_else(|_| PROGRAM.to_owned())
+}
+
 /// The folder of an install: `.env`, and what the service writes. Removed when the last user drops it.
 pub struct Install {
     root: PathBuf,
@@ -138,7 +143,8 @@ impl Install {
     }
 
     fn command_through(&self, wrapper: &[String], subcommand: &str, arguments: &[&str]) -> Command {
-        let mut words = wrapper.iter().map(String::as_str).chain([PROGRAM]);
+        let program = program();
+        let mut words = wrapper.iter().map(String::as_str).chain([&*program]);
         let mut command = Command::new(words.next().expect("the program at least"));
         command
             .args(words)

@@ -15,6 +15,7 @@ use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder};
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::disk::SmallDisk;
 use super::{reaper, seed, wait};
 
 /// A cold start on a busy machine takes a few seconds.
@@ -24,6 +25,7 @@ pub struct Server {
     dir: PathBuf,
     port: u16,
     running: Option<Child>,
+    disk: Option<SmallDisk>,
 }
 
 /// One database, and who may use it.
@@ -66,15 +68,24 @@ impl Database {
 impl Server {
     /// A server for the caller alone; gone when dropped.
     pub fn own() -> Server {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let dir = reaper::scratch().join(format!("db-{count}"));
-        fs::create_dir(&dir).unwrap_or_else(|e| panic!("make {}: {e}", dir.display()));
-        create_system_tables(&dir);
+        Server::begin(new_folder(), None)
+    }
+
+    /// The same with its data on a disk of this size that can be filled; an ordinary one where the system does not
+    /// let us mount such a thing.
+    pub fn with_small_disk(megabytes: u32) -> Server {
+        let dir = new_folder();
+        let disk = SmallDisk::mount(&dir.join("data"), megabytes);
+        Server::begin(dir, disk)
+    }
+
+    fn begin(dir: PathBuf, disk: Option<SmallDisk>) -> Server {
+        create_system_tables(&dir, disk.as_ref());
         let mut server = Server {
             dir,
             port: 0,
             running: None,
+            disk,
         };
         // Somebody else may take the port between our look and the server's start: then another one.
         let started = (0..5).any(|_| {
@@ -95,6 +106,11 @@ impl Server {
 
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The disk of its own, if it has one.
+    pub fn disk(&self) -> Option<&SmallDisk> {
+        self.disk.as_ref()
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -146,6 +162,16 @@ impl Server {
         assert!(self.try_start(), "MariaDB did not start:\n{}", self.log());
     }
 
+    /// Whether it has ended by itself; then it can be started again.
+    pub fn has_ended(&mut self) -> bool {
+        let running = self.running.as_mut();
+        let end = running.and_then(|server| server.try_wait().expect("ask for MariaDB's end"));
+        if end.is_some() {
+            reaper::forget(&self.running.take().expect("it ran"));
+        }
+        self.running.is_none()
+    }
+
     /// Stops it in good order and waits for its end.
     pub fn stop(&mut self) {
         self.end(Signal::TERM);
@@ -185,7 +211,7 @@ impl Server {
             .open(self.dir.join("server.log"))
             .unwrap_or_else(|e| panic!("open MariaDB's log: {e}"));
         let stderr = log.try_clone().expect("a second handle of a file");
-        let server = Command::new(program("mariadbd"))
+        let server = command("mariadbd", self.disk.as_ref())
             .args(common_arguments(&self.dir))
             .arg(format!("--socket={}", self.socket().display()))
             .arg(format!("--port={}", self.port))
@@ -250,11 +276,27 @@ fn common_arguments(dir: &Path) -> Vec<String> {
     arguments
 }
 
-fn create_system_tables(dir: &Path) {
+fn new_folder() -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let dir = reaper::scratch().join(format!("db-{count}"));
+    fs::create_dir(&dir).unwrap_or_else(|e| panic!("make {}: {e}", dir.display()));
+    dir
+}
+
+/// A program of MariaDB's, where it sees its disk.
+fn command(name: &str, disk: Option<&SmallDisk>) -> Command {
+    match disk {
+        Some(disk) => disk.command(&program(name)),
+        None => Command::new(program(name)),
+    }
+}
+
+fn create_system_tables(dir: &Path, disk: Option<&SmallDisk>) {
     // Two at once have been seen to fail.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock();
-    let output = Command::new(program("mariadb-install-db"))
+    let output = command("mariadb-install-db", disk)
         .args(common_arguments(dir))
         .args(["--auth-root-authentication-method=normal", "--skip-test-db"])
         .stdin(Stdio::null())

@@ -1,11 +1,14 @@
 //! A TCP proxy between the daemon and its database that can be told to cut a connection around a COMMIT: the
-//! packet then reaches the server and its answer is swallowed, or it never gets there.
+//! packet then reaches the server and its answer is swallowed, or it never gets there. It can also be a bad line:
+//! one that is slow, loses what it is given, or breaks.
 
+use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
+use std::time::Duration;
 
 use super::wait;
 
@@ -32,6 +35,17 @@ struct Shared {
     cuts: AtomicU32,
     holding: Mutex<bool>,
     changed: Condvar,
+    delay_ms: AtomicU64,
+    losing: AtomicBool,
+    open: Mutex<HashMap<u64, Pair>>,
+}
+
+/// The two ends of one connection, to be cut from outside.
+struct Pair {
+    client: TcpStream,
+    server: TcpStream,
+    /// Something of it was lost, so it is good for nothing any more.
+    is_maimed: bool,
 }
 
 /// COM_QUERY and its text, behind the four bytes of a packet's header.
@@ -48,6 +62,9 @@ impl Proxy {
             cuts: AtomicU32::new(0),
             holding: Mutex::new(false),
             changed: Condvar::new(),
+            delay_ms: AtomicU64::new(0),
+            losing: AtomicBool::new(false),
+            open: Mutex::default(),
         });
         let accepting = Arc::clone(&shared);
         spawn("proxy", move || {
@@ -92,6 +109,34 @@ impl Proxy {
         self.shared.changed.notify_all();
     }
 
+    /// Holds back every packet for so long from now on, in both directions.
+    pub fn delay(&self, time: Duration) {
+        let ms = u64::try_from(time.as_millis()).expect("no geological times");
+        self.shared.delay_ms.store(ms, Ordering::SeqCst);
+    }
+
+    /// Swallows whatever it is given from now on, or no longer.
+    pub fn lose(&self, is_losing: bool) {
+        self.shared.losing.store(is_losing, Ordering::SeqCst);
+    }
+
+    /// Cuts the connections that something was lost of.
+    pub fn cut_maimed(&self) {
+        self.cut_those(|pair| pair.is_maimed);
+    }
+
+    /// Cuts all connections, in the middle of whatever they carry.
+    pub fn cut_all(&self) {
+        self.cut_those(|_| true);
+    }
+
+    fn cut_those(&self, wanted: impl Fn(&Pair) -> bool) {
+        let open = self.shared.open();
+        for pair in open.values().filter(|pair| wanted(pair)) {
+            end(&pair.client, &pair.server);
+        }
+    }
+
     /// How often it has cut.
     pub fn cuts(&self) -> u32 {
         self.shared.cuts.load(Ordering::SeqCst)
@@ -115,14 +160,53 @@ impl Shared {
         };
         let muted = Arc::new(Mutex::new(false));
         let (from, to) = pair(&client, &server);
+        let id = self.remember(pair(&client, &server));
         let (shared, mute) = (Arc::clone(self), Arc::clone(&muted));
-        spawn("proxy-up", move || shared.pass_up(&from, &to, &mute));
-        spawn("proxy-down", move || pass_down(&server, &client, &muted));
+        spawn("proxy-up", move || {
+            shared.pass_up(id, &from, &to, &mute);
+            shared.open().remove(&id);
+        });
+        let shared = Arc::clone(self);
+        spawn("proxy-down", move || {
+            shared.pass_down(id, &server, &client, &muted)
+        });
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<u64, Pair>> {
+        self.open.lock().expect("no panic under this lock")
+    }
+
+    fn remember(&self, (client, server): (TcpStream, TcpStream)) -> u64 {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let id = COUNT.fetch_add(1, Ordering::Relaxed);
+        let pair = Pair {
+            client,
+            server,
+            is_maimed: false,
+        };
+        self.open().insert(id, pair);
+        id
+    }
+
+    /// What a bad line does to a packet of this connection; false where it swallows it.
+    fn carries(&self, id: u64) -> bool {
+        let ms = self.delay_ms.load(Ordering::SeqCst);
+        if ms > 0 {
+            wait::pass(Duration::from_millis(ms));
+        }
+        let is_losing = self.losing.load(Ordering::SeqCst);
+        if is_losing && let Some(pair) = self.open().get_mut(&id) {
+            pair.is_maimed = true;
+        }
+        !is_losing
     }
 
     /// A client waits for each answer, so what is read at once is one packet, or the parts of one.
-    fn pass_up(&self, client: &TcpStream, server: &TcpStream, muted: &Mutex<bool>) {
+    fn pass_up(&self, id: u64, client: &TcpStream, server: &TcpStream, muted: &Mutex<bool>) {
         each_read(client, |bytes| {
+            if !self.carries(id) {
+                return true;
+            }
             let is_commit = bytes.get(4..).is_some_and(|rest| rest.starts_with(COMMIT));
             let mut next = self.next.lock().expect("no panic under this lock");
             let cut = next.take_if(|_| is_commit);
@@ -160,14 +244,17 @@ impl Shared {
                 .expect("no panic under this lock"),
         );
     }
-}
 
-fn pass_down(server: &TcpStream, client: &TcpStream, muted: &Mutex<bool>) {
-    each_read(server, |bytes| {
-        let muted = *muted.lock().expect("no panic under this lock");
-        !muted && write(client, bytes)
-    });
-    end(client, server);
+    fn pass_down(&self, id: u64, server: &TcpStream, client: &TcpStream, muted: &Mutex<bool>) {
+        each_read(server, |bytes| {
+            if !self.carries(id) {
+                return true;
+            }
+            let muted = *muted.lock().expect("no panic under this lock");
+            !muted && write(client, bytes)
+        });
+        end(client, server);
+    }
 }
 
 /// Hands on what comes, until there is no more or `pass` says no.

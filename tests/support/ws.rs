@@ -339,6 +339,17 @@ impl Client {
         self.send_frame(&FrameSpec::new(CLOSE, code.to_be_bytes()));
     }
 
+    /// Makes the kernel take little of what comes while nobody reads.
+    pub fn shrink_receive_buffer(&self) {
+        rustix::net::sockopt::set_socket_recv_buffer_size(&self.stream, 4096)
+            .expect("set the receive buffer");
+    }
+
+    /// Ends the connection without a word.
+    pub fn hang_up(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
     /// Says that nothing more will be sent; what the server sends can still be read.
     pub fn finish_writing(&mut self) {
         let _ = self.stream.shutdown(Shutdown::Write);

@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::super::Service;
+use crate::fault;
 use crate::frame::Frame;
 use crate::hub::{Publication, Weight};
 use crate::model::{AgentId, Conversation, Message, MessageId};
@@ -41,6 +42,8 @@ pub fn run(service: &Service, link: Link) {
         busy: Instant::now(),
     };
     while tail.wait() {
+        fault::point("tail");
+        tail.link.renew();
         tail.look();
     }
 }

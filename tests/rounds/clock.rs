@@ -1,0 +1,53 @@
+//! A clock for the daemon alone: a library that is loaded before the others answers for the kernel, shifted by what a
+//! file says. Nobody else's time changes.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::support::fixtures;
+use crate::support::reaper;
+
+pub struct Clock {
+    library: PathBuf,
+    shift: PathBuf,
+}
+
+impl Clock {
+    /// None where there is no C compiler, or the daemon is not for this machine's C library.
+    pub fn new() -> Option<Clock> {
+        let clock = Clock {
+            library: reaper::scratch().join("shifted_clock.so"),
+            shift: reaper::scratch().join("clock_shift"),
+        };
+        fs::write(&clock.shift, [0; 8]).expect("write the shift");
+        let compiled = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O1", "-o"])
+            .arg(&clock.library)
+            .arg(fixtures::path("shifted_clock.c"))
+            .status();
+        compiled.ok()?.success().then_some(clock)
+    }
+
+    /// What the daemon is to be started with.
+    pub fn environment(&self) -> [(&'static str, &str); 2] {
+        [
+            ("LD_PRELOAD", text(&self.library)),
+            ("ANDREA_TEST_CLOCK", text(&self.shift)),
+        ]
+    }
+
+    /// Steps the daemon's clock to so many seconds from the right time.
+    pub fn step(&self, seconds: i64) {
+        let file = File::options().write(true).open(&self.shift);
+        let file = file.expect("open the shift");
+        // In place: the daemon has it mapped.
+        file.write_all_at(&seconds.to_ne_bytes(), 0)
+            .expect("write the shift");
+    }
+}
+
+fn text(path: &std::path::Path) -> &str {
+    path.to_str().expect("a path in UTF-8")
+}
