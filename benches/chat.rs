@@ -10,6 +10,8 @@ mod chart;
 mod crowd;
 #[path = "chat/database.rs"]
 mod database;
+#[path = "chat/doors.rs"]
+mod doors;
 #[path = "chat/fanout.rs"]
 mod fanout;
 #[path = "chat/floor.rs"]

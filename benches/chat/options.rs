@@ -74,6 +74,8 @@ pub enum Work {
     Churn,
     /// Thousands who arrive at once while others talk
     Storm,
+    /// Messages by another door, missed messages, and the queries of a daemon that rests
+    Doors,
     /// Latency against load, with charts
     Load,
 }

@@ -44,6 +44,11 @@ pub struct Server {
 impl Contestant {
     /// The event that authenticates as this agent, as a frame.
     pub fn auth(&self, agent: u64) -> Arc<[u8]> {
+        self.auth_after(agent, None)
+    }
+
+    /// The same; with a message's id it asks for what came after that one.
+    pub fn auth_after(&self, agent: u64, after: Option<u64>) -> Arc<[u8]> {
         let token = match self.kind {
             Kind::Daemon(_) => {
                 let now = std::time::SystemTime::now()
@@ -55,8 +60,11 @@ impl Contestant {
             // The others believe who says who he is.
             Kind::Floor(_) | Kind::Peer(_) => agent.to_string(),
         };
-        let event = json!({"type": "auth", "token": token}).to_string();
-        wire::masked(wire::TEXT, event.as_bytes()).into()
+        let mut event = json!({"type": "auth", "token": token});
+        if let Some(after) = after {
+            event["after_id"] = after.into();
+        }
+        wire::masked(wire::TEXT, event.to_string().as_bytes()).into()
     }
 
     /// Starts it and waits until it listens.

@@ -15,7 +15,7 @@ use super::goals::{self, Bound, Goal};
 use super::options::{Options, Work};
 use super::report::{Metric, Report};
 use super::servers::{Contestant, Kind};
-use super::{fanout, floor, idle, posting, process};
+use super::{doors, fanout, floor, idle, posting, process};
 
 const RATE: Metric = metric("rate", "1/s");
 const CPU: Metric = metric("server CPU each", "us");
@@ -27,6 +27,8 @@ const RSS_EACH: Metric = metric("RSS a connection", "bytes");
 const CPU_REST: Metric = metric("CPU a second", "ms");
 const WAKES: Metric = metric("wake-ups a second", "");
 const THREADS: Metric = metric("threads", "");
+const QUERIES: Metric = metric("queries a minute", "");
+const RESUMED: Metric = metric("until it has all", "ms");
 const SECONDS: Metric = metric("until all are in", "s");
 const REFUSED: Metric = metric("refused", "");
 const TYPING_P99: Metric = metric("members' typing p99", "us");
@@ -39,6 +41,9 @@ const ALONE: &str = "one sender, nobody else";
 const IDLE: &str = "at rest, after each has sent a message and received ten";
 const CHURN: &str = "connect, authenticate, disconnect";
 const STORM: &str = "a crowd arrives at once";
+const DOOR: &str = "messages by another door";
+const BACK: &str = "a client comes back";
+const RESTING: &str = "what a daemon at rest asks its database";
 const LOAD: &str = "latency against load";
 
 const SINGLE: &str = "loop, a call a frame";
@@ -93,6 +98,7 @@ pub fn run(options: &Options) -> ExitCode {
             Work::Idle => suite.idle(),
             Work::Churn => suite.churn(),
             Work::Storm => suite.storm(),
+            Work::Doors => suite.doors(),
             Work::Load => suite.load(),
             Work::All | Work::Quick => {}
         }
@@ -120,6 +126,7 @@ fn works(options: &Options) -> Vec<Work> {
         Work::Idle,
         Work::Churn,
         Work::Storm,
+        Work::Doors,
         Work::Load,
     ];
     let whole = options
@@ -383,6 +390,44 @@ impl Suite<'_> {
                             .add(STORM, &case, TYPING_P99, &who.name, done.typing_p99_us);
                         self.report
                             .add(STORM, &case, MESSAGE_P99, &who.name, done.message_p99_us);
+                    }
+                }
+            }
+        }
+    }
+
+    fn doors(&mut self) {
+        let quick = self.options.work.contains(&Work::Quick);
+        let rest = Duration::from_secs(if quick { 5 } else { 30 });
+        for _ in 0..self.runs {
+            for who in self.daemons.clone() {
+                let case = format!("{} members", doors::MEMBERS);
+                let time = self.time * 5;
+                let done = self.measure(DOOR, &case, &who, |database, _| {
+                    doors::write_beside(&who, database, time)
+                });
+                if let Some(done) = done {
+                    self.report.add(DOOR, &case, P50, &who.name, done.p50_us);
+                    self.report.add(DOOR, &case, P99, &who.name, done.p99_us);
+                }
+                for missed in [0, 100, 1000] {
+                    let case = format!("{missed} messages missed");
+                    let done = self.measure(BACK, &case, &who, |database, _| {
+                        doors::come_back(&who, database, missed)
+                    });
+                    if let Some(seconds) = done {
+                        self.report
+                            .add(BACK, &case, RESUMED, &who.name, seconds * 1e3);
+                    }
+                }
+                for sockets in [0, 1, 50] {
+                    let case = format!("{sockets} connections");
+                    let done = self.measure(RESTING, &case, &who, |database, _| {
+                        doors::count_queries(&who, database, sockets, rest)
+                    });
+                    if let Some(asked) = done {
+                        self.report
+                            .add(RESTING, &case, QUERIES, &who.name, asked.queries);
                     }
                 }
             }
