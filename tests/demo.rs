@@ -243,6 +243,12 @@ fn two_demos_get_a_port_each_and_one_folder_has_one_demo() {
     assert!(!history(first.port()).is_empty());
 }
 
+/// What the page's panel is told; none for a request that meets the very end of the service, and is refused.
+fn service_of(port: u16) -> Option<Json> {
+    let answer = get(port, "/demo/service");
+    (status(&answer) == "200").then(|| body(&answer))
+}
+
 #[test]
 fn a_stopped_service_leaves_its_page_and_is_started_from_there() {
     let demo = Demo::start(&new_folder(), 0);
@@ -250,7 +256,7 @@ fn a_stopped_service_leaves_its_page_and_is_started_from_there() {
     let service = || body(&get(port, "/demo/service"));
     let until = |expected: &str| {
         let seen = wait::until(wait::LIMIT, || {
-            (service().need("effective_status").str() == Some(expected)).then_some(())
+            (service_of(port)?.need("effective_status").str() == Some(expected)).then_some(())
         });
         seen.unwrap_or_else(|| panic!("never {expected}: {}", service()));
     };
@@ -357,10 +363,11 @@ fn settings_are_checked_and_set_all_or_none() {
     // A demo whose service is stopped ends as well as any other, and starts it again next time.
     post_from_page(port, "/demo/service/stop", "{\"agent\":1}");
     let stopped = wait::until(wait::LIMIT, || {
-        let recorded = body(&get(port, "/demo/service"))
-            .need("recorded_status")
-            .to_string();
-        (recorded == "\"stopped\"").then_some(())
+        let answer = get(port, "/demo/service");
+        // A request that meets the very end of the service is refused.
+        let recorded =
+            (status(&answer) == "200").then(|| body(&answer).need("recorded_status").to_string());
+        (recorded? == "\"stopped\"").then_some(())
     });
     assert_eq!(stopped, Some(()));
     let ended = demo.end(Signal::TERM);
