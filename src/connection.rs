@@ -253,7 +253,7 @@ impl Connection {
                 }
                 Head::Granted { response, length } => {
                     let rest = bytes.split_off(length);
-                    self.push_bytes(&response);
+                    self.push_bytes(&response, Weight::Essential);
                     METRICS.granted.add(1);
                     METRICS.open.add(1);
                     self.since.store(self.reactor.seconds(), Ordering::Relaxed);
@@ -448,10 +448,11 @@ impl Connection {
         self.say_last(&refused.response());
     }
 
-    /// Queues bytes that are no frame: the response to the request.
-    fn push_bytes(&self, bytes: &[u8]) {
+    /// Queues a frame, or the response to the request, which is none.
+    fn push_bytes(&self, bytes: &[u8], weight: Weight) -> Pushed {
+        let (limit, now) = (self.reactor.queue_bytes(), self.reactor.seconds());
         self.outbox()
-            .push(bytes, Weight::Essential, self.reactor.queue_bytes());
+            .push(bytes, weight, limit, &mut &self.stream, now)
     }
 
     fn say_last(&self, bytes: &[u8]) {
@@ -497,14 +498,15 @@ impl Subscriber for Connection {
     }
 
     fn push(&self, frame: &Frame, weight: Weight) -> bool {
-        let limit = self.reactor.queue_bytes();
-        let pushed = self.outbox().push(frame.bytes(), weight, limit);
-        self.after(pushed)
+        self.after(self.push_bytes(frame.bytes(), weight))
     }
 
     fn push_all(&self, frames: &Frames, skipped: usize, weight: Weight) -> bool {
-        let limit = self.reactor.queue_bytes();
-        let pushed = self.outbox().push_all(frames, skipped, weight, limit);
+        let (limit, now) = (self.reactor.queue_bytes(), self.reactor.seconds());
+        let socket = &mut &self.stream;
+        let pushed = self
+            .outbox()
+            .push_all(frames, skipped, weight, limit, socket, now);
         self.after(pushed)
     }
 
@@ -599,7 +601,7 @@ impl Read for Port<'_> {
 
 impl Write for Port<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.connection.push_bytes(bytes);
+        self.connection.push_bytes(bytes, Weight::Essential);
         Ok(bytes.len())
     }
 

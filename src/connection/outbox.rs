@@ -48,30 +48,43 @@ pub enum Written {
 }
 
 impl Outbox {
-    /// Queues one frame. A single frame always fits, however large.
-    pub fn push(&mut self, frame: &[u8], weight: Weight, limit: usize) -> Pushed {
-        if self.closing || self.broken {
+    /// Queues one frame. A single frame always fits, however large. Where there is no room the socket is tried first:
+    /// one round may have more for a reader than may wait, and who reads all the time is not too slow for that.
+    pub fn push(
+        &mut self,
+        frame: &[u8],
+        weight: Weight,
+        limit: usize,
+        socket: &mut impl Write,
+        now: u32,
+    ) -> Pushed {
+        if self.is_closing() {
             return Pushed::LeftOut;
         }
-        let backlog = self.pending.len() - self.written;
-        if backlog > 0 {
-            let full = backlog + frame.len() > limit;
-            match weight {
-                Weight::Ephemeral if full || backlog > limit / EPHEMERAL_SHARE => {
+        let is_full = |backlog| backlog > 0 && backlog + frame.len() > limit;
+        match weight {
+            Weight::Ephemeral
+                if is_full(self.backlog()) || self.backlog() > limit / EPHEMERAL_SHARE =>
+            {
+                return Pushed::LeftOut;
+            }
+            Weight::Essential if is_full(self.backlog()) => {
+                self.write_to(socket, now);
+                if self.broken {
                     return Pushed::LeftOut;
                 }
-                Weight::Essential if full => {
+                if is_full(self.backlog()) {
                     self.broken = true;
                     return Pushed::Overflow;
                 }
-                _ => {}
             }
+            _ => {}
         }
+        let is_first = self.backlog() == 0;
         self.pending.extend_from_slice(frame);
-        if backlog == 0 {
-            Pushed::First
-        } else {
-            Pushed::Queued
+        match is_first {
+            true => Pushed::First,
+            false => Pushed::Queued,
         }
     }
 
@@ -82,6 +95,8 @@ impl Outbox {
         skipped: usize,
         weight: Weight,
         limit: usize,
+        socket: &mut impl Write,
+        now: u32,
     ) -> Pushed {
         let bytes = frames.bytes_from(skipped);
         let backlog = self.backlog();
@@ -94,7 +109,7 @@ impl Outbox {
         }
         let mut outcome = Pushed::LeftOut;
         for frame in frames.iter_from(skipped) {
-            match self.push(frame, weight, limit) {
+            match self.push(frame, weight, limit, socket, now) {
                 Pushed::First => outcome = Pushed::First,
                 Pushed::Overflow => return Pushed::Overflow,
                 Pushed::Queued | Pushed::LeftOut => {}
@@ -203,12 +218,13 @@ mod tests {
     use crate::frame::Frame;
 
     /// Takes `room` bytes, then no more.
+    #[derive(Default)]
     struct Socket {
         room: usize,
         taken: Vec<u8>,
     }
 
-    impl Write for &mut Socket {
+    impl Write for Socket {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let count = bytes.len().min(self.room);
             if count == 0 {
@@ -231,14 +247,20 @@ mod tests {
             taken: Vec::new(),
         };
         let mut outbox = Outbox::default();
-        assert_eq!(outbox.push(b"abcd", Weight::Essential, 100), Pushed::First);
-        assert_eq!(outbox.push(b"efgh", Weight::Essential, 100), Pushed::Queued);
+        assert_eq!(
+            outbox.push(b"abcd", Weight::Essential, 100, &mut socket, 7),
+            Pushed::First
+        );
+        assert_eq!(
+            outbox.push(b"efgh", Weight::Essential, 100, &mut socket, 7),
+            Pushed::Queued
+        );
         assert_eq!(outbox.write_to(&mut socket, 7), Written::Blocked);
         assert_eq!((outbox.backlog(), outbox.behind_since()), (3, Some(7)));
         socket.room = 100;
         assert!(outbox.close(b"!"));
         assert_eq!(
-            outbox.push(b"more", Weight::Essential, 100),
+            outbox.push(b"more", Weight::Essential, 100, &mut socket, 7),
             Pushed::LeftOut
         );
         assert_eq!(outbox.write_to(&mut socket, 9), Written::Goodbye);
@@ -247,23 +269,54 @@ mod tests {
 
     #[test]
     fn typing_is_left_out_before_a_slow_reader_is_dropped() {
+        let mut socket = Socket::default();
         let mut outbox = Outbox::default();
         assert_eq!(
-            outbox.push(&[0; 300], Weight::Essential, 100),
+            outbox.push(&[0; 300], Weight::Essential, 100, &mut socket, 7),
             Pushed::First
         );
         let mut outbox = Outbox::default();
-        outbox.push(&[0; 26], Weight::Essential, 100);
-        assert_eq!(outbox.push(&[0], Weight::Ephemeral, 100), Pushed::LeftOut);
+        outbox.push(&[0; 26], Weight::Essential, 100, &mut socket, 7);
         assert_eq!(
-            outbox.push(&[0; 70], Weight::Essential, 100),
+            outbox.push(&[0], Weight::Ephemeral, 100, &mut socket, 7),
+            Pushed::LeftOut
+        );
+        assert_eq!(
+            outbox.push(&[0; 70], Weight::Essential, 100, &mut socket, 7),
             Pushed::Queued
         );
         assert_eq!(
-            outbox.push(&[0; 70], Weight::Essential, 100),
+            outbox.push(&[0; 70], Weight::Essential, 100, &mut socket, 7),
             Pushed::Overflow
         );
         assert!(outbox.is_closing());
+    }
+
+    #[test]
+    fn a_reader_who_takes_everything_is_not_dropped_for_a_round_that_is_larger_than_the_limit() {
+        let mut frames = Frames::default();
+        for _ in 0..50 {
+            frames.push(&Frame::text("12345678"));
+        }
+        let mut socket = Socket {
+            room: 1000,
+            ..Socket::default()
+        };
+        let mut outbox = Outbox::default();
+        let pushed = outbox.push_all(&frames, 0, Weight::Essential, 100, &mut socket, 7);
+        assert_eq!(pushed, Pushed::First);
+        for _ in 0..5 {
+            let pushed = outbox.push(&[0; 40], Weight::Essential, 100, &mut socket, 7);
+            assert_ne!(pushed, Pushed::Overflow);
+            assert!(outbox.backlog() <= 100);
+        }
+        // Now it takes nothing more.
+        socket.room = 0;
+        let mut pushed = Pushed::Queued;
+        while pushed == Pushed::Queued {
+            pushed = outbox.push(&[0; 40], Weight::Essential, 100, &mut socket, 7);
+        }
+        assert_eq!(pushed, Pushed::Overflow);
     }
 
     #[test]
@@ -277,7 +330,10 @@ mod tests {
         assert_eq!(written, Some(Written::Blocked));
         assert_eq!((outbox.backlog(), outbox.behind_since()), (3, Some(7)));
         assert_eq!(outbox.write_through(b"ijk", 100, &mut socket, 7), None);
-        assert_eq!(outbox.push(b"ijk", Weight::Essential, 100), Pushed::Queued);
+        assert_eq!(
+            outbox.push(b"ijk", Weight::Essential, 100, &mut socket, 7),
+            Pushed::Queued
+        );
         socket.room = 100;
         assert_eq!(outbox.write_to(&mut socket, 8), Written::All);
         let written = outbox.write_through(b"lmn", 100, &mut socket, 8);
@@ -294,20 +350,21 @@ mod tests {
         for _ in 0..4 {
             frames.push(&Frame::text("12345678"));
         }
+        let mut socket = Socket::default();
         let mut outbox = Outbox::default();
         assert_eq!(
-            outbox.push_all(&frames, 1, Weight::Ephemeral, 160),
+            outbox.push_all(&frames, 1, Weight::Ephemeral, 160, &mut socket, 7),
             Pushed::First
         );
         assert_eq!(outbox.backlog(), 30);
         // One more fits below a quarter of the limit, and one beyond it before it shows.
         assert_eq!(
-            outbox.push_all(&frames, 0, Weight::Ephemeral, 160),
+            outbox.push_all(&frames, 0, Weight::Ephemeral, 160, &mut socket, 7),
             Pushed::LeftOut
         );
         assert_eq!(outbox.backlog(), 50);
         assert_eq!(
-            outbox.push_all(&frames, 0, Weight::Essential, 80),
+            outbox.push_all(&frames, 0, Weight::Essential, 80, &mut socket, 7),
             Pushed::Overflow
         );
     }
