@@ -13,7 +13,7 @@ use crate::support::wait;
 use crate::support::ws::{Client, FrameSpec, PING, REQUEST};
 
 /// Hits by kind of limit.
-fn hits(port: u16) -> BTreeMap<String, u64> {
+pub fn hits(port: u16) -> BTreeMap<String, u64> {
     let mut client = Client::open(port);
     client.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
     client.response().unwrap();

@@ -5,6 +5,7 @@ use std::fs;
 
 use mysql::Conn;
 
+use crate::limits::hits;
 use crate::support::chat::{Place, Voice, audit, heard_all};
 use crate::support::daemon::{Daemon, Options};
 use crate::support::json::Json;
@@ -230,6 +231,8 @@ fn a_client_that_stops_reading_is_dropped_and_nobody_else_notices() {
     for voice in [&reader, &sender] {
         heard_all(&table, voice, &[Place::Channel(2)]).unwrap();
     }
+    let dropped = hits(daemon.port())["queue"];
+    assert!((1..=DEAF).contains(&dropped), "{dropped}");
     // What a dropped one had got until then is whole frames.
     for mut client in deaf {
         let mut said = client.rest().unwrap();

@@ -164,11 +164,13 @@ pub fn panic_in_thread(world: &mut World, random: &mut Random) -> Struck {
         "worker",
     ];
     let name = names[random.below(names.len())];
-    // Nobody is asked anything while all are in.
+    // Nobody is asked anything while all are in; what somebody missed is remembered nowhere.
     let is_asked = ask_for_panic(world, name, |port| {
         let mut client = Client::connect(port).ok()?;
         let token = jwt::good(1);
-        client.send(&format!(r#"{{"type":"auth","token":"{token}"}}"#));
+        client.send(&format!(
+            r#"{{"type":"auth","token":"{token}","after_id":0}}"#
+        ));
         Some(client)
     })?;
     if !is_asked {
