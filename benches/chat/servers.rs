@@ -148,8 +148,6 @@ fn start_daemon(program: &PathBuf, database: &Database, options: &[&str]) -> Ser
             "0",
             "--max-connections",
             "20000",
-            "--max-unauthenticated",
-            "20000",
             "--max-per-agent",
             "20000",
         ])
