@@ -83,12 +83,10 @@ pub struct Member {
     pub channel: ChannelId,
     /// The member.
     pub agent: AgentId,
-    /// `can_post`.
+    /// Whether he is active and `can_post`. Known of those alone who send; false for the others.
     pub can_post: bool,
-    /// `agents.is_active`.
-    pub is_active: bool,
-    /// `notify_enabled` of the member's preference for this channel; false without a row.
-    pub notify_channel: bool,
+    /// Whether he is active and has `notify_enabled` for this channel.
+    pub watches: bool,
 }
 
 /// A direct thread with what posting needs to know of both agents.
@@ -189,6 +187,11 @@ pub trait Connection: History + Posting + Operations + Send {
         conversation: Conversation,
         last_read: MessageId,
     ) -> Result<MessageId>;
+
+    /// How much it has received, in bytes and roughly; 0 of an engine whose connections hold no memory for that.
+    fn received(&self) -> u64 {
+        0
+    }
 
     /// This connection as one that can be asked about push subscriptions, if the engine has them.
     fn push(&mut self) -> Option<&mut dyn push::PushStore> {

@@ -264,3 +264,68 @@ fn who_is_deactivated_is_closed_and_not_starved() {
         begun.elapsed().as_secs_f64()
     );
 }
+
+/// A message is inserted together with the look at who may say it and who is told, where its sender was let speak before:
+/// what has changed since counts all the same.
+#[test]
+fn what_has_changed_since_an_agents_last_message_counts_for_the_next() {
+    let (_database, mut conn, daemon) = daemon();
+    let [mut ann, mut bob] = [1, 2].map(|agent| daemon.login(agent).unwrap());
+    let say = |client: &mut Client, body: &str| {
+        client.send(&format!(
+            r#"{{"type":"chat.channel.message.send","channel_id":1,"body":"{body}"}}"#
+        ));
+    };
+    let created = |client: &mut Client| {
+        let event = client.until_type("chat.channel.message.created").unwrap();
+        event.need("message").clone()
+    };
+    for body in ["first", "second"] {
+        for number in 0..2 {
+            let both = [&mut ann, &mut bob];
+            say(both[number], body);
+            for client in both {
+                created(client);
+            }
+        }
+    }
+    seed::run(
+        &mut conn,
+        "UPDATE agents SET name = 'Ann B.', chat_handle = 'annb' WHERE id = 1",
+        vec![],
+    );
+    say(&mut ann, "renamed");
+    let message = created(&mut bob);
+    assert_eq!(message.need("sender_name").str(), Some("Ann B."));
+    assert_eq!(message.need("sender_chat_handle").str(), Some("annb"));
+    let mut gone =
+        vec!["UPDATE chat_channel_members SET can_post = 0 WHERE channel_id = 1 AND agent_id = 2"];
+    gone.push("DELETE FROM chat_channel_members WHERE channel_id = 1 AND agent_id = 2");
+    for change in gone {
+        seed::run(&mut conn, change, vec![]);
+        say(&mut bob, "not any more");
+        let error = bob.until_type("error").unwrap();
+        assert_eq!(error.need("code").str(), Some("cannot_post"), "{change}");
+    }
+    say(&mut ann, "without him");
+    created(&mut ann);
+    let (frames, _) = bob.ping_barrier().unwrap();
+    assert!(
+        frames
+            .iter()
+            .filter_map(Frame::json)
+            .all(|event| { event.need("type").str() != Some("chat.channel.message.created") })
+    );
+    // Who is let in hears the very next word.
+    seed::run(
+        &mut conn,
+        "INSERT INTO chat_channel_members (channel_id, agent_id, can_post) VALUES (1, 2, 1)",
+        vec![],
+    );
+    say(&mut ann, "with him");
+    assert_eq!(created(&mut bob).need("body_text").str(), Some("with him"));
+    let by_bob: Option<u64> = conn
+        .query_first("SELECT COUNT(*) FROM chat_messages WHERE body_text = 'not any more'")
+        .expect("count");
+    assert_eq!(by_bob, Some(0));
+}

@@ -52,22 +52,19 @@ impl Kind {
 }
 
 /// Who is to be notified of a channel message, before their preferences are looked at: mentions first, then
-/// those who watch the channel. Whoever is mentioned is never notified a second time as a watcher.
+/// those who watch the channel. Those who are mentioned are active. Whoever is mentioned is never notified a second
+/// time as a watcher.
 pub fn channel_candidates(
     members: &[&Member],
     mentioned: &[AgentId],
     sender: AgentId,
 ) -> Vec<(AgentId, Kind)> {
-    let others = || {
-        members
-            .iter()
-            .filter(|member| member.is_active && member.agent != sender)
-    };
+    let others = || members.iter().filter(|member| member.agent != sender);
     let mentions = others()
         .filter(|member| mentioned.contains(&member.agent))
         .map(|member| (member.agent, Kind::Mention));
     let watchers = others()
-        .filter(|member| member.notify_channel && !mentioned.contains(&member.agent))
+        .filter(|member| member.watches && !mentioned.contains(&member.agent))
         .map(|member| (member.agent, Kind::Channel));
     mentions.chain(watchers).collect()
 }

@@ -13,7 +13,7 @@ pub fn a_context_tells_all_that_posting_asks(ground: &mut Ground) {
     ground.insert(
         "chat_channel_notification_preferences",
         r#"[{"agent_id":2,"channel_id":1,"notify_enabled":1},{"agent_id":3,"channel_id":1,"notify_enabled":0},
-            {"agent_id":1,"channel_id":2,"notify_enabled":1},{"agent_id":6,"channel_id":1,"notify_enabled":1}]"#,
+            {"agent_id":1,"channel_id":2,"notify_enabled":1},{"agent_id":5,"channel_id":1,"notify_enabled":1},{"agent_id":6,"channel_id":1,"notify_enabled":1}]"#,
     );
     let mut connection = ground.connect();
     connection.begin().expect("begin");
@@ -21,31 +21,30 @@ pub fn a_context_tells_all_that_posting_asks(ground: &mut Ground) {
         .posting_context(
             &[1, 2, 3, 77, NOBODY].map(ChannelId),
             &[1, 2, 77, NOBODY].map(ThreadId),
-            &[1, 3, 8, 77, NOBODY].map(AgentId),
+            &[1, 3, 5, 7, 8, 77, NOBODY].map(AgentId),
         )
         .expect("read the context");
     connection.rollback().expect("roll back");
     ground.assert_now(&context.now);
-    let member = |channel, agent, can_post, is_active, notify_channel| Member {
+    let member = |channel, agent, can_post, watches| Member {
         channel: ChannelId(channel),
         agent: AgentId(agent),
         can_post,
-        is_active,
-        notify_channel,
+        watches,
     };
-    // Not of channel 3, which is inactive.
+    // Not of channel 3, which is inactive. Agent 5 is not active, 7 cannot post, and 2 and 4 send nothing.
     assert_eq!(
         context.members,
         [
-            member(1, 1, true, true, false),
-            member(1, 2, true, true, true),
-            member(1, 3, true, true, false),
-            member(1, 4, true, true, false),
-            member(1, 5, true, false, false),
-            member(1, 7, false, true, false),
-            member(1, 8, true, true, false),
-            member(2, 1, true, true, true),
-            member(2, 2, true, true, false),
+            member(1, 1, true, false),
+            member(1, 2, false, true),
+            member(1, 3, true, false),
+            member(1, 4, false, false),
+            member(1, 5, false, false),
+            member(1, 7, false, false),
+            member(1, 8, true, false),
+            member(2, 1, true, true),
+            member(2, 2, false, false),
         ]
     );
     let mut threads = context.threads;
@@ -73,6 +72,8 @@ pub fn a_context_tells_all_that_posting_asks(ground: &mut Ground) {
         [
             sender(1, "Ann Admin", Some("ann")),
             sender(3, "Çelik O'Neil & <Co>", Some("celik")),
+            sender(5, "Eve Inactive", Some("eve")),
+            sender(7, "Gus Read Only", Some("gus")),
             sender(8, "Hal No Handle", None),
         ]
     );

@@ -298,7 +298,7 @@ fn may_post(context: &PostingContext, post: &Post) -> std::result::Result<(), Re
             .members
             .iter()
             .find(|member| member.channel == id && member.agent == sender)
-            .filter(|member| member.can_post && member.is_active)
+            .filter(|member| member.can_post)
             .map(|_| ())
             .ok_or(Refusal::CannotPost),
         Conversation::Direct(id) => {

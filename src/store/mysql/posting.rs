@@ -1,6 +1,6 @@
 //! The statements of one transaction that writes messages.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use mysql::Value;
 
@@ -15,7 +15,8 @@ use crate::text::{Ticket, TicketReferences};
 pub(super) const ROWS_PER_INSERT: usize = 500;
 
 impl MysqlConnection {
-    /// Members of channels, and of those who send what a message says of its sender: one look-up for most messages.
+    /// Members of channels, and of those who send what a message says of its sender: one look-up for most messages. Of the
+    /// other members the index alone is read, which is what a large channel costs.
     fn members(
         &mut self,
         channels: &[ChannelId],
@@ -25,49 +26,65 @@ impl MysqlConnection {
         const OPERATION: &str = "read the members of a channel";
         let senders = padded(senders.iter().map(|id| id.0));
         let channels = padded(channels.iter().map(|id| id.0));
-        let sends = format!("m.agent_id IN ({})", marks(senders.len()));
+        let of_them = marks(channels.len());
         let sql = format!(
-            "SELECT CAST(NOW() AS CHAR), m.channel_id, m.agent_id, m.can_post, a.is_active, \
-             COALESCE(p.notify_enabled, 0), IF({sends}, a.name, NULL), IF({sends}, a.chat_handle, NULL) \
-             FROM chat_channel_members m \
-             JOIN chat_channels c ON c.id = m.channel_id AND c.is_active = 1 \
-             JOIN agents a ON a.id = m.agent_id \
-             LEFT JOIN chat_channel_notification_preferences p \
-             ON p.channel_id = m.channel_id AND p.agent_id = m.agent_id \
-             WHERE m.channel_id IN ({}) ORDER BY m.channel_id, m.agent_id",
-            marks(channels.len())
+            "SELECT CAST(NOW() AS CHAR), 'member', m.channel_id, m.agent_id, 1, NULL, NULL \
+             FROM chat_channel_members m JOIN chat_channels c ON c.id = m.channel_id AND c.is_active = 1 \
+             WHERE m.channel_id IN ({of_them}) \
+             UNION ALL SELECT '', 'sender', m.channel_id, m.agent_id, m.can_post = 1 AND a.is_active = 1, \
+             a.name, a.chat_handle FROM chat_channel_members m JOIN agents a ON a.id = m.agent_id \
+             WHERE m.channel_id IN ({of_them}) AND m.agent_id IN ({}) \
+             UNION ALL SELECT '', 'watcher', p.channel_id, p.agent_id, a.is_active = 1, NULL, NULL \
+             FROM chat_channel_notification_preferences p JOIN agents a ON a.id = p.agent_id \
+             WHERE p.channel_id IN ({of_them}) AND p.notify_enabled = 1",
+            marks(senders.len())
         );
-        let params = [senders.clone(), senders, channels].concat();
+        let params = [channels.clone(), channels.clone(), senders, channels].concat();
+        let mut found: BTreeMap<(ChannelId, AgentId), Member> = BTreeMap::new();
+        let mut others = Vec::new();
         for row in self.rows(OPERATION, &sql, params)? {
-            let (now, channel, agent, can_post, is_active, notify, name, chat_handle): (
+            let (now, part, channel, agent, is_so, name, chat_handle): (
+                String,
                 String,
                 u64,
                 u64,
                 i64,
-                i64,
-                i64,
                 Option<String>,
                 Option<String>,
             ) = columns(row, OPERATION)?;
-            context.now = now;
-            let id = AgentId(agent);
-            context.members.push(Member {
-                channel: ChannelId(channel),
-                agent: id,
-                can_post: can_post == 1,
-                is_active: is_active == 1,
-                notify_channel: notify == 1,
-            });
+            let (channel, agent) = (ChannelId(channel), AgentId(agent));
+            if part == "member" {
+                context.now = now;
+                let member = Member {
+                    channel,
+                    agent,
+                    can_post: false,
+                    watches: false,
+                };
+                found.insert((channel, agent), member);
+                continue;
+            }
+            others.push((part == "sender", channel, agent, is_so == 1));
             if let Some(name) = name
-                && context.senders.iter().all(|sender| sender.id != id)
+                && context.senders.iter().all(|sender| sender.id != agent)
             {
                 context.senders.push(Sender {
-                    id,
+                    id: agent,
                     name,
                     chat_handle,
                 });
             }
         }
+        // A server may give the parts in any order. Who watches need not be a member any more.
+        for (sends, channel, agent, is_so) in others {
+            if let Some(member) = found.get_mut(&(channel, agent)) {
+                match sends {
+                    true => member.can_post = is_so,
+                    false => member.watches = is_so,
+                }
+            }
+        }
+        context.members.extend(found.into_values());
         Ok(())
     }
 

@@ -275,7 +275,7 @@ impl Posting for SqliteConnection {
         self.read("read what is needed for posting", |conn| {
             Ok(PostingContext {
                 now: now(conn)?,
-                members: members(conn, channels)?,
+                members: members(conn, channels, senders)?,
                 threads: direct_threads(conn, threads)?,
                 senders: select(
                     conn,

@@ -10,25 +10,33 @@ pub fn now(conn: &Sqlite) -> rusqlite::Result<String> {
     conn.query_row("SELECT CURRENT_TIMESTAMP", (), |row| row.get(0))
 }
 
-/// The members of those of the channels that are active.
-pub fn members(conn: &Sqlite, channels: &[ChannelId]) -> rusqlite::Result<Vec<Member>> {
+/// The members of those of the channels that are active; whether each can post is told of the senders.
+pub fn members(
+    conn: &Sqlite,
+    channels: &[ChannelId],
+    senders: &[AgentId],
+) -> rusqlite::Result<Vec<Member>> {
     select(
         conn,
-        "SELECT m.channel_id, m.agent_id, m.can_post, a.is_active, COALESCE(p.notify_enabled, 0) \
+        "SELECT m.channel_id, m.agent_id, a.is_active = 1 AND m.can_post = 1 \
+         AND m.agent_id IN (SELECT value FROM json_each(?2)), \
+         a.is_active = 1 AND COALESCE(p.notify_enabled, 0) = 1 \
          FROM chat_channel_members m \
          JOIN chat_channels c ON c.id = m.channel_id AND c.is_active = 1 \
          JOIN agents a ON a.id = m.agent_id \
          LEFT JOIN chat_channel_notification_preferences p \
          ON p.channel_id = m.channel_id AND p.agent_id = m.agent_id \
-         WHERE m.channel_id IN (SELECT value FROM json_each(?)) ORDER BY m.channel_id, m.agent_id",
-        (list(channels.iter().map(|id| id.0)),),
+         WHERE m.channel_id IN (SELECT value FROM json_each(?1)) ORDER BY m.channel_id, m.agent_id",
+        (
+            list(channels.iter().map(|id| id.0)),
+            list(senders.iter().map(|id| id.0)),
+        ),
         |row| {
             Ok(Member {
                 channel: ChannelId(row.get(0)?),
                 agent: AgentId(row.get(1)?),
                 can_post: row.get::<_, i64>(2)? == 1,
-                is_active: row.get::<_, i64>(3)? == 1,
-                notify_channel: row.get::<_, i64>(4)? == 1,
+                watches: row.get::<_, i64>(3)? == 1,
             })
         },
     )
