@@ -2,7 +2,7 @@
 //! connection of its own (contract: operations.md, "Heartbeat"; database.md, "Settings"). A database that is
 //! away stops none of it for longer than its time-outs.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use log::{info, warn};
@@ -10,6 +10,7 @@ use log::{info, warn};
 use crate::clock::{AppClock, epoch_seconds};
 use crate::fault;
 use crate::limits::{ACTIVITY_INTERVAL, HEARTBEAT_INTERVAL};
+use crate::memory;
 use crate::metrics::METRICS;
 use crate::push::PushSettings;
 use crate::service::Service;
@@ -17,7 +18,10 @@ use crate::settings::{Settings, key};
 use crate::store::Link;
 
 /// How often the stop request, and with it all settings, are looked at.
-const TICK: std::time::Duration = std::time::Duration::from_secs(1);
+const TICK: Duration = Duration::from_secs(1);
+
+/// So long after its start everything that happens once has happened.
+const START_UP: Duration = Duration::from_secs(5);
 
 /// What the timer thread is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +43,7 @@ pub fn run(
     let mut beat_due = Instant::now();
     let mut recheck_due = Instant::now();
     let mut said_why = false;
+    let mut start_up_over = Some(Instant::now() + START_UP);
     loop {
         fault::point("timer");
         link.renew();
@@ -46,6 +51,7 @@ pub fn run(
         let mut failure = look_at_settings(service, &mut link, stop_requested).err();
         if tick >= recheck_due {
             recheck_due = tick + ACTIVITY_INTERVAL;
+            service.repeats.tidy(tick);
             failure = failure.or(recheck_agents(service, &mut link).err());
         }
         if tick >= beat_due {
@@ -60,6 +66,9 @@ pub fn run(
             }
             Some(_) => {}
             None => said_why = false,
+        }
+        if start_up_over.take_if(|over| *over <= tick).is_some() {
+            memory::forget_start_up();
         }
         match orders.recv_deadline(tick + TICK) {
             Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => return,

@@ -27,6 +27,7 @@ pub mod hub;
 pub mod job_queue;
 pub mod limits;
 pub mod log_file;
+pub mod memory;
 pub mod metrics;
 pub mod model;
 pub mod net;

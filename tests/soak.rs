@@ -31,6 +31,12 @@ const SAMPLES_A_POINT: usize = 15;
 /// so that memory grows for so long, and the allocator keeps the most that it ever needed at once.
 const SETTLING: Duration = Duration::from_secs(12 * 60);
 
+/// A connection to the database that has received much is exchanged when it has rested for a minute or two; what was sent
+/// with which `ref` is forgotten after ten minutes.
+const REST: Duration = Duration::from_secs(12 * 60);
+/// What a daemon that rests may have kept of what it took: what the allocator has in pieces.
+const KEPT_KB: u64 = 8 * 1024;
+
 /// How long, where somebody asks for the long form; 30 minutes if he does not say.
 fn long() -> Option<Duration> {
     let minutes = std::env::var("ANDREA_SOAK_MINUTES").ok()?;
@@ -114,13 +120,20 @@ fn what_a_soak_takes_is_given_back() {
     );
     println!("before: {before}");
     println!("after:  {after}; at most {} KB", most.unwrap_or(0));
-    let settled: Vec<_> = samples
+    let later: Vec<_> = samples
         .into_iter()
         .filter(|(at, _)| *at >= SETTLING)
         .collect();
-    if let Some(slope) = Slope::fit(&means(&settled, SAMPLES_A_POINT)) {
+    if let Some(slope) = Slope::fit(&means(&later, SAMPLES_A_POINT)) {
         println!("memory over the run, after {SETTLING:?}: {slope}");
         assert!(!slope.is_growth(), "memory grows by {slope}");
+    }
+    if long().is_some() {
+        let rested = wait::until(REST, || {
+            settled().filter(|sample| sample.resident_kb <= before.resident_kb + KEPT_KB)
+        });
+        println!("rested: {}", Sample::of(daemon.pid()));
+        assert!(rested.is_some(), "memory is kept by a daemon that rests");
     }
     assert!(dropped > 0, "a reader that reads nothing is dropped");
     daemon.check_life().unwrap();

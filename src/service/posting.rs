@@ -50,6 +50,7 @@ pub fn run(service: &Service, link: Link) {
         };
         match service.posts.take(BATCH, Some(patience)) {
             Taken::Jobs(jobs) => poster.store_all(jobs),
+            Taken::Nothing if poster.locked.is_empty() => poster.link.renew(),
             Taken::Nothing => {}
             Taken::Closed if poster.locked.is_empty() => return,
             Taken::Closed => thread::sleep(RETRY_PAUSE),

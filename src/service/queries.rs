@@ -2,7 +2,7 @@
 //! has he read and what has he missed.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use log::error;
 
@@ -18,10 +18,15 @@ use crate::protocol::{self, Ref};
 use crate::session::Ask;
 use crate::store::{Failure, Link, Result, StoreError};
 
+/// How long a thread that has a connection waits for a question before it looks after that.
+const REST: Duration = Duration::from_secs(30);
+
 /// Takes questions until the queue is closed and empty.
 pub fn run(service: &Service, mut link: Link) {
     loop {
-        match service.queries.take(1, None) {
+        // Without a connection there is nothing to wake up for.
+        let patience = link.is_connected().then_some(REST);
+        match service.queries.take(1, patience) {
             Taken::Jobs(jobs) => {
                 fault::point("query");
                 for (deadline, job) in jobs {
@@ -36,7 +41,7 @@ pub fn run(service: &Service, mut link: Link) {
                     }
                 }
             }
-            Taken::Nothing => {}
+            Taken::Nothing => link.renew(),
             Taken::Closed => return,
         }
     }

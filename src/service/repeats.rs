@@ -66,6 +66,16 @@ impl Repeats {
         self.lock().complete = Some((now, MessageId(u64::MAX >> 1)));
     }
 
+    /// Gives back what the messages took that are too old. To be called now and then, also where nobody says anything.
+    pub fn tidy(&self, now: Instant) {
+        let mut state = self.lock();
+        state.forget(now);
+        if state.seen.capacity() > 1024 && state.seen.len() < state.seen.capacity() / 8 {
+            state.seen.shrink_to_fit();
+            state.order.shrink_to_fit();
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -123,6 +133,21 @@ mod tests {
         assert_eq!(repeats.find(&key("\"1\""), now), Some(MessageId(5)));
         assert_eq!(repeats.find(&key("1"), now), None);
         assert_eq!(repeats.find(&key("\"1\""), now + WINDOW), None);
+    }
+
+    #[test]
+    fn what_is_too_old_takes_no_room() {
+        let (repeats, now) = (Repeats::default(), Instant::now());
+        for id in 0..5000 {
+            repeats.remember(&message(id, Some(&format!(r#"{{"ref":"{id}"}}"#))), now);
+        }
+        repeats.tidy(now + WINDOW / 2);
+        let many = repeats.lock().seen.capacity();
+        assert!(many >= 5000, "{many}");
+        repeats.tidy(now + WINDOW);
+        let state = repeats.lock();
+        assert_eq!((state.seen.len(), state.order.len()), (0, 0));
+        assert!(state.seen.capacity() + state.order.capacity() < many / 8);
     }
 
     #[test]

@@ -14,8 +14,11 @@ use crate::metrics::METRICS;
 /// Pause before a lost database is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
-/// A connection that serves a thread which asks a kilobyte a second holds 300 KB by then.
-const RENEW_AFTER: Duration = Duration::from_secs(300);
+/// How often it is looked whether a connection is to be exchanged.
+const RENEW_INTERVAL: Duration = Duration::from_secs(60);
+/// A connection that has received this many bytes is worth exchanging, once less than this comes in an interval: one that
+/// is busy would soon hold as much again.
+const RENEW_ABOVE: u64 = 256 * 1024;
 /// Time between two losses that the log is told of. A database that can be read and not written to, its disk full,
 /// is lost and found with every try.
 const SAY_INTERVAL: Duration = Duration::from_secs(10);
@@ -43,7 +46,8 @@ fn say_lost(error: &StoreError) {
 pub struct Link {
     store: Arc<dyn Store>,
     connection: Option<Box<dyn Connection>>,
-    opened: Instant,
+    /// When it was last looked whether the connection is to be exchanged, and what it had received by then.
+    looked: (Instant, u64),
     health: Arc<AtomicBool>,
 }
 
@@ -54,7 +58,7 @@ impl Link {
         Link {
             store,
             connection: None,
-            opened: Instant::now(),
+            looked: (Instant::now(), 0),
             health,
         }
     }
@@ -71,7 +75,7 @@ impl Link {
         let result = match &mut self.connection {
             Some(connection) => operation(connection.as_mut()),
             None => self.store.connect().and_then(|connection| {
-                self.opened = Instant::now();
+                self.looked = (Instant::now(), 0);
                 operation(self.connection.insert(connection).as_mut())
             }),
         };
@@ -120,16 +124,25 @@ impl Link {
         self.connection.is_some()
     }
 
-    /// Exchanges a connection that has served for long; for threads that ask a little all the time and hold no
-    /// transaction. The MySQL crate reads into 4 MiB a connection from one end to the other, so that every connection
-    /// slowly comes to hold that much. Where no new one is to be had, the old one stays.
+    /// Exchanges a connection that has received much and now rests. To be called between operations, every few seconds,
+    /// outside of a transaction. The MySQL crate reads into 4 MiB a connection from one end to the other, so that every
+    /// connection comes to hold that much, and would keep it. Where no new one is to be had, the old one stays.
     pub fn renew(&mut self) {
-        if self.connection.is_none() || self.opened.elapsed() < RENEW_AFTER {
+        let Some(connection) = &self.connection else {
+            return;
+        };
+        let (since, before) = self.looked;
+        if since.elapsed() < RENEW_INTERVAL {
             return;
         }
-        self.opened = Instant::now();
+        let received = connection.received();
+        self.looked = (Instant::now(), received);
+        if received < RENEW_ABOVE || received - before >= RENEW_ABOVE {
+            return;
+        }
         if let Ok(connection) = self.store.connect() {
             self.connection = Some(connection);
+            self.looked.1 = 0;
         }
     }
 

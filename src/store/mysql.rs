@@ -31,6 +31,9 @@ const SOCKET_PATHS: [&str; 4] = [
 ];
 /// Statements that a connection keeps prepared: inserts of many different lengths are among them.
 const PREPARED: usize = 128;
+/// What an answer takes on the line beside its rows, and what each of its columns does, in bytes and roughly.
+const ANSWER_BYTES: usize = 20;
+const COLUMN_BYTES: usize = 60;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the end of a process may take for the application's cache.
 const SETTLE_PATIENCE: Duration = Duration::from_millis(800);
@@ -111,6 +114,7 @@ impl Store for MysqlStore {
             conn,
             cache: self.cache.clone(),
             posting: None,
+            received: 0,
         }))
     }
 
@@ -152,6 +156,8 @@ struct MysqlConnection {
     cache: AppCache,
     /// Set once autocommit is off.
     posting: Option<PostingSession>,
+    /// Bytes, roughly.
+    received: u64,
 }
 
 /// What a session that posts knows of itself.
@@ -168,9 +174,14 @@ impl MysqlConnection {
         sql: &str,
         params: impl Into<Params>,
     ) -> Result<Vec<Row>> {
-        self.conn
+        let rows: Vec<Row> = self
+            .conn
             .exec(sql, params)
-            .map_err(|error| failed(operation, query_failure(&error), &error))
+            .map_err(|error| failed(operation, query_failure(&error), &error))?;
+        let columns = rows.first().map_or(0, Row::len);
+        self.received += (ANSWER_BYTES + columns * COLUMN_BYTES) as u64;
+        self.received += rows.iter().map(size).sum::<usize>() as u64;
+        Ok(rows)
     }
 
     /// A statement that writes.
@@ -388,9 +399,22 @@ impl Connection for MysqlConnection {
         Ok(MessageId(marker.first().map_or(0, |(marker,)| *marker)))
     }
 
+    fn received(&self) -> u64 {
+        self.received
+    }
+
     fn push(&mut self) -> Option<&mut dyn super::push::PushStore> {
         Some(self)
     }
+}
+
+/// What a row takes on the line, in bytes and roughly.
+fn size(row: &Row) -> usize {
+    let size = |place| match row.as_ref(place) {
+        Some(Value::Bytes(bytes)) => bytes.len() + 1,
+        _ => 8,
+    };
+    (0..row.len()).map(size).sum::<usize>() + 4
 }
 
 fn marks(count: usize) -> String {
