@@ -1,6 +1,7 @@
 //! What the process keeps of memory that it does not need any more. The only file with `unsafe` code.
 
 use std::fs;
+use std::sync::Once;
 
 use rustix::mm::{Advice, madvise};
 
@@ -29,48 +30,62 @@ pub fn give_back_large_blocks() {
 }
 
 /// Lets go of the pages of the program's code and constants, which come back one by one as they are needed. Most of what is
-/// mapped after a start was needed for that alone: arguments, configuration, time zones, the first connection.
+/// mapped after a start was needed for that alone: arguments, configuration, time zones, the first connection. Does so
+/// once in the life of the process.
 pub fn forget_start_up() {
-    let read = fs::read_to_string("/proc/self/smaps").and_then(|map| {
-        let program = fs::read_link("/proc/self/exe")?;
-        Ok((map, program))
+    static DONE: Once = Once::new();
+    DONE.call_once(|| {
+        for (start, length) in unchanged_code() {
+            // SAFETY: the pages are of a file, private, and none was ever written to, so what comes back is what was there.
+            // The program and the C library stay mapped as long as the process lives.
+            #[allow(unsafe_code, reason = "no crate offers it without")]
+            // Where it is refused, the pages stay.
+            let _ = unsafe { madvise(start as *mut _, length, Advice::LinuxDontNeed) };
+        }
     });
-    let Ok((map, program)) = read else {
-        return;
-    };
-    for (start, length) in unchanged_code(&map, &program.to_string_lossy()) {
-        // SAFETY: the pages are of a file, private and never written to, so what comes back is what was there. The program
-        // and the C library stay mapped as long as the process lives.
-        #[allow(unsafe_code, reason = "no crate offers it without")]
-        // Where it is refused, the pages stay.
-        let _ = unsafe { madvise(start as *mut _, length, Advice::LinuxDontNeed) };
-    }
 }
 
-/// Where the program and the C library are mapped to be read or run and no page was changed, by the kernel's map of the
-/// process (proc_pid_smaps(5)): address and length in bytes. What the loader has relocated is changed, and left out.
-fn unchanged_code(map: &str, program: &str) -> Vec<(usize, usize)> {
+/// Where the program and the C library are mapped and nothing was ever changed: address and length in bytes. Nothing where
+/// the system does not tell.
+fn unchanged_code() -> Vec<(usize, usize)> {
+    let map = fs::read_to_string("/proc/self/smaps").unwrap_or_default();
+    let program = fs::read_link("/proc/self/exe").unwrap_or_default();
+    unchanged(&map, &program.to_string_lossy())
+}
+
+/// The same, by the kernel's map of a process (proc_pid_smaps(5)). What the loader has relocated is changed, and left out:
+/// it has pages of its own, in memory or swapped out, and is accounted for (`ac`), as whatever may once be written to is.
+/// All three have to be said.
+fn unchanged(map: &str, program: &str) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
     let mut candidate = None;
+    let mut signs = 0;
     for line in map.lines() {
-        if let Some(mapping) = mapping(line) {
-            let (start, length, rights, path) = mapping;
+        if let Some((start, length, rights, path)) = mapping(line) {
             let is_ours = path == program || is_c_library(path);
             let is_read_only = matches!(rights, "r-xp" | "r--p");
             candidate = (is_ours && is_read_only).then_some((start, length));
-        } else if let Some(changed) = line.strip_prefix("Anonymous:")
-            && changed.trim() == "0 kB"
-        {
-            found.extend(candidate.take());
+            signs = 0;
+        } else if let Some((name, value)) = line.split_once(':') {
+            let is_unchanged = match name {
+                "Anonymous" | "Swap" => value.trim() == "0 kB",
+                "VmFlags" => value.split_whitespace().all(|flag| flag != "ac"),
+                _ => continue,
+            };
+            signs += u32::from(is_unchanged);
+            if name == "VmFlags" && signs == 3 {
+                found.extend(candidate.take());
+            }
         }
     }
     found
 }
 
+/// `libc.so.6`, or `libc-2.31.so` where it is older than 2.34.
 fn is_c_library(path: &str) -> bool {
     path.rsplit('/')
         .next()
-        .is_some_and(|name| name.starts_with("libc.so."))
+        .is_some_and(|name| name.starts_with("libc.so.") || name.starts_with("libc-2."))
 }
 
 /// The head line of a mapping: where it begins, how long it is, what may be done with it, and its file.
@@ -90,37 +105,69 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_no_one_has_changed_is_let_go_of() {
-        let mapping = |range: &str, rights: &str, path: &str, anonymous: u32| {
+    fn only_what_was_never_changed_is_let_go_of() {
+        let mapping = |range: &str, rights: &str, path: &str, rest: &str| {
             format!(
-                "{range} {rights} 00001000 fe:01 123                        {path}\nSize:    4 kB\n\
-                 Anonymous:             {anonymous} kB\nVmFlags: rd ex mr mw me sd\n"
+                "{range} {rights} 00001000 fe:01 123                        {path}\nSize:    4 kB\n{rest}"
             )
         };
+        let unchanged_one = "Anonymous:             0 kB\nAnonHugePages:         0 kB\nSwap:                  0 kB\n\
+                             VmFlags: rd ex mr mw me sd\n";
         let map = [
-            mapping("1000-3000", "r--p", "/opt/my chat", 0),
-            mapping("3000-7000", "r-xp", "/opt/my chat", 0),
-            // Relocated by the loader.
-            mapping("7000-8000", "r--p", "/opt/my chat", 4),
-            mapping("8000-9000", "rw-p", "/opt/my chat", 0),
-            mapping("9000-a000", "rw-p", "", 4),
-            mapping("b000-c000", "r-xp", "/lib/libc.so.6", 0),
-            mapping("d000-e000", "r-xp", "/lib/libcurl.so.4", 0),
-            mapping("f000-ff00", "r-xs", "/opt/my chat", 0),
+            mapping("1000-3000", "r--p", "/opt/my chat", unchanged_one),
+            mapping("3000-7000", "r-xp", "/opt/my chat", unchanged_one),
+            // Relocated by the loader; the same swapped out; the same as far as its flags tell; an older kernel.
+            mapping(
+                "7000-8000",
+                "r--p",
+                "/opt/my chat",
+                "Anonymous:   4 kB\nSwap:   0 kB\nVmFlags: rd mr mw me sd\n",
+            ),
+            mapping(
+                "8000-9000",
+                "r--p",
+                "/opt/my chat",
+                "Anonymous:   0 kB\nSwap:   4 kB\nVmFlags: rd mr mw me sd\n",
+            ),
+            mapping(
+                "9000-a000",
+                "r--p",
+                "/opt/my chat",
+                "Anonymous:   0 kB\nSwap:   0 kB\nVmFlags: rd mr mw me ac sd\n",
+            ),
+            mapping("a000-b000", "r-xp", "/opt/my chat", "Anonymous:   0 kB\n"),
+            mapping("b000-c000", "rw-p", "/opt/my chat", unchanged_one),
+            mapping("c000-d000", "rw-p", "", unchanged_one),
+            mapping("d000-e000", "r-xp", "/lib/libc.so.6", unchanged_one),
+            mapping("e000-f000", "r-xp", "/lib/libcurl.so.4", unchanged_one),
+            mapping("f000-ff00", "r-xs", "/opt/my chat", unchanged_one),
         ];
         assert_eq!(
-            unchanged_code(&map.concat(), "/opt/my chat"),
-            [(0x1000, 0x2000), (0x3000, 0x4000), (0xB000, 0x1000)]
+            unchanged(&map.concat(), "/opt/my chat"),
+            [(0x1000, 0x2000), (0x3000, 0x4000), (0xD000, 0x1000)]
         );
     }
 
     #[test]
-    fn the_code_that_runs_goes_on_running() {
-        let map = fs::read_to_string("/proc/self/smaps").expect("a map");
-        let program = fs::read_link("/proc/self/exe").expect("a program");
-        let code = unchanged_code(&map, &program.to_string_lossy());
-        assert!(!code.is_empty(), "{map}");
+    fn the_pages_go_and_the_code_runs_on() {
+        let resident = |code: &[(usize, usize)]| {
+            let map = fs::read_to_string("/proc/self/smaps").expect("a map");
+            let mut sum = 0;
+            let mut counts = false;
+            for line in map.lines() {
+                if let Some((start, length, ..)) = mapping(line) {
+                    counts = code.contains(&(start, length));
+                } else if let Some(size) = line.strip_prefix("Rss:").filter(|_| counts) {
+                    let digits = size.trim().trim_end_matches(" kB");
+                    sum += digits.parse::<u64>().expect("a number");
+                }
+            }
+            sum
+        };
+        let code = unchanged_code();
+        let before = resident(&code);
         forget_start_up();
-        assert_eq!(format!("{:x}", 48_879), "beef");
+        let after = resident(&code);
+        assert!(after < before, "{before} kB, then {after} kB");
     }
 }

@@ -265,8 +265,7 @@ fn who_is_deactivated_is_closed_and_not_starved() {
     );
 }
 
-/// A message is inserted together with the look at who may say it and who is told, where its sender was let speak before:
-/// what has changed since counts all the same.
+/// Nothing of who may speak where, who hears it and what he is called is remembered from one message to the next.
 #[test]
 fn what_has_changed_since_an_agents_last_message_counts_for_the_next() {
     let (_database, mut conn, daemon) = daemon();
@@ -298,6 +297,7 @@ fn what_has_changed_since_an_agents_last_message_counts_for_the_next() {
     let message = created(&mut bob);
     assert_eq!(message.need("sender_name").str(), Some("Ann B."));
     assert_eq!(message.need("sender_chat_handle").str(), Some("annb"));
+    created(&mut ann);
     let mut gone =
         vec!["UPDATE chat_channel_members SET can_post = 0 WHERE channel_id = 1 AND agent_id = 2"];
     gone.push("DELETE FROM chat_channel_members WHERE channel_id = 1 AND agent_id = 2");
@@ -308,7 +308,8 @@ fn what_has_changed_since_an_agents_last_message_counts_for_the_next() {
         assert_eq!(error.need("code").str(), Some("cannot_post"), "{change}");
     }
     say(&mut ann, "without him");
-    created(&mut ann);
+    let message = created(&mut ann);
+    assert_eq!(message.need("body_text").str(), Some("without him"));
     let (frames, _) = bob.ping_barrier().unwrap();
     assert!(
         frames

@@ -40,6 +40,9 @@ pub fn run(service: &Service, mut link: Link) {
                         service.refuse_query(job, refusal(&failed));
                     }
                 }
+                if service.queries.is_empty() {
+                    link.renew();
+                }
             }
             Taken::Nothing => link.renew(),
             Taken::Closed => return,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use log::{info, warn};
+use log::{debug, info, warn};
 
 use super::{Connection, Failure, Result, Store, StoreError};
 use crate::metrics::METRICS;
@@ -19,6 +19,8 @@ const RENEW_INTERVAL: Duration = Duration::from_secs(60);
 /// A connection that has received this many bytes is worth exchanging, once less than this comes in an interval: one that
 /// is busy would soon hold as much again.
 const RENEW_ABOVE: u64 = 256 * 1024;
+/// Pause before an exchange that failed is tried again.
+const RENEW_AGAIN: Duration = Duration::from_secs(600);
 /// Time between two losses that the log is told of. A database that can be read and not written to, its disk full,
 /// is lost and found with every try.
 const SAY_INTERVAL: Duration = Duration::from_secs(10);
@@ -124,30 +126,64 @@ impl Link {
         self.connection.is_some()
     }
 
-    /// Exchanges a connection that has received much and now rests. To be called between operations, every few seconds,
-    /// outside of a transaction. The MySQL crate reads into 4 MiB a connection from one end to the other, so that every
-    /// connection comes to hold that much, and would keep it. Where no new one is to be had, the old one stays.
+    /// Exchanges a connection that has received much and now rests. To be called between operations, outside of a
+    /// transaction, whenever there is nothing better to do. The MySQL crate reads into 4 MiB a connection from one end to
+    /// the other, so that every connection comes to hold that much, and would keep it. Where no new one is to be had, the
+    /// old one stays, and it is a while before that is tried again: connecting may take seconds.
     pub fn renew(&mut self) {
         let Some(connection) = &self.connection else {
             return;
         };
         let (since, before) = self.looked;
-        if since.elapsed() < RENEW_INTERVAL {
+        let now = Instant::now();
+        if now.saturating_duration_since(since) < RENEW_INTERVAL {
             return;
         }
         let received = connection.received();
-        self.looked = (Instant::now(), received);
-        if received < RENEW_ABOVE || received - before >= RENEW_ABOVE {
+        self.looked = (now, received);
+        if !is_worth_renewing(received, received - before) {
             return;
         }
-        if let Ok(connection) = self.store.connect() {
-            self.connection = Some(connection);
-            self.looked.1 = 0;
+        match self.store.connect() {
+            Ok(connection) => {
+                self.connection = Some(connection);
+                self.looked.1 = 0;
+            }
+            Err(error) => {
+                debug!("{error}; the connection that is there is kept");
+                self.looked.0 = now + RENEW_AGAIN;
+            }
+        }
+    }
+
+    /// Gives up a connection that has received much; for a thread that is about to wait for long.
+    pub fn rest(&mut self) {
+        let received = self.connection.as_ref().map_or(0, |one| one.received());
+        if received >= RENEW_ABOVE {
+            self.drop_connection();
         }
     }
 
     /// Gives up the connection, whatever its state.
     pub fn drop_connection(&mut self) {
         self.connection = None;
+    }
+}
+
+/// Whether a connection that has received so many bytes, and so many of them in the last interval, is to be exchanged.
+fn is_worth_renewing(received: u64, lately: u64) -> bool {
+    received >= RENEW_ABOVE && lately < RENEW_ABOVE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_took_much_is_exchanged_once_it_rests() {
+        assert!(!is_worth_renewing(RENEW_ABOVE - 1, 0));
+        assert!(is_worth_renewing(RENEW_ABOVE, 0));
+        assert!(is_worth_renewing(u64::MAX, RENEW_ABOVE - 1));
+        assert!(!is_worth_renewing(u64::MAX, RENEW_ABOVE));
     }
 }

@@ -174,13 +174,13 @@ impl MysqlConnection {
         sql: &str,
         params: impl Into<Params>,
     ) -> Result<Vec<Row>> {
-        let rows: Vec<Row> = self
-            .conn
-            .exec(sql, params)
-            .map_err(|error| failed(operation, query_failure(&error), &error))?;
-        let columns = rows.first().map_or(0, Row::len);
-        self.received += (ANSWER_BYTES + columns * COLUMN_BYTES) as u64;
-        self.received += rows.iter().map(size).sum::<usize>() as u64;
+        let failure = |error: MysqlError| failed(operation, query_failure(&error), &error);
+        let answer = self.conn.exec_iter(sql, params).map_err(failure)?;
+        let columns = answer.columns().as_ref().len();
+        let rows = answer.collect::<mysql::Result<Vec<Row>>>();
+        let rows = rows.map_err(failure)?;
+        let bytes = rows.iter().map(size).sum::<usize>() + ANSWER_BYTES + columns * COLUMN_BYTES;
+        self.received += bytes as u64;
         Ok(rows)
     }
 

@@ -92,6 +92,7 @@ impl Tail<'_> {
             state.synced = false;
         }
         if !state.wanted && state.held.is_empty() {
+            self.link.rest();
             state = feed
                 .changed
                 .wait_while(state, |state| {
