@@ -50,7 +50,6 @@ pub fn run(service: &Service, link: Link) {
         };
         match service.posts.take(BATCH, Some(patience)) {
             Taken::Jobs(jobs) => poster.store_all(jobs),
-            Taken::Nothing if poster.locked.is_empty() => poster.link.renew(),
             Taken::Nothing => {}
             Taken::Closed if poster.locked.is_empty() => return,
             Taken::Closed => thread::sleep(RETRY_PAUSE),
@@ -58,6 +57,8 @@ pub fn run(service: &Service, link: Link) {
         // One at a time: each may wait for its lock again, and others wait for that.
         if let Some(batch) = poster.locked.pop_front() {
             poster.store_in_batches(batch);
+        } else if service.posts.is_empty() {
+            poster.link.renew();
         }
     }
 }

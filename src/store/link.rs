@@ -16,9 +16,11 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
 /// How often it is looked whether a connection is to be exchanged.
 const RENEW_INTERVAL: Duration = Duration::from_secs(60);
-/// A connection that has received this many bytes is worth exchanging, once less than this comes in an interval: one that
-/// is busy would soon hold as much again.
+/// A connection that has received this many bytes is worth exchanging.
 const RENEW_ABOVE: u64 = 256 * 1024;
+/// What a connection comes to hold, in bytes. One that receives so much in an interval would hold it again at once, and is
+/// left alone; one that receives less would come to hold it slowly, which looks like a leak.
+const BUFFER: u64 = 4 * 1024 * 1024;
 /// Pause before an exchange that failed is tried again.
 const RENEW_AGAIN: Duration = Duration::from_secs(600);
 /// Time between two losses that the log is told of. A database that can be read and not written to, its disk full,
@@ -126,10 +128,11 @@ impl Link {
         self.connection.is_some()
     }
 
-    /// Exchanges a connection that has received much and now rests. To be called between operations, outside of a
-    /// transaction, whenever there is nothing better to do. The MySQL crate reads into 4 MiB a connection from one end to
-    /// the other, so that every connection comes to hold that much, and would keep it. Where no new one is to be had, the
-    /// old one stays, and it is a while before that is tried again: connecting may take seconds.
+    /// Exchanges a connection that has received much, unless it is very busy. To be called between operations, outside of
+    /// a transaction, whenever there is nothing better to do; does something once a minute at most. The MySQL crate reads
+    /// into 4 MiB a connection from one end to the other, so that every connection comes to hold that much, and would keep
+    /// it. Where no new one is to be had, the old one stays, and it is a while before that is tried again: connecting may
+    /// take seconds.
     pub fn renew(&mut self) {
         let Some(connection) = &self.connection else {
             return;
@@ -172,7 +175,7 @@ impl Link {
 
 /// Whether a connection that has received so many bytes, and so many of them in the last interval, is to be exchanged.
 fn is_worth_renewing(received: u64, lately: u64) -> bool {
-    received >= RENEW_ABOVE && lately < RENEW_ABOVE
+    received >= RENEW_ABOVE && lately < BUFFER
 }
 
 #[cfg(test)]
@@ -180,10 +183,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_that_took_much_is_exchanged_once_it_rests() {
-        assert!(!is_worth_renewing(RENEW_ABOVE - 1, 0));
+    fn a_connection_that_took_much_is_exchanged_unless_it_would_take_as_much_at_once() {
+        assert!(!is_worth_renewing(RENEW_ABOVE - 1, RENEW_ABOVE - 1));
         assert!(is_worth_renewing(RENEW_ABOVE, 0));
-        assert!(is_worth_renewing(u64::MAX, RENEW_ABOVE - 1));
-        assert!(!is_worth_renewing(u64::MAX, RENEW_ABOVE));
+        assert!(is_worth_renewing(u64::MAX, BUFFER - 1));
+        assert!(!is_worth_renewing(u64::MAX, BUFFER));
     }
 }
