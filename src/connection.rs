@@ -8,9 +8,10 @@ pub mod handshake;
 mod keeper;
 mod outbox;
 mod poll;
+mod port;
 mod reactor;
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -18,7 +19,7 @@ use std::time::Instant;
 
 use log::debug;
 use tungstenite::error::CapacityError;
-use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+use tungstenite::protocol::{Role, WebSocketContext};
 use tungstenite::{Error as WsError, Message};
 
 pub use reactor::{Reactor, ReactorThreads};
@@ -27,6 +28,7 @@ use self::fragments::Fragments;
 use self::handshake::{Head, Policy, Refused};
 use self::outbox::{Outbox, Pushed, Written};
 use self::poll::Interest;
+use self::port::{Port, websocket_config};
 use crate::clock::epoch_seconds;
 use crate::frame::{Frame, Frames};
 use crate::hits::{Limit, hit};
@@ -564,48 +566,5 @@ impl Client for Connection {
 
     fn subscriber(self: Arc<Self>) -> SubscriberRef {
         self
-    }
-}
-
-fn websocket_config(max_message: usize) -> WebSocketConfig {
-    WebSocketConfig::default()
-        .read_buffer_size(READ_BYTES)
-        // Everything goes straight on to the outbox, which is where the limit is.
-        .write_buffer_size(0)
-        .max_write_buffer_size(usize::MAX)
-        .max_message_size(Some(max_message))
-        .max_frame_size(Some(max_message))
-}
-
-/// A socket as the WebSocket crate sees it: reads come from the socket, as far as its turn goes; writes (pongs) go to
-/// the outbox.
-struct Port<'a> {
-    connection: &'a Connection,
-    read: &'a mut usize,
-    fragments: &'a mut Fragments,
-    is_shredded: &'a mut bool,
-}
-
-impl Read for Port<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if *self.read >= BYTES_PER_TURN || *self.is_shredded {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let count = (&self.connection.stream).read(buffer)?;
-        *self.read += count;
-        let limit = self.connection.reactor.service().limits.fragments;
-        *self.is_shredded = !self.fragments.take(&buffer[..count], limit);
-        Ok(count)
-    }
-}
-
-impl Write for Port<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.connection.push_bytes(bytes, Weight::Essential);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

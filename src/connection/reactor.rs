@@ -1,6 +1,9 @@
 //! Takes sockets in, finds which of them have something to say, and hands those to worker threads. A connection
 //! that is silent costs no thread: it is an entry in a table and a watch in the kernel.
 
+mod crowd;
+mod stop;
+
 use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -14,13 +17,13 @@ use std::time::{Duration, Instant};
 use log::{error, warn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use self::crowd::Crowd;
 use super::handshake::{Refused, Site};
 use super::poll::{Interest, Poller, ReadyEvent};
 use super::{Connection, Next, Phase, keeper};
 use crate::fault;
 use crate::hits::{Limit, hit};
 use crate::hub::Subscriber;
-use crate::limits::{CLOSE_LINGER, SPREAD_CLOSES_ABOVE, SPREAD_CLOSES_OVER};
 use crate::metrics::METRICS;
 use crate::model::CloseCode;
 use crate::pulse;
@@ -33,14 +36,10 @@ const WAKE: u64 = u64::MAX;
 const READY_AT_ONCE: usize = 16;
 /// Stack of a worker, in bytes.
 const WORKER_STACK: usize = 256 * 1024;
-/// How long a stop reads what had arrived before it.
-const LAST_READS: Duration = Duration::from_millis(200);
 /// Pause after the system refused a socket.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Pause before the next look while newcomers wait until those before them have said who they are.
 const CROWD_PAUSE: Duration = Duration::from_millis(2);
-/// How long newcomers are left waiting while none of those before them gets on; then they are refused.
-const CROWD_PATIENCE: Duration = Duration::from_secs(1);
 /// Refused sockets that may be waited for until they have read why.
 const MAX_REFUSED: usize = 64;
 /// Time between two log lines about the same limit.
@@ -72,32 +71,6 @@ pub struct Reactor {
 struct Table {
     connections: HashMap<u64, Arc<Connection>>,
     next_id: u64,
-}
-
-/// Where as many sockets as may be have yet to say who they are, those that come wait in the kernel's queue for as long
-/// as others get on: a thousand clients that come back in one moment are let in at the pace of the database, and none
-/// is refused. Where nobody gets on, those inside are no clients, and waiting for them would shut everybody out.
-struct Queue {
-    admitted: usize,
-    moved: Instant,
-}
-
-impl Queue {
-    fn new() -> Self {
-        Queue {
-            admitted: 0,
-            moved: Instant::now(),
-        }
-    }
-
-    /// Whether newcomers are left waiting, by the number of those who ever got on.
-    fn should_wait(&mut self, is_crowded: bool, admitted: usize, now: Instant) -> bool {
-        if !is_crowded || self.admitted != admitted {
-            self.admitted = admitted;
-            self.moved = now;
-        }
-        is_crowded && now.saturating_duration_since(self.moved) < CROWD_PATIENCE
-    }
 }
 
 /// The threads of a running reactor.
@@ -313,11 +286,11 @@ impl Reactor {
 
     fn accept(self: &Arc<Self>, listener: &TcpListener) {
         let patience = Timespec::try_from(pulse::TICK).unwrap_or_default();
-        let mut queue = Queue::new();
+        let mut crowd = Crowd::new();
         while !self.is_stopping() {
             pulse::ACCEPT.beat();
             let is_crowded = self.is_crowded();
-            if queue.should_wait(
+            if crowd.should_wait(
                 is_crowded,
                 self.admitted.load(Ordering::Relaxed),
                 Instant::now(),
@@ -493,112 +466,10 @@ impl Reactor {
             }
         }
     }
-
-    /// Stops accepting, reads what has arrived, and waits for what the workers are doing just now.
-    pub fn stop_reading(&self, threads: ReactorThreads) {
-        let until = Instant::now() + LAST_READS;
-        let _ = self.read_until.set(until);
-        self.stopping.store(true, Ordering::Release);
-        // Closing the other end makes the wake-up descriptor readable for good.
-        drop(
-            self.wake
-                .1
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take(),
-        );
-        {
-            // Under the lock, or the keeper could have looked just before and begin to wait just after.
-            let _table = self.table();
-            self.arrived.notify_all();
-        }
-        let ReactorThreads {
-            accept,
-            workers,
-            flusher,
-            keeper,
-        } = threads;
-        for thread in workers.into_iter().chain([accept, flusher, keeper]) {
-            if thread.join().is_err() {
-                error!("a thread of the reactor had failed");
-            }
-        }
-    }
-
-    /// Says goodbye to all sockets, spread out where they are many, and gives them a moment to take it.
-    pub fn say_goodbye(&self, until: Instant) {
-        let all = self.all();
-        let pause = if all.len() > SPREAD_CLOSES_ABOVE {
-            SPREAD_CLOSES_OVER / all.len() as u32
-        } else {
-            Duration::ZERO
-        };
-        let mut due = Instant::now();
-        for connection in &all {
-            match connection.phase() {
-                // Still speaks HTTP; a frame would be no answer to its request.
-                Phase::Head => connection.refuse(Refused::Disabled),
-                _ => connection.close(CloseCode::GoingAway),
-            }
-            due += pause;
-            let ahead = due.saturating_duration_since(Instant::now());
-            // Short naps cost more than they spread.
-            if ahead > Duration::from_millis(10) && Instant::now() < until {
-                thread::sleep(ahead);
-            }
-        }
-        let last = Instant::now() + CLOSE_LINGER;
-        self.await_ends(&all, until.min(last));
-        for connection in &all {
-            self.take_down(connection);
-        }
-    }
-
-    /// Waits until the peers have ended their side, so that nobody loses the last words to a reset.
-    fn await_ends(&self, all: &[Arc<Connection>], until: Instant) {
-        let mut open: Vec<&Arc<Connection>> = all.iter().collect();
-        while !open.is_empty() && Instant::now() < until {
-            open.retain(|connection| {
-                connection.flush();
-                let mut input = connection
-                    .input
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
-                connection.drain(&mut input) != Next::Gone
-            });
-            if let Some(one) = open.first() {
-                let mut ready = [PollFd::new(one, PollFlags::IN)];
-                let patience = rustix::event::Timespec {
-                    tv_sec: 0,
-                    tv_nsec: 20_000_000,
-                };
-                let _ = poll(&mut ready, Some(&patience));
-            }
-        }
-    }
 }
 
 impl AsFd for Connection {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.stream.as_fd()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn newcomers_wait_while_others_get_on_and_no_longer() {
-        let mut queue = Queue::new();
-        let after = |halves: u32| Instant::now() + CROWD_PATIENCE / 2 * halves;
-        // Nobody has got on for long, but then nobody had to.
-        assert!(!queue.should_wait(false, 0, after(9)));
-        assert!(queue.should_wait(true, 0, after(10)));
-        assert!(queue.should_wait(true, 1, after(11)));
-        assert!(queue.should_wait(true, 1, after(12)));
-        assert!(!queue.should_wait(true, 1, after(14)));
-        assert!(queue.should_wait(true, 2, after(15)));
-        assert!(!queue.should_wait(false, 2, after(16)));
     }
 }
