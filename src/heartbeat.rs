@@ -10,7 +10,7 @@ use log::{info, warn};
 use crate::clock::{AppClock, epoch_seconds};
 use crate::fault;
 use crate::limits::{ACTIVITY_INTERVAL, HEARTBEAT_INTERVAL};
-use crate::memory;
+use crate::memory::{self, Breather};
 use crate::metrics::METRICS;
 use crate::push::PushSettings;
 use crate::service::Service;
@@ -44,6 +44,7 @@ pub fn run(
     let mut recheck_due = Instant::now();
     let mut said_why = false;
     let mut start_up_over = Some(Instant::now() + START_UP);
+    let mut breather = Breather::new(Instant::now());
     loop {
         fault::point("timer");
         link.renew();
@@ -69,6 +70,10 @@ pub fn run(
         }
         if start_up_over.take_if(|over| *over <= tick).is_some() {
             memory::forget_start_up();
+        }
+        let work = METRICS.events.get() + METRICS.deliveries.get() + METRICS.granted.get();
+        if breather.is_due(work, tick) {
+            memory::give_back_what_is_free();
         }
         match orders.recv_deadline(tick + TICK) {
             Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => return,

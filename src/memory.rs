@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::sync::Once;
+use std::time::{Duration, Instant};
 
 use rustix::mm::{Advice, madvise};
 
@@ -13,6 +14,12 @@ const OWN_MAPPING_FROM: i32 = 1024 * 1024;
 /// taken from the system and given back again and again.
 #[cfg(target_env = "gnu")]
 const KEPT: i32 = 2 * 1024 * 1024;
+
+const MINUTE: Duration = Duration::from_secs(60);
+/// Events, deliveries and connections of a minute in which the daemon has time for something else.
+const LITTLE: u64 = 600;
+/// As many as can leave something worth giving back.
+const MUCH: u64 = 5_000;
 
 /// Has the allocator map large blocks each by itself, for good. glibc does so at first, but raises the size with the first
 /// such block that is freed: from then on it keeps up to 8 MiB for each thread that ever freed one, and a daemon that was
@@ -26,6 +33,54 @@ pub fn give_back_large_blocks() {
         // Where it refuses, memory is kept as it always was.
         libc::mallopt(libc::M_MMAP_THRESHOLD, OWN_MAPPING_FROM);
         libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT);
+    }
+}
+
+/// Has the allocator give back every page that it holds and nobody uses, also those between pages that are used. It keeps
+/// them otherwise, and what many small blocks needed once stays with the process. Takes milliseconds where there is much
+/// to give back, and whoever asks for memory meanwhile waits: to be called while there is nothing else to do.
+pub fn give_back_what_is_free() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim(3) may be called by any thread at any time; it only touches what is free.
+    #[allow(unsafe_code, reason = "no crate offers it without")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// Tells when memory is to be given back: after much work, in a minute in which there is little.
+#[derive(Debug)]
+pub struct Breather {
+    /// When the minute that is looked at is over.
+    due: Instant,
+    /// All work that was ever done before that minute.
+    before: u64,
+    /// All that was done when memory was given back last.
+    given_back: u64,
+}
+
+impl Breather {
+    /// The first minute begins now.
+    pub fn new(now: Instant) -> Self {
+        Breather {
+            due: now + MINUTE,
+            before: 0,
+            given_back: 0,
+        }
+    }
+
+    /// Whether to call [`give_back_what_is_free`]; `work` is how much was ever done.
+    pub fn is_due(&mut self, work: u64, now: Instant) -> bool {
+        if now < self.due {
+            return false;
+        }
+        self.due = now + MINUTE;
+        let of_this_minute = work - std::mem::replace(&mut self.before, work);
+        let is_due = of_this_minute < LITTLE && work - self.given_back >= MUCH;
+        if is_due {
+            self.given_back = work;
+        }
+        is_due
     }
 }
 
@@ -103,6 +158,32 @@ fn mapping(line: &str) -> Option<(usize, usize, &str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_is_given_back_once_after_much_work_when_there_is_little() {
+        let begun = Instant::now();
+        let mut breather = Breather::new(begun);
+        // What was ever done, at the end of each minute, and whether memory is then given back.
+        let minutes = [
+            (100, false),
+            (9_000, false),
+            (9_500, true),
+            (9_600, false),
+            (9_700, false),
+            (40_000, false),
+            (70_000, false),
+            (70_000, true),
+            (70_000, false),
+        ];
+        for (minute, (work, expected)) in (1..).zip(minutes) {
+            let now = begun + minute * MINUTE;
+            assert!(
+                !breather.is_due(work, now - Duration::from_secs(1)),
+                "{minute}"
+            );
+            assert_eq!(breather.is_due(work, now), expected, "{minute}");
+        }
+    }
 
     #[test]
     fn only_what_was_never_changed_is_let_go_of() {

@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use crate::model::{AgentId, Conversation, Message, MessageId};
 use crate::protocol::Ref;
 
-/// For how long a message that is sent again is not stored again.
+/// For how long, at least, a message that is sent again is not stored again.
 pub const WINDOW: Duration = Duration::from_secs(600);
+/// What was sent within so long is forgotten together.
+const GENERATION: Duration = Duration::from_secs(60);
 
 /// What makes two messages one: sender, conversation and `ref`.
 pub type Key = (AgentId, Conversation, Ref);
@@ -22,11 +24,18 @@ pub struct Repeats(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    seen: HashMap<Key, MessageId>,
-    /// The same, the oldest first.
-    order: VecDeque<(Instant, Key)>,
+    /// The oldest first.
+    generations: VecDeque<Generation>,
     /// Since when everything that is stored goes through here, and the newest message then.
     complete: Option<(Instant, MessageId)>,
+}
+
+/// What was sent within one [`GENERATION`]. A busy daemon remembers many refs, each of them once, and a map that is
+/// dropped as a whole leaves no holes.
+#[derive(Debug)]
+struct Generation {
+    since: Instant,
+    seen: HashMap<Key, MessageId>,
 }
 
 impl Repeats {
@@ -43,7 +52,8 @@ impl Repeats {
     pub fn find(&self, key: &Key, now: Instant) -> Option<MessageId> {
         let mut state = self.lock();
         state.forget(now);
-        state.seen.get(key).copied()
+        let mut newest_first = state.generations.iter().rev();
+        newest_first.find_map(|generation| generation.seen.get(key).copied())
     }
 
     /// Up to which id the database has to be asked as well; `None`: not at all.
@@ -68,12 +78,7 @@ impl Repeats {
 
     /// Gives back what the messages took that are too old. To be called now and then, also where nobody says anything.
     pub fn tidy(&self, now: Instant) {
-        let mut state = self.lock();
-        state.forget(now);
-        if state.seen.capacity() > 1024 && state.seen.len() < state.seen.capacity() / 8 {
-            state.seen.shrink_to_fit();
-            state.order.shrink_to_fit();
-        }
+        self.lock().forget(now);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -84,17 +89,26 @@ impl Repeats {
 impl State {
     fn remember(&mut self, key: Key, id: MessageId, now: Instant) {
         self.forget(now);
-        self.order.push_back((now, key.clone()));
-        self.seen.insert(key, id);
+        let is_current = |generation: &&mut Generation| {
+            now.saturating_duration_since(generation.since) < GENERATION
+        };
+        match self.generations.back_mut().filter(is_current) {
+            Some(generation) => {
+                generation.seen.insert(key, id);
+            }
+            None => self.generations.push_back(Generation {
+                since: now,
+                seen: HashMap::from([(key, id)]),
+            }),
+        }
     }
 
     fn forget(&mut self, now: Instant) {
-        while let Some((since, _)) = self.order.front()
-            && now.saturating_duration_since(*since) >= WINDOW
-        {
-            if let Some((_, key)) = self.order.pop_front() {
-                self.seen.remove(&key);
-            }
+        let is_old = |generation: &Generation| {
+            now.saturating_duration_since(generation.since) >= WINDOW + GENERATION
+        };
+        while self.generations.front().is_some_and(is_old) {
+            self.generations.pop_front();
         }
     }
 }
@@ -132,22 +146,54 @@ mod tests {
         };
         assert_eq!(repeats.find(&key("\"1\""), now), Some(MessageId(5)));
         assert_eq!(repeats.find(&key("1"), now), None);
-        assert_eq!(repeats.find(&key("\"1\""), now + WINDOW), None);
+        // The youngest of a generation is known for the window as well.
+        assert_eq!(
+            repeats.find(&key("\"1\""), now + WINDOW),
+            Some(MessageId(5))
+        );
+        assert_eq!(repeats.find(&key("\"1\""), now + WINDOW + GENERATION), None);
     }
 
     #[test]
-    fn what_is_too_old_takes_no_room() {
+    fn a_ref_that_is_used_again_after_its_window_stands_for_the_newer_message() {
         let (repeats, now) = (Repeats::default(), Instant::now());
-        for id in 0..5000 {
-            repeats.remember(&message(id, Some(&format!(r#"{{"ref":"{id}"}}"#))), now);
+        let reference = message(5, Some(r#"{"ref":"1"}"#));
+        repeats.remember(&reference, now);
+        repeats.remember(
+            &Message {
+                id: MessageId(9),
+                ..reference
+            },
+            now + WINDOW,
+        );
+        let key = (
+            AgentId(7),
+            Conversation::Channel(ChannelId(1)),
+            Ref::of_metadata(r#"{"ref":"1"}"#).expect("usable"),
+        );
+        assert_eq!(repeats.find(&key, now + WINDOW), Some(MessageId(9)));
+    }
+
+    #[test]
+    fn what_is_too_old_takes_no_room_and_what_is_not_is_held_once() {
+        let (repeats, begun) = (Repeats::default(), Instant::now());
+        let say = |id: u64, at| {
+            repeats.remember(&message(id, Some(&format!(r#"{{"ref":"{id}"}}"#))), at);
+        };
+        // One in a second, for ten minutes.
+        for second in 0..600 {
+            say(second, begun + Duration::from_secs(second));
         }
-        repeats.tidy(now + WINDOW / 2);
-        let many = repeats.lock().seen.capacity();
-        assert!(many >= 5000, "{many}");
-        repeats.tidy(now + WINDOW);
-        let state = repeats.lock();
-        assert_eq!((state.seen.len(), state.order.len()), (0, 0));
-        assert!(state.seen.capacity() + state.order.capacity() < many / 8);
+        let held = || {
+            let state = repeats.lock();
+            let sizes = state.generations.iter().map(|one| one.seen.len());
+            (state.generations.len(), sizes.sum::<usize>())
+        };
+        assert_eq!(held(), (10, 600));
+        repeats.tidy(begun + WINDOW + GENERATION);
+        assert_eq!(held(), (9, 540));
+        repeats.tidy(begun + 2 * WINDOW + GENERATION);
+        assert_eq!(held(), (0, 0));
     }
 
     #[test]
