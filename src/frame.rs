@@ -1,6 +1,7 @@
 //! Outgoing WebSocket frames (RFC 6455 section 5.2): encoded once, their bytes shared by all who get them. A
 //! server does not mask.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::model::CloseCode;
@@ -76,6 +77,21 @@ impl Frames {
     pub fn push(&mut self, frame: &Frame) {
         self.bytes.extend_from_slice(frame.bytes());
         self.ends.push(self.bytes.len());
+    }
+
+    /// Appends those of `others` that stand in these places.
+    pub fn push_range(&mut self, others: &Frames, places: Range<usize>) {
+        let (start, end) = (others.start_of(places.start), others.start_of(places.end));
+        let before = self.bytes.len();
+        self.bytes.extend_from_slice(&others.bytes[start..end]);
+        let ends = others.ends[places].iter();
+        self.ends.extend(ends.map(|end| end - start + before));
+    }
+
+    /// Takes all of them out.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
     }
 
     /// How many there are.
@@ -162,5 +178,24 @@ mod tests {
             (frames.len(), frames.bytes_from(0)),
             (1, &b"\x81\x03two"[..])
         );
+    }
+    #[test]
+    fn some_of_several_frames_keep_their_ends() {
+        let [mut all, mut some] = [Frames::default(), Frames::default()];
+        for text in ["one", "three", "two", "four"] {
+            all.push(&Frame::text(text));
+        }
+        some.push_range(&all, 0..0);
+        some.push_range(&all, 1..2);
+        some.push(&Frame::text("own"));
+        some.push_range(&all, 3..4);
+        let parts: Vec<&[u8]> = some.iter_from(0).collect();
+        assert_eq!(
+            parts,
+            [&b"\x81\x05three"[..], b"\x81\x03own", b"\x81\x04four"]
+        );
+        some.clear();
+        some.push_range(&all, 2..3);
+        assert_eq!(some.bytes_from(0), b"\x81\x03two");
     }
 }

@@ -303,46 +303,48 @@ impl State {
         }
     }
 
-    /// Publications for one audience and of one weight: as one piece for all but those who caused one of them.
+    /// Publications for one audience and of one weight: as one piece for all but those who caused one of them, who get
+    /// what lies between their own in pieces.
     fn publish_all(&mut self, run: &[Publication]) {
         let mut frames = Frames::default();
+        // Who caused which, by place.
         let mut causes = Vec::new();
-        for publication in run {
+        for (place, publication) in run.iter().enumerate() {
             frames.push(&publication.frame);
-            causes.extend(publication.own.as_ref().map(|(own, _)| *own));
+            causes.extend(publication.own.as_ref().map(|(own, _)| (*own, place)));
         }
         causes.sort_unstable();
-        causes.dedup();
         let weight = run[0].weight;
         let audience = run[0].audience.iter();
         let mut delivered = 0;
-        let at_once = self.extent == Extent::All && frames.bytes_from(0).len() >= WRITE_THROUGH;
+        let mut others = Frames::default();
         for sockets in audience.filter_map(|agent| self.agents.get(agent)) {
             for Seat { subscriber, .. } in &sockets.open {
                 let id = subscriber.id();
-                let first = match causes.binary_search(&id) {
-                    Err(_) => {
-                        delivered += frames.len();
-                        if at_once {
-                            subscriber.write_all(&frames, 0, weight);
-                            continue;
-                        }
-                        subscriber.push_all(&frames, 0, weight)
+                let first = causes.partition_point(|(cause, _)| *cause < id);
+                let own = causes[first..].iter().take_while(|(cause, _)| *cause == id);
+                let mut next = 0;
+                for (_, place) in own {
+                    if next == 0 {
+                        others.clear();
                     }
-                    Ok(_) => {
-                        let mut own = Frames::default();
-                        for publication in run {
-                            match &publication.own {
-                                Some((own, None)) if *own == id => {}
-                                Some((cause, Some(instead))) if *cause == id => own.push(instead),
-                                _ => own.push(&publication.frame),
-                            }
-                        }
-                        delivered += own.len();
-                        subscriber.push_all(&own, 0, weight)
+                    others.push_range(&frames, next..*place);
+                    if let Some((_, Some(instead))) = &run[*place].own {
+                        others.push(instead);
+                    }
+                    next = place + 1;
+                }
+                let frames = match next {
+                    0 => &frames,
+                    _ => {
+                        others.push_range(&frames, next..frames.len());
+                        &others
                     }
                 };
-                if first {
+                delivered += frames.len();
+                if self.extent == Extent::All && frames.bytes_from(0).len() >= WRITE_THROUGH {
+                    subscriber.write_all(frames, 0, weight);
+                } else if subscriber.push_all(frames, 0, weight) {
                     self.touched.push(Arc::clone(subscriber));
                 }
             }
