@@ -18,8 +18,13 @@ const OTHER_THREADS: u64 = 24;
 const BASE_BYTES: u64 = 16 << 20;
 /// What it takes beside that while it is busy, in bytes: the buffers of seven connections to the database, 4 MiB each.
 const BUSY_BYTES: u64 = 28 << 20;
-/// What a connection takes that has sent and received and is silent now, in bytes: measured 2.6 KB.
-const CONNECTION_BYTES: u64 = 3 << 10;
+/// What a connection takes that has sent and received and is silent now, in bytes: measured 3.6 KB of 10,000.
+const CONNECTION_BYTES: u64 = 4 << 10;
+/// Largest frame that a socket is sent, whatever may wait for it, in bytes: a message, its text and its HTML of 64 KiB each,
+/// every byte as long in JSON as one can be.
+const LARGEST_FRAME: u64 = 2 * 6 * (64 << 10);
+/// Messages of one connection that the service may hold: one that it is busy with, and one that it reads meanwhile.
+const INCOMING: u64 = 2;
 
 /// How many threads handle sockets.
 pub fn workers() -> usize {
@@ -46,7 +51,8 @@ impl Demand {
     /// Of these limits, with so many workers, and `message_bytes` as the largest message.
     pub fn of(limits: &Limits, message_bytes: usize, workers: usize) -> Self {
         let connections = limits.max_connections as u64;
-        let each = limits.queue_bytes as u64 + message_bytes as u64;
+        let outgoing = (limits.queue_bytes as u64).max(LARGEST_FRAME);
+        let each = outgoing.saturating_add(INCOMING * message_bytes as u64);
         let resting_bytes = BASE_BYTES + connections * CONNECTION_BYTES;
         Demand {
             connections,
@@ -289,15 +295,15 @@ mod tests {
     fn limits_add_up() {
         let demand = demand();
         assert_eq!((demand.files, demand.threads), (1024 + 64, 26));
-        assert_eq!(demand.resting_bytes, (16 << 20) + 1024 * (3 << 10));
-        let queues = 1024 * ((1 << 20) + (64 << 10));
+        assert_eq!(demand.resting_bytes, (16 << 20) + 1024 * (4 << 10));
+        let queues = 1024 * ((1 << 20) + 2 * (64 << 10));
         assert_eq!(
             demand.full_bytes,
             demand.resting_bytes + BUSY_BYTES + queues
         );
         assert_eq!(
             demand.to_string(),
-            "1024 connections: 1088 descriptors, 26 threads, 20 MB, at most 1191 MB where none of them reads"
+            "1024 connections: 1088 descriptors, 26 threads, 21 MB, at most 1259 MB where none of them reads"
         );
     }
 
@@ -334,7 +340,7 @@ mod tests {
             [
                 "the limit of 1087 open files allows 1023 connections, not 1024",
                 "the service takes up to 26 threads, and the unit allows 16",
-                "1024 connections that stop reading may take up to 1191 MB, and a bound allows 537 MB",
+                "1024 connections that stop reading may take up to 1259 MB, and a bound allows 537 MB",
             ]
         );
         let tiny = Room {
@@ -345,7 +351,7 @@ mod tests {
         assert!(
             found[0]
                 .detail
-                .starts_with("1024 connections take up to 20 MB")
+                .starts_with("1024 connections take up to 21 MB")
         );
     }
 

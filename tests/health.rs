@@ -36,7 +36,7 @@ fn health(port: u16) -> (u16, Json) {
 }
 
 /// Samples by name and labels. Fails on what a monitoring program would not take.
-fn metrics(port: u16) -> BTreeMap<String, f64> {
+pub fn metrics(port: u16) -> BTreeMap<String, f64> {
     let (status, headers, body) = ask(port, "GET", "/metrics");
     assert_eq!(status, 200);
     let kind = headers.iter().find(|(name, _)| name == "Content-Type");

@@ -11,6 +11,7 @@ mod attacks;
 #[cfg(feature = "embedded")]
 mod browser;
 mod burst;
+mod ceiling;
 mod check;
 mod cli_files;
 mod container;

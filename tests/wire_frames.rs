@@ -183,7 +183,7 @@ fn one_frame_in_many_packets_is_one_event() {
 }
 
 /// Resident memory of the daemon in KiB.
-fn memory(daemon: &Daemon) -> u64 {
+pub fn memory(daemon: &Daemon) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("a process");
     let line = status.lines().find(|line| line.starts_with("VmRSS:"));
     let number = line.and_then(|line| line.split_whitespace().nth(1));

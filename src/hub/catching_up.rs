@@ -51,7 +51,7 @@ impl CatchingUp {
             return None;
         };
         let known: HashSet<MessageId> = backlog.messages.iter().map(|(id, _)| *id).collect();
-        // One piece, which a socket always takes, however large.
+        // One piece, which a socket takes where nothing waits before it.
         let missed: Vec<&Frame> = backlog
             .messages
             .iter()

@@ -13,7 +13,7 @@ use crate::frame::Frame;
 use crate::hub::{Publication, Weight};
 use crate::job_queue::Taken;
 use crate::metrics::METRICS;
-use crate::model::{Agent, AuthFailure, CloseCode, Conversation, MessageId, Refusal};
+use crate::model::{Agent, AuthFailure, CloseCode, Conversation, Message, MessageId, Refusal};
 use crate::protocol::{self, Ref};
 use crate::session::Ask;
 use crate::store::{Failure, Link, Result, StoreError};
@@ -217,11 +217,34 @@ impl Query<'_> {
             None => no_access(conversation),
             Some(messages) => {
                 let surplus = messages.len().saturating_sub(limit);
-                protocol::history(conversation, &messages[surplus..], surplus > 0)
+                history_within(
+                    self.service.limits.queue_bytes,
+                    conversation,
+                    messages,
+                    surplus,
+                )
             }
         };
         self.say(text, reference);
         Ok(())
+    }
+}
+
+/// As many of the newest messages, all but the first `left_out` at most, as may wait for a socket, which takes a frame in
+/// one piece; one at least. Who wants the others asks for those before.
+fn history_within(
+    bytes: usize,
+    conversation: Conversation,
+    messages: &[Message],
+    mut left_out: usize,
+) -> String {
+    loop {
+        let rest = &messages[left_out..];
+        let text = protocol::history(conversation, rest, left_out > 0);
+        if text.len() <= bytes || rest.len() <= 1 {
+            return text;
+        }
+        left_out += rest.len() / 2;
     }
 }
 

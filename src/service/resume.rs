@@ -13,10 +13,9 @@ use crate::hub::{Backlog, Newcomer, Welcome};
 use crate::model::{MessageId, Refusal};
 use crate::protocol::{self, Ref};
 
-/// Messages that are sent again at most.
+/// Messages that are sent again at most, and no more bytes than may wait for a socket: they are handed to it in one
+/// piece, and whoever does not read must not make the service keep more for him than for others.
 const MAX_MISSED: usize = 1000;
-/// Bytes that are sent again at most; what a socket takes at once is bounded as well.
-const MAX_MISSED_BYTES: usize = 4 * 1024 * 1024;
 
 /// Lets an authenticated socket in that missed nothing.
 pub(super) fn join_at_once(
@@ -94,7 +93,7 @@ pub(super) fn join(
             for message in messages.iter().rev() {
                 let frame = Frame::text(&protocol::message_created(message));
                 bytes += frame.bytes().len();
-                if bytes > MAX_MISSED_BYTES {
+                if bytes > query.service.limits.queue_bytes {
                     complete = false;
                     break;
                 }
