@@ -241,16 +241,11 @@ impl Connection {
                 // A page's request may have a body behind its head.
                 Head::Incomplete if bytes.len() <= limits.handshake_bytes + MAX_HEAD_BYTES => {}
                 Head::Incomplete => {
-                    self.refuse(Refused::HeadTooLarge);
+                    self.refuse_head(&Refused::HeadTooLarge.response());
                     return false;
                 }
                 Head::Answered(response) => {
-                    if response == Refused::HeadTooLarge.response() {
-                        hit(Limit::HandshakeBytes, || {
-                            format!("{} sent a request head that is too large", self.peer)
-                        });
-                    }
-                    self.say_last(&response);
+                    self.refuse_head(&response);
                     return false;
                 }
                 Head::Granted { response, length } => {
@@ -444,6 +439,16 @@ impl Connection {
 
     fn subscriber_ref(self: &Arc<Self>) -> SubscriberRef {
         Arc::clone(self) as SubscriberRef
+    }
+
+    /// Answers a request that is not granted.
+    fn refuse_head(&self, response: &[u8]) {
+        if response == Refused::HeadTooLarge.response() {
+            hit(Limit::HandshakeBytes, || {
+                format!("{} sent a request head that is too large", self.peer)
+            });
+        }
+        self.say_last(response);
     }
 
     fn refuse(&self, refused: Refused) {

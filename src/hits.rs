@@ -42,9 +42,11 @@ pub enum Limit {
     Queue,
     /// Silence of a peer.
     Idle,
+    /// Descriptors that the system allows the process.
+    OpenFiles,
 }
 
-const COUNT: usize = 14;
+const COUNT: usize = 15;
 
 impl Limit {
     /// All of them, in the order of their numbers.
@@ -63,6 +65,7 @@ impl Limit {
         Limit::Flood,
         Limit::Queue,
         Limit::Idle,
+        Limit::OpenFiles,
     ];
 
     /// How metrics call it.
@@ -82,6 +85,7 @@ impl Limit {
             Limit::Flood => "flood",
             Limit::Queue => "queue",
             Limit::Idle => "idle",
+            Limit::OpenFiles => "open_files",
         }
     }
 }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use log::{error, warn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use self::crowd::Crowd;
 use super::handshake::{Refused, Site};
@@ -310,11 +311,15 @@ impl Reactor {
                 }
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    self.note("accept", || {
+                    let text = || {
                         format!(
                             "cannot accept a connection: {error}; raise the limit of open files if this stays"
                         )
-                    });
+                    };
+                    match Errno::from_io_error(&error) {
+                        Some(Errno::MFILE | Errno::NFILE) => hit(Limit::OpenFiles, text),
+                        _ => self.note("accept", text),
+                    }
                     thread::sleep(ACCEPT_PAUSE);
                 }
             }
