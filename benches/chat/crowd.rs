@@ -67,6 +67,8 @@ struct Seat {
 /// Many clients of one server.
 pub struct Crowd {
     epoll: OwnedFd,
+    /// Those who are looked at now and then, see [`Crowd::set_aside`].
+    aside: OwnedFd,
     server: SocketAddr,
     seats: Vec<Seat>,
     free: Vec<usize>,
@@ -82,6 +84,7 @@ impl Crowd {
     pub fn new(server: SocketAddr, source_block: u32) -> io::Result<Crowd> {
         Ok(Crowd {
             epoll: epoll::create(CreateFlags::CLOEXEC)?,
+            aside: epoll::create(CreateFlags::CLOEXEC)?,
             server,
             seats: Vec::new(),
             free: Vec::new(),
@@ -230,15 +233,37 @@ impl Crowd {
         }
     }
 
+    /// From now on [`Crowd::poll_aside`] looks at this client, and [`Crowd::poll`] no more. It must have nothing to send:
+    /// who only listens, on a machine of his own, takes no time of the server's, and wakes nobody here.
+    pub fn set_aside(&mut self, index: usize) {
+        let seat = &self.seats[index];
+        if let Some(socket) = &seat.socket {
+            assert!(seat.out.is_empty(), "client {index} has something to send");
+            let data = EventData::new_u64(index as u64 | u64::from(seat.generation) << 32);
+            epoll::delete(&self.epoll, socket).expect("a socket that was added");
+            epoll::add(&self.aside, socket, data, EventFlags::IN).expect("a socket");
+        }
+    }
+
     /// Waits for something to happen, at most so long, and deals with it.
     pub fn poll(&mut self, patience: Duration, listener: &mut impl Listener) {
+        self.poll_in(false, patience, listener);
+    }
+
+    /// Deals with what has happened to those who were set aside; true if anything had.
+    pub fn poll_aside(&mut self, listener: &mut impl Listener) -> bool {
+        self.poll_in(true, Duration::ZERO, listener) > 0
+    }
+
+    fn poll_in(&mut self, aside: bool, patience: Duration, listener: &mut impl Listener) -> usize {
         let timeout = Timespec {
             tv_sec: patience.as_secs() as i64,
             tv_nsec: i64::from(patience.subsec_nanos()),
         };
         let mut events = std::mem::take(&mut self.events);
         events.clear();
-        match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&timeout)) {
+        let epoll = if aside { &self.aside } else { &self.epoll };
+        match epoll::wait(epoll, spare_capacity(&mut events), Some(&timeout)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => panic!("cannot wait for sockets: {error}"),
         }
@@ -256,7 +281,9 @@ impl Crowd {
                 self.readable(index, listener);
             }
         }
+        let count = events.len();
         self.events = events;
+        count
     }
 
     fn writable(&mut self, index: usize) {

@@ -29,6 +29,10 @@ pub struct Options {
     /// Senders, for messages
     #[arg(long, value_delimiter = ',')]
     pub senders: Vec<u64>,
+    /// Milliseconds between two looks at the members who only listen to messages, whom a user has on other machines; 0: each
+    /// is read as soon as he gets something, which takes time of the server's processors
+    #[arg(long, value_name = "MS", default_value_t = 5)]
+    pub listen_every: u64,
     /// Typing events that are kept on their way when everything is saturated
     #[arg(long, default_value_t = 1000)]
     pub window: usize,

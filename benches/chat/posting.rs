@@ -14,6 +14,8 @@ use super::stats::Times;
 use super::wire;
 
 const PATIENCE: Duration = Duration::from_secs(60);
+/// What may happen between two looks at the clock.
+const SLICE: Duration = Duration::from_millis(20);
 
 /// What a run showed.
 pub struct Posted {
@@ -98,13 +100,14 @@ impl Listener for Talk {
     }
 }
 
-/// `senders` of `members` send, each as soon as its last message has come back, for `time`.
+/// `senders` of `members` send, each as soon as its last message has come back, for `time`. The others are looked at
+/// every `pause`, or as soon as they have something where that is zero.
 pub fn post(
     contestant: &Contestant,
     database: &Database,
-    members: usize,
-    senders: usize,
+    (members, senders): (usize, usize),
     time: Duration,
+    pause: Duration,
 ) -> Result<Posted, String> {
     let server = contestant.start(database, &[]);
     let mut conn = database.conn();
@@ -125,8 +128,14 @@ pub fn post(
         record: false,
         strange: Vec::new(),
     };
+    if !pause.is_zero() {
+        for listener in senders..members {
+            crowd.set_aside(listener);
+        }
+    }
     let channel = channel_of(members as u64);
     let begin = Instant::now();
+    let mut look_due = begin;
     let warm = begin + (time / 5).max(Duration::from_millis(500));
     let end = warm + time;
     let mut from = None;
@@ -151,7 +160,15 @@ pub fn post(
             crowd.send(sender, &wire::masked(wire::TEXT, event.as_bytes()));
             sent += 1;
         }
-        crowd.poll(Duration::from_millis(20), &mut talk);
+        if pause.is_zero() {
+            crowd.poll(SLICE, &mut talk);
+            continue;
+        }
+        if now >= look_due {
+            crowd.poll_aside(&mut talk);
+            look_due = now + pause;
+        }
+        crowd.poll(look_due.saturating_duration_since(now), &mut talk);
     }
     let (since, commits, cpu) = from.ok_or("nothing was measured")?;
     let (elapsed, completed) = (since.elapsed(), talk.completed);
@@ -161,9 +178,12 @@ pub fn post(
     let expected = sent * members as u64;
     let deadline = Instant::now() + Duration::from_secs(6);
     while talk.received < expected && Instant::now() < deadline {
-        crowd.poll(Duration::from_millis(20), &mut talk);
+        if !crowd.poll_aside(&mut talk) {
+            crowd.poll(SLICE, &mut talk);
+        }
     }
-    crowd.poll(Duration::from_millis(20), &mut talk);
+    crowd.poll_aside(&mut talk);
+    crowd.poll(SLICE, &mut talk);
     if let Some(first) = talk.strange.first() {
         return Err(format!(
             "{} strange things, the first: {first}",

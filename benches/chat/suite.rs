@@ -291,9 +291,16 @@ impl Suite<'_> {
     /// Each build of the daemon, then the rows alone with as many in a transaction as the last build had.
     fn post(&mut self, work: &'static str, case: &str, members: u64, senders: u64) {
         let mut batch = 1.0;
+        let pause = Duration::from_millis(self.options.listen_every);
         for who in self.daemons.clone() {
             let done = self.measure(work, case, &who, |database, time| {
-                posting::post(&who, database, members as usize, senders as usize, time)
+                posting::post(
+                    &who,
+                    database,
+                    (members as usize, senders as usize),
+                    time,
+                    pause,
+                )
             });
             let Some(done) = done else { continue };
             batch = done.batch.max(1.0);
