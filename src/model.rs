@@ -97,6 +97,17 @@ pub struct Agent {
     pub role: String,
 }
 
+/// What a client sent and nobody else is to read: a token, a text. Shown as its length alone, so that neither a log line
+/// nor a panic can tell it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Private(pub String);
+
+impl fmt::Debug for Private {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "({} bytes)", self.0.len())
+    }
+}
+
 /// One row of `chat_messages` with the two columns of its sender that events carry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {

@@ -1,12 +1,15 @@
 //! The shape of the wire's JSON, and nothing else: a text frame becomes a [`Request`], an answer becomes
 //! the text of a frame. Pure; no I/O, no clock, no policy (contract: protocol.md, "Events").
 
-use serde::Serialize;
+use std::fmt;
+
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::model::{
-    Agent, AgentId, AuthFailure, ChannelId, Conversation, Message, MessageId, Refusal, ThreadId,
-    Unread,
+    Agent, AgentId, AuthFailure, ChannelId, Conversation, Message, MessageId, Private, Refusal,
+    ThreadId, Unread,
 };
 
 /// Longest `ref` that is carried back, in characters.
@@ -48,7 +51,7 @@ pub enum Event {
     /// `auth`; no token where the member is missing or no string.
     Auth {
         /// As sent.
-        token: Option<String>,
+        token: Option<Private>,
         /// The last message that the client has, if it asks for those since.
         after: Option<MessageId>,
     },
@@ -58,7 +61,7 @@ pub enum Event {
         /// Where.
         target: Target,
         /// What.
-        body: Option<String>,
+        body: Option<Private>,
     },
     /// `chat.typing`.
     Typing {
@@ -110,59 +113,119 @@ impl Target {
     }
 }
 
+/// Members of an event that mean something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum Name {
+    Type,
+    Ref,
+    Token,
+    AfterId,
+    Scope,
+    ChannelId,
+    ThreadId,
+    Body,
+    LastReadMessageId,
+    BeforeId,
+    Limit,
+    #[serde(other)]
+    Other,
+}
+
+/// The members of an object that mean something; of several with one name the last. The others have to be JSON as
+/// well, and are dropped as they are read: an event costs no more memory than what is asked.
+struct Members(Vec<(Name, Value)>);
+
+impl Members {
+    fn get(&self, name: Name) -> Option<&Value> {
+        let mut members = self.0.iter();
+        members.find_map(|(one, value)| (*one == name).then_some(value))
+    }
+}
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Gather;
+        impl<'de> Visitor<'de> for Gather {
+            type Value = Members;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members: Vec<(Name, Value)> = Vec::with_capacity(4);
+                while let Some((name, value)) = map.next_entry()? {
+                    let mut known = members.iter_mut();
+                    match known.find(|(one, _)| *one == name) {
+                        Some((_, before)) => *before = value,
+                        None if name == Name::Other => {}
+                        None => members.push((name, value)),
+                    }
+                }
+                Ok(Members(members))
+            }
+        }
+        from.deserialize_map(Gather)
+    }
+}
+
 /// Decodes one text frame.
 ///
 /// # Errors
 /// The `ref` of the event, where it had a usable one, if the text is no JSON object with a non-empty string
 /// `type`; the answer to that is [`Refusal::InvalidEvent`].
 pub fn decode(text: &str) -> Result<Request, Option<Ref>> {
-    let Ok(Value::Object(object)) = serde_json::from_str::<Value>(text) else {
+    let Ok(members) = serde_json::from_str::<Members>(text) else {
         return Err(None);
     };
-    let reference = object.get("ref").and_then(reference);
-    let Some(kind) = object
-        .get("type")
+    let reference = members.get(Name::Ref).and_then(reference);
+    let Some(kind) = members
+        .get(Name::Type)
         .and_then(Value::as_str)
         .filter(|kind| !kind.is_empty())
     else {
         return Err(reference);
     };
-    let number = |name: &str| object.get(name).and_then(positive_integer);
-    let string = |name: &str| object.get(name).and_then(Value::as_str).map(str::to_owned);
-    let channel = || Target::Channel(number("channel_id").map(ChannelId));
-    let thread = || Target::Direct(number("thread_id").map(ThreadId));
-    let scoped = || match object.get("scope").and_then(Value::as_str) {
+    let number = |name| members.get(name).and_then(positive_integer);
+    let private = |name| {
+        let text = members.get(name).and_then(Value::as_str);
+        text.map(|text| Private(text.to_owned()))
+    };
+    let channel = || Target::Channel(number(Name::ChannelId).map(ChannelId));
+    let thread = || Target::Direct(number(Name::ThreadId).map(ThreadId));
+    let scoped = || match members.get(Name::Scope).and_then(Value::as_str) {
         Some("direct") => thread(),
         _ => channel(),
     };
     let event = match kind {
         "auth" => Event::Auth {
-            token: string("token"),
-            after: object
-                .get("after_id")
+            token: private(Name::Token),
+            after: members
+                .get(Name::AfterId)
                 .and_then(unsigned_integer)
                 .map(MessageId),
         },
         "chat.channel.message.send" => Event::Send {
             target: channel(),
-            body: string("body"),
+            body: private(Name::Body),
         },
         "chat.direct.message.send" => Event::Send {
             target: thread(),
-            body: string("body"),
+            body: private(Name::Body),
         },
         "chat.typing" => Event::Typing { target: scoped() },
         "chat.read" => Event::Read {
             target: scoped(),
-            last_read: MessageId(number("last_read_message_id").unwrap_or(0)),
+            last_read: MessageId(number(Name::LastReadMessageId).unwrap_or(0)),
         },
         "chat.history" => Event::History {
-            target: match number("thread_id") {
-                Some(_) if number("channel_id").is_none() => thread(),
+            target: match number(Name::ThreadId) {
+                Some(_) if number(Name::ChannelId).is_none() => thread(),
                 _ => scoped(),
             },
-            before: number("before_id").map(MessageId),
-            limit: number("limit").map_or(DEFAULT_HISTORY, |limit| {
+            before: number(Name::BeforeId).map(MessageId),
+            limit: number(Name::Limit).map_or(DEFAULT_HISTORY, |limit| {
                 usize::try_from(limit).map_or(MAX_HISTORY, |limit| limit.min(MAX_HISTORY))
             }),
         },
@@ -529,6 +592,34 @@ mod tests {
             "0", "-1", "1.5", "true", "null", "[1]", "\"\"", "\" 1\"", "\"1a\"", "\"-1\"", "\"１\"",
         ] {
             assert_eq!(target(missing), None, "{missing}");
+        }
+    }
+
+    #[test]
+    fn of_members_with_one_name_the_last_counts_however_it_is_written() {
+        let text = r#"{"channel_id":1,"x":[{"type":"ping"}],"type":"ping","\u0074ype":"chat.typing","channel_id":"2","scope":7}"#;
+        let target = Target::Channel(Some(ChannelId(2)));
+        assert_eq!(event(text), Event::Typing { target });
+        // What means nothing has to be JSON as well.
+        for wrong in ["1e999", "01", "\"\\ud800\"", "nul", "{\"a\"}", "[1,]"] {
+            let text = format!(r#"{{"type":"ping","x":{wrong}}}"#);
+            assert_eq!(decode(&text), Err(None), "{text}");
+        }
+    }
+
+    #[test]
+    fn neither_a_token_nor_a_text_can_be_told_by_what_is_formatted() {
+        for (kind, member) in [
+            ("auth", "token"),
+            ("chat.channel.message.send", "body"),
+            ("chat.direct.message.send", "body"),
+        ] {
+            let text = format!(r#"{{"type":"{kind}","{member}":"between us"}}"#);
+            let shown = format!("{:?}", decode(&text));
+            assert!(
+                shown.contains("(10 bytes)") && !shown.contains("between us"),
+                "{shown}"
+            );
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod rate_limiter;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use crate::auth::{Claims, TokenVerifier};
 use crate::hits::{Limit, hit};
 use crate::limits::Limits;
 use crate::metrics::METRICS;
-use crate::model::{Agent, AuthFailure, CloseCode, Conversation, MessageId, Refusal};
+use crate::model::{Agent, AuthFailure, CloseCode, Conversation, MessageId, Private, Refusal};
 use crate::protocol::{self, Event, Ref, Request, Target};
 use crate::settings::Settings;
 use crate::text;
@@ -104,7 +105,6 @@ pub struct Post {
 }
 
 /// A body that may be said.
-#[derive(Debug)]
 pub struct Body {
     /// After trimming and emoticons.
     pub text: String,
@@ -112,6 +112,12 @@ pub struct Body {
     pub references: text::TicketReferences,
     /// Handles it mentions.
     pub mentions: Vec<String>,
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "({} bytes)", self.text.len())
+    }
 }
 
 /// What a session needs to know of the world at one event.
@@ -189,7 +195,8 @@ impl Session {
             Err(reference) => return refuse(Refusal::InvalidEvent, reference.as_ref()),
         };
         if let Event::Auth { token, after } = event {
-            return authenticate(token.as_deref(), after, reference, world);
+            let token = token.as_ref().map(|token| token.0.as_str());
+            return authenticate(token, after, reference, world);
         }
         let Some(agent) = world.agent else {
             METRICS.auth_failures.add(1);
@@ -337,7 +344,7 @@ fn usable(target: Target, settings: &Settings) -> Result<Conversation, Refusal> 
 fn post(
     agent: &Arc<Agent>,
     target: Target,
-    body: Option<String>,
+    body: Option<Private>,
     reference: Option<Ref>,
     settings: &Settings,
 ) -> Turn {
@@ -354,7 +361,7 @@ fn post(
     Turn::Ask(Ask::Post(Post {
         agent: Arc::clone(agent),
         conversation,
-        body: prepare(body.as_deref().unwrap_or_default(), settings),
+        body: prepare(body.as_ref().map_or("", |body| &body.0), settings),
         reference,
     }))
 }

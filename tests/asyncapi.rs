@@ -336,7 +336,8 @@ fn is_taken(event: &Value) -> bool {
     match request.event {
         Event::Auth { token, .. } => token.is_some(),
         Event::Send { target, body } => {
-            let body = andrea_chat_websocket::text::normalise(&body.unwrap_or_default());
+            let body =
+                andrea_chat_websocket::text::normalise(&body.map_or(String::new(), |body| body.0));
             target.conversation().is_ok() && !body.is_empty()
         }
         Event::Typing { target } | Event::Read { target, .. } | Event::History { target, .. } => {

@@ -14,8 +14,9 @@ use crate::support::ws::REQUEST;
 #[path = "../fuzz/src/lib.rs"]
 pub mod invariants;
 
-/// Inputs of one target where nothing else is asked for: about ten seconds in an unoptimised build.
-const ROUNDS: u64 = 200_000;
+/// Inputs of one target where nothing else is asked for: about ten seconds in an unoptimised build. As many again are
+/// such as no run has had.
+const ROUNDS: u64 = 100_000;
 /// Mutations of one input at most.
 const MUTATIONS: usize = 6;
 /// Longest input, in bytes.
@@ -83,20 +84,16 @@ fn fuzz(target: &str, corpus: &[Vec<u8>], words: &[&str], holds: fn(&[u8])) {
         holds(one);
     }
     let time = number("ANDREA_FUZZ_SECONDS").map(Duration::from_secs);
-    let (first, last) = match (number("ANDREA_FUZZ_SEED"), time) {
-        (Some(seed), _) => (seed, seed + 1),
-        (None, None) => (0, ROUNDS),
-        // Others than those of the short run and of the runs before.
-        (None, Some(_)) => {
-            let now = SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .expect("after 1970");
-            (now.as_nanos() as u64 >> 1, u64::MAX)
-        }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let fresh = now.expect("after 1970").as_nanos() as u64 >> 1;
+    let (known, new) = match (number("ANDREA_FUZZ_SEED"), time) {
+        (Some(seed), _) => (seed..seed + 1, 0..0),
+        (None, None) => (0..ROUNDS, fresh..fresh + ROUNDS),
+        (None, Some(_)) => (0..0, fresh..u64::MAX),
     };
     let begun = Instant::now();
     let mut rounds = 0;
-    for seed in first..last {
+    for seed in known.chain(new) {
         if time.is_some_and(|time| begun.elapsed() >= time) {
             break;
         }
@@ -112,7 +109,7 @@ fn fuzz(target: &str, corpus: &[Vec<u8>], words: &[&str], holds: fn(&[u8])) {
         rounds += 1;
     }
     println!(
-        "fuzz: {target}: {rounds} inputs from seed {first}, {:.1} s",
+        "fuzz: {target}: {rounds} inputs, those from seed {fresh} on new, {:.1} s",
         begun.elapsed().as_secs_f64()
     );
 }
@@ -261,11 +258,31 @@ fn a_dotenv_file_is_read_or_refused_without_a_value_in_the_reason() {
         "JWT_SECRET=\"a b\"\nDB_PASSWORD='x$y'\nexport A=$HOME/x # comment\n",
         "A=1\nB=${A}2\nC=\"${B} \\\" \\n\n more\"\n",
         "A\nB=\n#\n\n=x\n",
+        &format!(
+            "DB_PASSWORD={0}\nJWT_SECRET=\"{0} {0}\"\nX='{0}'\n",
+            invariants::VALUE
+        ),
     ]);
     corpus.extend(bytes(recorded("dotenv")));
     const WORDS: &[&str] = &[
-        "=", "\n", "\r\n", "\"", "'", "\\", "${", "}", "$A", "${A}", "export ", "#", " ", "\t",
-        "A=", "HOME", "\u{feff}",
+        "=",
+        "\n",
+        "\r\n",
+        "\"",
+        "'",
+        "\\",
+        "${",
+        "}",
+        "$A",
+        "${A}",
+        "export ",
+        "#",
+        " ",
+        "\t",
+        "A=",
+        "HOME",
+        "\u{feff}",
+        invariants::VALUE,
     ];
     fuzz("dotenv", &corpus, WORDS, invariants::dotenv);
 }
