@@ -6,6 +6,7 @@
 
 mod link;
 pub mod mysql;
+mod newest;
 pub mod operations;
 pub mod push;
 #[cfg(feature = "embedded")]
@@ -16,6 +17,7 @@ use std::fmt;
 use std::time::Instant;
 
 pub use link::Link;
+pub use newest::{AtMost, Newest};
 pub use operations::Operations;
 
 use crate::model::{Agent, AgentId, ChannelId, Conversation, Message, MessageId, ThreadId, Unread};
@@ -215,18 +217,16 @@ pub trait History {
     fn changed_messages(&mut self, above: MessageId, since: &str)
     -> Result<(String, Vec<Message>)>;
 
-    /// Messages of one conversation that are not deleted, with ids below `before`: the newest `most` of them,
-    /// ascending by id.
+    /// Messages of one conversation that are not deleted, with ids below `before`.
     fn history(
         &mut self,
         conversation: Conversation,
         before: Option<MessageId>,
-        most: usize,
-    ) -> Result<Vec<Message>>;
+        room: AtMost,
+    ) -> Result<Newest>;
 
-    /// Messages that this agent may see, not deleted, with ids above `after`: the newest `most` of them, ascending
-    /// by id.
-    fn missed(&mut self, agent: AgentId, after: MessageId, most: usize) -> Result<Vec<Message>>;
+    /// Messages that this agent may see, not deleted, with ids above `after`.
+    fn missed(&mut self, agent: AgentId, after: MessageId, room: AtMost) -> Result<Newest>;
 
     /// What this agent has not read, for each of his active channels and threads.
     fn unread(&mut self, agent: AgentId) -> Result<Vec<Unread>>;

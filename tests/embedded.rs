@@ -7,8 +7,8 @@ use rustix::process::Signal;
 
 use andrea_chat_websocket::demo::data;
 use andrea_chat_websocket::model::{AgentId, Conversation};
-use andrea_chat_websocket::store::History;
 use andrea_chat_websocket::store::sqlite::SqliteStore;
+use andrea_chat_websocket::store::{AtMost, History};
 
 use crate::support::daemon::{Daemon, Install, Options};
 use crate::support::embedded::File;
@@ -314,7 +314,14 @@ fn a_page_finds_what_an_agent_may_see_and_what_is_new_to_him() {
     assert_eq!(threads[0].markers.len(), 2);
 
     let place = Conversation::Channel(general.id);
-    let all = connection.history(place, None, 50).expect("read");
+    let room = AtMost {
+        messages: 50,
+        bytes: 1 << 20,
+    };
+    let all = connection
+        .history(place, None, room)
+        .expect("read")
+        .messages;
     assert_eq!(all.len(), 8);
     assert_eq!(general.markers.last(), Some(&(sakura, all[4].id)));
 }

@@ -18,12 +18,14 @@ use crate::model::{AgentId, Conversation, MessageId, Unread};
 use crate::protocol;
 use crate::settings::Settings;
 use crate::store::sqlite::{SqliteConnection, SqliteStore};
-use crate::store::{Connection, History, Result};
+use crate::store::{AtMost, Connection, History, Result};
 
 /// For how long a token is good, in seconds: as long as it takes to open a socket, and no longer.
 const TOKEN_SECONDS: u64 = 60;
 /// Messages of each conversation that a page begins with.
 const MESSAGES_AT_FIRST: usize = 50;
+/// The same in bytes.
+const BYTES_AT_FIRST: usize = 1024 * 1024;
 
 /// The files of the page: path, type, content.
 const FILES: &[(&str, &str, &str)] = &[
@@ -287,12 +289,12 @@ fn room(
     markers: &[(AgentId, MessageId)],
     unread: &[Unread],
 ) -> Result<Value> {
-    let mut messages = database.history(conversation, None, MESSAGES_AT_FIRST + 1)?;
-    let has_older = messages.len() > MESSAGES_AT_FIRST;
-    if has_older {
-        messages.remove(0);
-    }
-    let events = messages.iter().map(protocol::message_created);
+    let room = AtMost {
+        messages: MESSAGES_AT_FIRST,
+        bytes: BYTES_AT_FIRST,
+    };
+    let found = database.history(conversation, None, room)?;
+    let events = found.messages.iter().map(protocol::message_created);
     let events: Vec<Value> = events
         .filter_map(|event| serde_json::from_str(&event).ok())
         .collect();
@@ -303,7 +305,7 @@ fn room(
             "agent_id": reader.0,
             "last_read_message_id": id.0,
         })).collect::<Vec<_>>(),
-        "has_older": has_older,
+        "has_older": found.has_older,
         "messages": events,
     }))
 }

@@ -13,10 +13,10 @@ use crate::frame::Frame;
 use crate::hub::{Publication, Weight};
 use crate::job_queue::Taken;
 use crate::metrics::METRICS;
-use crate::model::{Agent, AuthFailure, CloseCode, Conversation, Message, MessageId, Refusal};
+use crate::model::{Agent, AuthFailure, CloseCode, Conversation, MessageId, Refusal};
 use crate::protocol::{self, Ref};
 use crate::session::Ask;
-use crate::store::{Failure, Link, Result, StoreError};
+use crate::store::{AtMost, Failure, Link, Newest, Result, StoreError};
 
 /// How long a thread that has a connection waits for a question before it looks after that.
 const REST: Duration = Duration::from_secs(30);
@@ -206,41 +206,33 @@ impl Query<'_> {
         limit: usize,
         reference: Option<&Ref>,
     ) -> Result<()> {
-        let messages = self.link.run_until(self.deadline, |store| {
+        let bytes = self.service.limits.queue_bytes;
+        let room = AtMost {
+            messages: limit,
+            bytes,
+        };
+        let found = self.link.run_until(self.deadline, |store| {
             if !store.audience(conversation)?.contains(&agent.id) {
                 return Ok(None);
             }
-            // One more than asked for shows whether there are more.
-            store.history(conversation, before, limit + 1).map(Some)
+            store.history(conversation, before, room).map(Some)
         })?;
-        let text = match &messages {
+        let text = match found {
             None => no_access(conversation),
-            Some(messages) => {
-                let surplus = messages.len().saturating_sub(limit);
-                history_within(
-                    self.service.limits.queue_bytes,
-                    conversation,
-                    messages,
-                    surplus,
-                )
-            }
+            Some(found) => history_within(bytes, conversation, found),
         };
         self.say(text, reference);
         Ok(())
     }
 }
 
-/// As many of the newest messages, all but the first `left_out` at most, as may wait for a socket, which takes a frame in
-/// one piece; one at least. Who wants the others asks for those before.
-fn history_within(
-    bytes: usize,
-    conversation: Conversation,
-    messages: &[Message],
-    mut left_out: usize,
-) -> String {
+/// As many of the newest messages as may wait for a socket, which takes a frame in one piece; one at least. Who wants the
+/// others asks for those before. JSON may be longer than what it was made of.
+fn history_within(bytes: usize, conversation: Conversation, found: Newest) -> String {
+    let mut left_out = 0;
     loop {
-        let rest = &messages[left_out..];
-        let text = protocol::history(conversation, rest, left_out > 0);
+        let rest = &found.messages[left_out..];
+        let text = protocol::history(conversation, rest, found.has_older || left_out > 0);
         if text.len() <= bytes || rest.len() <= 1 {
             return text;
         }

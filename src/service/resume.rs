@@ -12,6 +12,7 @@ use crate::frame::Frame;
 use crate::hub::{Backlog, Newcomer, Welcome};
 use crate::model::{MessageId, Refusal};
 use crate::protocol::{self, Ref};
+use crate::store::AtMost;
 
 /// Messages that are sent again at most, and no more bytes than may wait for a socket: they are handed to it in one
 /// piece, and whoever does not read must not make the service keep more for him than for others.
@@ -79,21 +80,22 @@ pub(super) fn join(
     let Ok(last) = at.recv_deadline(query.deadline) else {
         return hub.release(subscriber(), id, Backlog::default());
     };
-    let missed = query.link.run_until(query.deadline, |store| {
-        store.missed(id, after, MAX_MISSED + 1)
-    });
+    let room = AtMost {
+        messages: MAX_MISSED,
+        bytes: query.service.limits.queue_bytes,
+    };
+    let missed = query
+        .link
+        .run_until(query.deadline, |store| store.missed(id, after, room));
     let backlog = match missed {
-        Ok(mut messages) => {
-            let mut complete = messages.len() <= MAX_MISSED;
-            if !complete {
-                messages.remove(0);
-            }
+        Ok(found) => {
+            let mut complete = !found.has_older;
             let mut bytes = 0;
-            let mut frames = Vec::with_capacity(messages.len());
-            for message in messages.iter().rev() {
+            let mut frames = Vec::with_capacity(found.messages.len());
+            for message in found.messages.iter().rev() {
                 let frame = Frame::text(&protocol::message_created(message));
                 bytes += frame.bytes().len();
-                if bytes > query.service.limits.queue_bytes {
+                if bytes > room.bytes {
                     complete = false;
                     break;
                 }

@@ -174,14 +174,32 @@ impl MysqlConnection {
         sql: &str,
         params: impl Into<Params>,
     ) -> Result<Vec<Row>> {
+        let mut rows = Vec::new();
+        self.each_row(operation, sql, params, |row| {
+            rows.push(row);
+            Ok(())
+        })?;
+        Ok(rows)
+    }
+
+    /// The rows of a query, one after the other as they arrive.
+    pub(super) fn each_row(
+        &mut self,
+        operation: &'static str,
+        sql: &str,
+        params: impl Into<Params>,
+        mut take: impl FnMut(Row) -> Result<()>,
+    ) -> Result<()> {
         let failure = |error: MysqlError| failed(operation, query_failure(&error), &error);
         let answer = self.conn.exec_iter(sql, params).map_err(failure)?;
-        let columns = answer.columns().as_ref().len();
-        let rows = answer.collect::<mysql::Result<Vec<Row>>>();
-        let rows = rows.map_err(failure)?;
-        let bytes = rows.iter().map(size).sum::<usize>() + ANSWER_BYTES + columns * COLUMN_BYTES;
+        let mut bytes = ANSWER_BYTES + answer.columns().as_ref().len() * COLUMN_BYTES;
+        for row in answer {
+            let row = row.map_err(failure)?;
+            bytes += size(&row);
+            take(row)?;
+        }
         self.received += bytes as u64;
-        Ok(rows)
+        Ok(())
     }
 
     /// A statement that writes.

@@ -3,7 +3,7 @@
 use andrea_chat_websocket::model::{
     AgentId, ChannelId, Conversation, Message, MessageId, ThreadId, Unread,
 };
-use andrea_chat_websocket::store::{NewMessage, Result};
+use andrea_chat_websocket::store::{AtMost, NewMessage, Newest, Result};
 
 use super::{ANN, ANN_AND_BOB, BOB, CELIK, GENERAL, Ground, NOBODY, QUIET, message};
 
@@ -98,9 +98,20 @@ pub fn changes_are_found_by_their_time(ground: &mut Ground) {
     assert_eq!(changed(MessageId(0), "2026-07-01 00:00:00").1, []);
 }
 
+fn room(messages: usize, bytes: usize) -> AtMost {
+    AtMost { messages, bytes }
+}
+
 fn ids_of(messages: Result<Vec<Message>>) -> Vec<MessageId> {
     let messages = messages.expect("ask for messages");
     messages.into_iter().map(|one| one.id).collect()
+}
+
+/// Ids, and whether there are older messages.
+fn newest_of(found: Result<Newest>) -> (Vec<MessageId>, bool) {
+    let found = found.expect("ask for messages");
+    let ids = found.messages.iter().map(|one| one.id);
+    (ids.collect(), found.has_older)
 }
 
 pub fn a_history_is_of_one_conversation_and_ends_before(ground: &mut Ground) {
@@ -116,18 +127,22 @@ pub fn a_history_is_of_one_conversation_and_ends_before(ground: &mut Ground) {
         "UPDATE chat_messages SET deleted_at = '2026-06-01 00:00:00' WHERE body_text = 'deleted'",
     );
     let mut connection = ground.connect();
-    let mut history =
-        |conversation, before, most| ids_of(connection.history(conversation, before, most));
-    assert_eq!(history(GENERAL, None, 10), [ids[0], ids[2], ids[5]]);
-    assert_eq!(history(GENERAL, None, 2), [ids[2], ids[5]]);
-    assert_eq!(history(GENERAL, Some(ids[5]), 10), [ids[0], ids[2]]);
-    assert_eq!(history(GENERAL, Some(ids[0]), 10), []);
-    assert_eq!(history(ANN_AND_BOB, None, 10), [ids[3]]);
-    assert_eq!(history(Conversation::Channel(ChannelId(77)), None, 10), []);
-    assert_eq!(
-        history(Conversation::Direct(ThreadId(NOBODY)), None, 10),
-        []
-    );
+    let mut history = |conversation, before, most| {
+        newest_of(connection.history(conversation, before, room(most, 1 << 20)))
+    };
+    let all = |ids: &[MessageId]| (ids.to_vec(), false);
+    assert_eq!(history(GENERAL, None, 10), all(&[ids[0], ids[2], ids[5]]));
+    assert_eq!(history(GENERAL, None, 3), all(&[ids[0], ids[2], ids[5]]));
+    assert_eq!(history(GENERAL, None, 2), (vec![ids[2], ids[5]], true));
+    assert_eq!(history(GENERAL, Some(ids[5]), 10), all(&[ids[0], ids[2]]));
+    assert_eq!(history(GENERAL, Some(ids[0]), 10), all(&[]));
+    assert_eq!(history(ANN_AND_BOB, None, 10), all(&[ids[3]]));
+    for nowhere in [
+        Conversation::Channel(ChannelId(77)),
+        Conversation::Direct(ThreadId(NOBODY)),
+    ] {
+        assert_eq!(history(nowhere, None, 10), all(&[]));
+    }
     let one = connection.messages(&[ids[4]]).expect("read messages").pop();
     assert_eq!(one.map(|one| one.body_text).as_deref(), Some("deleted"));
     for nobody in [0, ids[5].0 + 1, NOBODY] {
@@ -151,12 +166,40 @@ pub fn what_was_missed_is_what_may_be_seen(ground: &mut Ground) {
         message(QUIET, BOB, "his own"),
     ]);
     let mut connection = ground.connect();
-    let mut missed = |agent, after, most| ids_of(connection.missed(agent, after, most));
-    assert_eq!(missed(BOB, ids[0], 10), [ids[1], ids[4], ids[6]]);
-    assert_eq!(missed(BOB, ids[0], 2), [ids[4], ids[6]]);
-    assert_eq!(missed(BOB, ids[6], 10), []);
-    assert_eq!(missed(CELIK, MessageId(0), 10), [ids[0], ids[1], ids[5]]);
-    assert_eq!(missed(AgentId(NOBODY), MessageId(0), 10), []);
+    let mut missed =
+        |agent, after, most| newest_of(connection.missed(agent, after, room(most, 1 << 20)));
+    let all = |ids: &[MessageId]| (ids.to_vec(), false);
+    assert_eq!(missed(BOB, ids[0], 10), all(&[ids[1], ids[4], ids[6]]));
+    assert_eq!(missed(BOB, ids[0], 2), (vec![ids[4], ids[6]], true));
+    assert_eq!(missed(BOB, ids[6], 10), all(&[]));
+    assert_eq!(
+        missed(CELIK, MessageId(0), 10),
+        all(&[ids[0], ids[1], ids[5]])
+    );
+    assert_eq!(missed(AgentId(NOBODY), MessageId(0), 10), all(&[]));
+}
+
+pub fn no_more_is_read_than_there_is_room_for(ground: &mut Ground) {
+    let long = "x".repeat(20_000);
+    let ids = ground.post(&["one", &long, "two", &long, "three"].map(|b| message(GENERAL, ANN, b)));
+    let mut connection = ground.connect();
+    // Text and HTML of a long one are some 40,000 bytes.
+    for (bytes, expected) in [
+        (1 << 20, &ids[..]),
+        (81_500, &ids[1..]),
+        (50_000, &ids[2..]),
+        (1_000, &ids[4..]),
+        (0, &ids[4..]),
+    ] {
+        let expected = (expected.to_vec(), expected.len() < ids.len());
+        let history = connection.history(GENERAL, None, room(10, bytes));
+        assert_eq!(newest_of(history), expected, "{bytes}");
+        let missed = connection.missed(BOB, MessageId(0), room(10, bytes));
+        assert_eq!(newest_of(missed), expected, "{bytes}");
+    }
+    // One is read however long it is.
+    let missed = connection.history(GENERAL, Some(ids[4]), room(10, 0));
+    assert_eq!(newest_of(missed), (vec![ids[3]], true));
 }
 
 pub fn what_is_unread_is_counted_from_the_marker(ground: &mut Ground) {

@@ -5,7 +5,8 @@ use mysql::{Params, Row};
 use super::{MysqlConnection, columns, ids, marks};
 use crate::model::{AgentId, ChannelId, Conversation, Message, MessageId, ThreadId, Unread};
 use crate::store::conversation_column;
-use crate::store::{Failure, History, Result, StoreError};
+use crate::store::newest::Gathering;
+use crate::store::{AtMost, Failure, History, Newest, Result, StoreError};
 
 /// The columns of an event's message, in the order in which [`message`] takes them.
 const SELECT_MESSAGE: &str = "SELECT m.id, m.channel_id, m.thread_id, m.sender_agent_id, m.body_text, \
@@ -52,20 +53,23 @@ fn take<T: mysql::prelude::FromValue>(
 }
 
 impl MysqlConnection {
-    /// Messages of a query that has the newest first, ascending by id.
+    /// Messages of a query that has the newest first.
     fn newest_first(
         &mut self,
         operation: &'static str,
         sql: &str,
         params: impl Into<Params>,
-    ) -> Result<Vec<Message>> {
-        let mut messages = self
-            .rows(operation, sql, params)?
-            .into_iter()
-            .map(|row| message(row, operation))
-            .collect::<Result<Vec<_>>>()?;
-        messages.reverse();
-        Ok(messages)
+        room: AtMost,
+    ) -> Result<Newest> {
+        let mut found = Gathering::new(room);
+        self.each_row(operation, sql, params, |row| {
+            // What is left over has to be received all the same.
+            if !found.is_full() {
+                found.offer(message(row, operation)?);
+            }
+            Ok(())
+        })?;
+        Ok(found.end())
     }
 }
 
@@ -141,8 +145,8 @@ impl History for MysqlConnection {
         &mut self,
         conversation: Conversation,
         before: Option<MessageId>,
-        most: usize,
-    ) -> Result<Vec<Message>> {
+        room: AtMost,
+    ) -> Result<Newest> {
         const OPERATION: &str = "read older messages";
         let (column, id) = conversation_column(conversation);
         let before = before.map_or(u64::MAX >> 1, |before| before.0);
@@ -152,11 +156,12 @@ impl History for MysqlConnection {
                 "{SELECT_MESSAGE} WHERE m.{column} = ? AND m.id < ? AND m.deleted_at IS NULL \
                  ORDER BY m.id DESC LIMIT ?"
             ),
-            (id, before, most as u64),
+            (id, before, room.rows() as u64),
+            room,
         )
     }
 
-    fn missed(&mut self, agent: AgentId, after: MessageId, most: usize) -> Result<Vec<Message>> {
+    fn missed(&mut self, agent: AgentId, after: MessageId, room: AtMost) -> Result<Newest> {
         const OPERATION: &str = "read the messages that were missed";
         self.newest_first(
             OPERATION,
@@ -167,7 +172,8 @@ impl History for MysqlConnection {
                  (SELECT t.id FROM chat_threads t WHERE t.agent_one_id = ? OR t.agent_two_id = ?)) \
                  ORDER BY m.id DESC LIMIT ?"
             ),
-            (after.0, agent.0, agent.0, agent.0, most as u64),
+            (after.0, agent.0, agent.0, agent.0, room.rows() as u64),
+            room,
         )
     }
 

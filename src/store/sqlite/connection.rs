@@ -11,8 +11,8 @@ use super::rows::{delete_notifications, direct_threads, key, list, members, now,
 use crate::model::{Agent, AgentId, ChannelId, Conversation, Message, MessageId, ThreadId, Unread};
 use crate::settings::Rows;
 use crate::store::{
-    Connection, History, NewMessage, NewNotification, Posting, PostingContext, Result, Sender,
-    conversation_column,
+    AtMost, Connection, History, NewMessage, NewNotification, Newest, Posting, PostingContext,
+    Result, Sender, conversation_column,
 };
 use crate::text::{Ticket, TicketReferences};
 
@@ -227,16 +227,16 @@ impl History for SqliteConnection {
         &mut self,
         conversation: Conversation,
         before: Option<MessageId>,
-        most: usize,
-    ) -> Result<Vec<Message>> {
+        room: AtMost,
+    ) -> Result<Newest> {
         self.read("read older messages", |conn| {
-            history::history(conn, conversation, before, most)
+            history::history(conn, conversation, before, room)
         })
     }
 
-    fn missed(&mut self, agent: AgentId, after: MessageId, most: usize) -> Result<Vec<Message>> {
+    fn missed(&mut self, agent: AgentId, after: MessageId, room: AtMost) -> Result<Newest> {
         self.read("read the messages that were missed", |conn| {
-            history::missed(conn, agent, after, most)
+            history::missed(conn, agent, after, room)
         })
     }
 

@@ -4,7 +4,8 @@ use rusqlite::{Connection as Sqlite, Params, Row};
 
 use super::rows::{key, list, select};
 use crate::model::{AgentId, ChannelId, Conversation, Message, MessageId, ThreadId, Unread};
-use crate::store::conversation_column;
+use crate::store::newest::Gathering;
+use crate::store::{AtMost, Newest, conversation_column};
 
 /// The columns of an event's message, in the order in which [`message`] takes them.
 const SELECT_MESSAGE: &str = "SELECT m.id, m.channel_id, m.thread_id, m.sender_agent_id, m.body_text, \
@@ -48,15 +49,15 @@ pub fn newest_ids(conn: &Sqlite, most: usize) -> rusqlite::Result<Vec<MessageId>
     Ok(ids)
 }
 
-/// The newest messages of a conversation below an id, ascending.
+/// The newest messages of a conversation below an id.
 pub fn history(
     conn: &Sqlite,
     conversation: Conversation,
     before: Option<MessageId>,
-    most: usize,
-) -> rusqlite::Result<Vec<Message>> {
+    room: AtMost,
+) -> rusqlite::Result<Newest> {
     let (column, id) = conversation_column(conversation);
-    let mut found = messages(
+    newest_first(
         conn,
         &format!(
             "WHERE m.{column} = ? AND m.id < ? AND m.deleted_at IS NULL ORDER BY m.id DESC LIMIT ?"
@@ -64,31 +65,47 @@ pub fn history(
         (
             key(id),
             before.map_or(i64::MAX, |before| key(before.0)),
-            most,
+            room.rows(),
         ),
-    )?;
-    found.reverse();
-    Ok(found)
+        room,
+    )
 }
 
-/// The newest messages above an id that an agent may see, ascending.
+/// The newest messages above an id that an agent may see.
 pub fn missed(
     conn: &Sqlite,
     agent: AgentId,
     after: MessageId,
-    most: usize,
-) -> rusqlite::Result<Vec<Message>> {
-    let mut found = messages(
+    room: AtMost,
+) -> rusqlite::Result<Newest> {
+    newest_first(
         conn,
         "WHERE m.id > ?1 AND m.deleted_at IS NULL AND (m.channel_id IN \
          (SELECT cm.channel_id FROM chat_channel_members cm JOIN chat_channels c \
          ON c.id = cm.channel_id AND c.is_active = 1 WHERE cm.agent_id = ?2) OR m.thread_id IN \
          (SELECT t.id FROM chat_threads t WHERE t.agent_one_id = ?2 OR t.agent_two_id = ?2)) \
          ORDER BY m.id DESC LIMIT ?3",
-        (key(after.0), key(agent.0), most),
-    )?;
-    found.reverse();
-    Ok(found)
+        (key(after.0), key(agent.0), room.rows()),
+        room,
+    )
+}
+
+/// Messages of a query that has the newest first.
+fn newest_first(
+    conn: &Sqlite,
+    rest: &str,
+    params: impl Params,
+    room: AtMost,
+) -> rusqlite::Result<Newest> {
+    let mut statement = conn.prepare(&format!("{SELECT_MESSAGE} {rest}"))?;
+    let mut rows = statement.query(params)?;
+    let mut found = Gathering::new(room);
+    while !found.is_full()
+        && let Some(row) = rows.next()?
+    {
+        found.offer(message(row)?);
+    }
+    Ok(found.end())
 }
 
 /// What an agent has not read, channels first.
