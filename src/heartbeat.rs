@@ -52,7 +52,7 @@ pub fn run(
         let mut failure = look_at_settings(service, &mut link, stop_requested).err();
         if tick >= recheck_due {
             recheck_due = tick + ACTIVITY_INTERVAL;
-            service.repeats.tidy(tick);
+            breather.freed(service.repeats.tidy(tick));
             failure = failure.or(recheck_agents(service, &mut link).err());
         }
         if tick >= beat_due {

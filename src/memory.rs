@@ -57,6 +57,8 @@ pub struct Breather {
     before: u64,
     /// All that was done when memory was given back last.
     given_back: u64,
+    /// What was freed since that much work had left behind.
+    freed: u64,
 }
 
 impl Breather {
@@ -66,7 +68,13 @@ impl Breather {
             due: now + MINUTE,
             before: 0,
             given_back: 0,
+            freed: 0,
         }
+    }
+
+    /// So many things that work had left behind are gone, perhaps long after it.
+    pub fn freed(&mut self, count: u64) {
+        self.freed += count;
     }
 
     /// Whether to call [`give_back_what_is_free`]; `work` is how much was ever done.
@@ -76,9 +84,10 @@ impl Breather {
         }
         self.due = now + MINUTE;
         let of_this_minute = work - std::mem::replace(&mut self.before, work);
-        let is_due = of_this_minute < LITTLE && work - self.given_back >= MUCH;
+        let is_due = of_this_minute < LITTLE && work - self.given_back + self.freed >= MUCH;
         if is_due {
             self.given_back = work;
+            self.freed = 0;
         }
         is_due
     }
@@ -183,6 +192,12 @@ mod tests {
             );
             assert_eq!(breather.is_due(work, now), expected, "{minute}");
         }
+        // What that work had left behind goes later.
+        breather.freed(3_000);
+        assert!(!breather.is_due(70_000, begun + 10 * MINUTE));
+        breather.freed(2_000);
+        assert!(breather.is_due(70_000, begun + 11 * MINUTE));
+        assert!(!breather.is_due(70_000, begun + 12 * MINUTE));
     }
 
     #[test]

@@ -76,9 +76,10 @@ impl Repeats {
         self.lock().complete = Some((now, MessageId(u64::MAX >> 1)));
     }
 
-    /// Gives back what the messages took that are too old. To be called now and then, also where nobody says anything.
-    pub fn tidy(&self, now: Instant) {
-        self.lock().forget(now);
+    /// Gives back what the messages took that are too old, and tells how many those were. To be called now and then, also
+    /// where nobody says anything.
+    pub fn tidy(&self, now: Instant) -> u64 {
+        self.lock().forget(now)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -103,13 +104,16 @@ impl State {
         }
     }
 
-    fn forget(&mut self, now: Instant) {
+    fn forget(&mut self, now: Instant) -> u64 {
         let is_old = |generation: &Generation| {
             now.saturating_duration_since(generation.since) >= WINDOW + GENERATION
         };
+        let mut forgotten = 0;
         while self.generations.front().is_some_and(is_old) {
-            self.generations.pop_front();
+            let oldest = self.generations.pop_front();
+            forgotten += oldest.map_or(0, |one| one.seen.len() as u64);
         }
+        forgotten
     }
 }
 
@@ -190,9 +194,9 @@ mod tests {
             (state.generations.len(), sizes.sum::<usize>())
         };
         assert_eq!(held(), (10, 600));
-        repeats.tidy(begun + WINDOW + GENERATION);
+        assert_eq!(repeats.tidy(begun + WINDOW + GENERATION), 60);
         assert_eq!(held(), (9, 540));
-        repeats.tidy(begun + 2 * WINDOW + GENERATION);
+        assert_eq!(repeats.tidy(begun + 2 * WINDOW + GENERATION), 540);
         assert_eq!(held(), (0, 0));
     }
 
