@@ -8,6 +8,7 @@ use std::thread;
 
 use rustix::process::{Resource, getrlimit};
 
+use crate::connection::PIECE_BYTES;
 use crate::limits::Limits;
 
 /// Descriptors that are not sockets of clients: database, log, epoll, standard streams, some to spare.
@@ -52,7 +53,8 @@ impl Demand {
     pub fn of(limits: &Limits, message_bytes: usize, workers: usize) -> Self {
         let connections = limits.max_connections as u64;
         let outgoing = (limits.queue_bytes as u64).max(LARGEST_FRAME);
-        let each = outgoing.saturating_add(INCOMING * message_bytes as u64);
+        let incoming = INCOMING * message_bytes as u64 + PIECE_BYTES as u64;
+        let each = outgoing.saturating_add(incoming);
         let resting_bytes = BASE_BYTES + connections * CONNECTION_BYTES;
         Demand {
             connections,
@@ -296,14 +298,14 @@ mod tests {
         let demand = demand();
         assert_eq!((demand.files, demand.threads), (1024 + 64, 26));
         assert_eq!(demand.resting_bytes, (16 << 20) + 1024 * (4 << 10));
-        let queues = 1024 * ((1 << 20) + 2 * (64 << 10));
+        let queues = 1024 * ((1 << 20) + 2 * (64 << 10) + (16 << 10));
         assert_eq!(
             demand.full_bytes,
             demand.resting_bytes + BUSY_BYTES + queues
         );
         assert_eq!(
             demand.to_string(),
-            "1024 connections: 1088 descriptors, 26 threads, 21 MB, at most 1259 MB where none of them reads"
+            "1024 connections: 1088 descriptors, 26 threads, 21 MB, at most 1276 MB where none of them reads"
         );
     }
 
@@ -340,7 +342,7 @@ mod tests {
             [
                 "the limit of 1087 open files allows 1023 connections, not 1024",
                 "the service takes up to 26 threads, and the unit allows 16",
-                "1024 connections that stop reading may take up to 1259 MB, and a bound allows 537 MB",
+                "1024 connections that stop reading may take up to 1276 MB, and a bound allows 537 MB",
             ]
         );
         let tiny = Room {

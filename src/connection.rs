@@ -10,6 +10,7 @@ mod outbox;
 mod poll;
 mod port;
 mod reactor;
+mod unread;
 
 use std::io::{self, Read};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -23,12 +24,14 @@ use tungstenite::protocol::{Role, WebSocketContext};
 use tungstenite::{Error as WsError, Message};
 
 pub use reactor::{Reactor, ReactorThreads};
+pub use unread::PIECE_BYTES;
 
 use self::fragments::Fragments;
 use self::handshake::{Head, Policy, Refused};
 use self::outbox::{Outbox, Pushed, Written};
 use self::poll::Interest;
 use self::port::{Port, websocket_config};
+use self::unread::Unread;
 use crate::clock::epoch_seconds;
 use crate::frame::{Frame, Frames};
 use crate::hits::{Limit, hit};
@@ -94,6 +97,7 @@ pub struct Connection {
 struct Input {
     stage: Stage,
     session: Session,
+    unread: Unread,
     /// Bytes read in this turn.
     read: usize,
     /// Bytes read since the last complete message.
@@ -136,6 +140,7 @@ impl Connection {
             input: Mutex::new(Input {
                 stage: Stage::Head(Vec::new()),
                 session,
+                unread: Unread::default(),
                 read: 0,
                 incomplete: 0,
                 fragments: Fragments::default(),
@@ -277,6 +282,7 @@ impl Connection {
         let before = input.read;
         let message = context.read(&mut Port {
             connection: self,
+            unread: &mut input.unread,
             read: &mut input.read,
             fragments: &mut input.fragments,
             is_shredded: &mut input.is_shredded,
@@ -424,6 +430,7 @@ impl Connection {
     /// Throws away what a closed socket still says, so that its last words are not lost to a reset.
     fn drain(&self, input: &mut Input) -> Next {
         input.stage = Stage::Draining;
+        input.unread.forget();
         let mut chunk = [0; READ_BYTES];
         for _ in 0..DRAIN_BYTES / READ_BYTES {
             match (&self.stream).read(&mut chunk) {

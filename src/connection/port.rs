@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use tungstenite::protocol::WebSocketConfig;
 
 use super::fragments::Fragments;
+use super::unread::Unread;
 use super::{BYTES_PER_TURN, Connection, READ_BYTES};
 use crate::hub::Weight;
 
@@ -23,6 +24,7 @@ pub(super) fn websocket_config(max_message: usize) -> WebSocketConfig {
 /// the outbox.
 pub(super) struct Port<'a> {
     pub(super) connection: &'a Connection,
+    pub(super) unread: &'a mut Unread,
     pub(super) read: &'a mut usize,
     pub(super) fragments: &'a mut Fragments,
     pub(super) is_shredded: &'a mut bool,
@@ -33,7 +35,7 @@ impl Read for Port<'_> {
         if *self.read >= BYTES_PER_TURN || *self.is_shredded {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let count = (&self.connection.stream).read(buffer)?;
+        let count = self.unread.read(&self.connection.stream, buffer)?;
         *self.read += count;
         let limit = self.connection.reactor.service().limits.fragments;
         *self.is_shredded = !self.fragments.take(&buffer[..count], limit);
