@@ -7,34 +7,51 @@ use mysql::Value;
 use super::{MysqlConnection, PostingSession, columns, ids, marks, padded};
 use crate::model::{AgentId, ChannelId, MessageId, ThreadId};
 use crate::store::{
-    Member, NewMessage, NewNotification, Posting, PostingContext, Result, Sender, Thread,
+    Failure, Member, NewMessage, NewNotification, Posting, PostingContext, Result, Sender,
+    StoreError, Thread,
 };
 use crate::text::{Ticket, TicketReferences};
 
 /// Rows of one insert of mentions or notifications; a statement has at most 65,535 parameters.
 pub(super) const ROWS_PER_INSERT: usize = 500;
 
+const MEMBERS: &str = "read the members of a channel";
+/// So long a list of ids may be, in bytes; MySQL would cut it at a hundred members by itself.
+const LIST_BYTES: usize = 4 * 1024 * 1024;
+
+/// Clock, part, channel, agent or how many, yes or no, name, handle, members.
+type Part = (
+    String,
+    String,
+    u64,
+    u64,
+    i64,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+);
+
 impl MysqlConnection {
     /// Members of channels, and of those who send what a message says of its sender: one look-up for most messages. Of the
-    /// other members the index alone is read, which is what a large channel costs.
+    /// other members the index alone is read, and their ids come in one row, which is what a large channel costs.
     fn members(
         &mut self,
         channels: &[ChannelId],
         senders: &[AgentId],
         context: &mut PostingContext,
     ) -> Result<()> {
-        const OPERATION: &str = "read the members of a channel";
+        const OPERATION: &str = MEMBERS;
         let senders = padded(senders.iter().map(|id| id.0));
         let channels = padded(channels.iter().map(|id| id.0));
         let of_them = marks(channels.len());
         let sql = format!(
-            "SELECT CAST(NOW() AS CHAR), 'member', m.channel_id, m.agent_id, 1, NULL, NULL \
+            "SELECT CAST(NOW() AS CHAR), 'members', m.channel_id, COUNT(*), 0, NULL, NULL, GROUP_CONCAT(m.agent_id) \
              FROM chat_channel_members m JOIN chat_channels c ON c.id = m.channel_id AND c.is_active = 1 \
-             WHERE m.channel_id IN ({of_them}) \
+             WHERE m.channel_id IN ({of_them}) GROUP BY m.channel_id \
              UNION ALL SELECT '', 'sender', m.channel_id, m.agent_id, m.can_post = 1 AND a.is_active = 1, \
-             a.name, a.chat_handle FROM chat_channel_members m JOIN agents a ON a.id = m.agent_id \
+             a.name, a.chat_handle, NULL FROM chat_channel_members m JOIN agents a ON a.id = m.agent_id \
              WHERE m.channel_id IN ({of_them}) AND m.agent_id IN ({}) \
-             UNION ALL SELECT '', 'watcher', p.channel_id, p.agent_id, a.is_active = 1, NULL, NULL \
+             UNION ALL SELECT '', 'watcher', p.channel_id, p.agent_id, a.is_active = 1, NULL, NULL, NULL \
              FROM chat_channel_notification_preferences p JOIN agents a ON a.id = p.agent_id \
              WHERE p.channel_id IN ({of_them}) AND p.notify_enabled = 1",
             marks(senders.len())
@@ -43,27 +60,24 @@ impl MysqlConnection {
         let mut found: BTreeMap<(ChannelId, AgentId), Member> = BTreeMap::new();
         let mut others = Vec::new();
         for row in self.rows(OPERATION, &sql, params)? {
-            let (now, part, channel, agent, is_so, name, chat_handle): (
-                String,
-                String,
-                u64,
-                u64,
-                i64,
-                Option<String>,
-                Option<String>,
-            ) = columns(row, OPERATION)?;
-            let (channel, agent) = (ChannelId(channel), AgentId(agent));
-            if part == "member" {
+            let (now, part, channel, agent, is_so, name, chat_handle, members): Part =
+                columns(row, OPERATION)?;
+            let channel = ChannelId(channel);
+            if part == "members" {
                 context.now = now;
-                let member = Member {
-                    channel,
-                    agent,
-                    can_post: false,
-                    watches: false,
-                };
-                found.insert((channel, agent), member);
+                let members = listed(members.as_deref().unwrap_or_default(), agent)?;
+                found.extend(members.into_iter().map(|agent| {
+                    let member = Member {
+                        channel,
+                        agent,
+                        can_post: false,
+                        watches: false,
+                    };
+                    ((channel, agent), member)
+                }));
                 continue;
             }
+            let agent = AgentId(agent);
             others.push((part == "sender", channel, agent, is_so == 1));
             if let Some(name) = name
                 && context.senders.iter().all(|sender| sender.id != agent)
@@ -167,6 +181,20 @@ impl MysqlConnection {
     }
 }
 
+/// A list of ids as the server joins them, which has to be whole: it cuts what is longer than it was told.
+fn listed(ids: &str, count: u64) -> Result<Vec<AgentId>> {
+    let ids: Option<Vec<AgentId>> = ids
+        .split(',')
+        .map(|id| id.parse().ok().map(AgentId))
+        .collect();
+    ids.filter(|ids| ids.len() as u64 == count)
+        .ok_or_else(|| StoreError {
+            operation: MEMBERS,
+            failure: Failure::Refused,
+            cause: format!("the list of {count} members came cut off"),
+        })
+}
+
 impl Posting for MysqlConnection {
     fn begin(&mut self) -> Result<()> {
         const OPERATION: &str = "begin a transaction";
@@ -175,7 +203,10 @@ impl Posting for MysqlConnection {
         }
         // With autocommit off every statement opens the next transaction by itself: one round trip less for
         // every message.
-        self.statement(OPERATION, "SET SESSION autocommit = 0")?;
+        self.statement(
+            OPERATION,
+            &format!("SET SESSION autocommit = 0, SESSION group_concat_max_len = {LIST_BYTES}"),
+        )?;
         let rows = self.rows(OPERATION, "SELECT @@auto_increment_increment", ())?;
         let step = rows.into_iter().next().map(|row| columns(row, OPERATION));
         let (id_step,): (u64,) = step.transpose()?.unwrap_or((1,));
