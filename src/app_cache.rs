@@ -22,7 +22,9 @@ use redis::{ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisResult
 
 pub use self::places::Overrides;
 use self::places::Places;
+use crate::fault;
 use crate::settings::Rows;
+use crate::vital;
 
 /// Least time between two times that the cache is told.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -116,7 +118,10 @@ impl AppCache {
             let started = thread::Builder::new()
                 .name("app-cache".to_owned())
                 .stack_size(STACK)
-                .spawn(move || shared.run());
+                .spawn(move || {
+                    let _vital = vital::thread();
+                    shared.run();
+                });
             match started {
                 Ok(_) => state.has_thread = true,
                 Err(error) => debug!("cannot start the thread app-cache: {error}"),
@@ -152,9 +157,23 @@ impl Shared {
     }
 
     fn run(&self) {
+        /// After a panic the last rows are still to be written; they are told by another thread.
+        struct AtEnd<'a>(&'a Shared);
+        impl Drop for AtEnd<'_> {
+            fn drop(&mut self) {
+                if thread::panicking() {
+                    let mut state = self.0.lock();
+                    (state.has_thread, state.is_telling, state.is_due) = (false, false, true);
+                    drop(state);
+                    self.0.changed.notify_all();
+                }
+            }
+        }
+        let _at_end = AtEnd(self);
         let mut teller = Teller::default();
         let mut told_at: Option<Instant> = None;
         while let Some(places) = self.next(told_at) {
+            fault::point("app-cache");
             told_at = Some(Instant::now());
             teller.tell(&places);
             self.lock().is_telling = false;

@@ -19,8 +19,10 @@ use redis::{Client, Connection, RedisError, RedisResult};
 use sha2::Sha256;
 
 pub use self::note::{Note, Relay};
+use crate::fault;
 use crate::hub::{DaemonId, RemotePresence};
 use crate::service::Service;
+use crate::vital;
 
 /// Notes that may wait; more are dropped, the database has what matters.
 const QUEUE_LENGTH: usize = 4096;
@@ -107,7 +109,10 @@ impl Connector {
         // Neither is joined: it may be waiting for Redis, and the process does not wait for it.
         thread::Builder::new()
             .name("bus-in".to_owned())
-            .spawn(move || listener.run())?;
+            .spawn(move || {
+                let _vital = vital::thread();
+                listener.run();
+            })?;
         let speaker = Speaker {
             client,
             channel,
@@ -119,6 +124,7 @@ impl Connector {
         thread::Builder::new()
             .name("bus-out".to_owned())
             .spawn(move || {
+                let _vital = vital::thread();
                 speaker.run(&notes);
                 let _ = done.send(());
             })?;
@@ -177,6 +183,7 @@ impl Listener {
         self.bus.say(Note::Hello);
         while !self.stopping.load(Ordering::Acquire) {
             let message = channel.get_message()?;
+            fault::point("bus-in");
             if let Some((from, note)) = Note::decode(message.get_payload_bytes())
                 && from != self.own
             {
@@ -223,6 +230,7 @@ impl Speaker {
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             };
+            fault::point("bus-out");
             let last = note == Note::Gone;
             if connection.is_none() && Instant::now() >= retry {
                 retry = Instant::now() + RETRY_PAUSE;

@@ -28,6 +28,7 @@ use crate::config::{Config, Variables};
 use crate::connection::handshake::Site;
 use crate::connection::{Reactor, ReactorThreads};
 use crate::exit_code;
+use crate::fault;
 use crate::frame::Frame;
 use crate::health::Health;
 use crate::heartbeat::{self, Order};
@@ -218,11 +219,6 @@ impl Running {
             end_wanted,
             site,
         } = prepared;
-        let broken = events.sender.clone();
-        vital::listen(move |name| {
-            // Full only where much else is wrong, and the end near.
-            let _ = broken.try_send(Event::Broken(name.to_owned()));
-        });
         let max_connections = start::make_room(&config, &Settings::from_rows(&rows));
         let (bus, connector) = bus.unzip();
         let (hub, hub_thread) = start_hub(&config.limits, bus.clone(), events.sender.clone())?;
@@ -342,10 +338,13 @@ impl Running {
                     Ok(Event::Terminate) | Err(_) => break Ok(Ending::Terminated),
                     Ok(Event::Broken(name)) => break Err(broken(&name)),
                 },
-                recv(self.end_wanted) -> _ => {
-                    info!("ended by the supervisor");
-                    break Ok(Ending::Supervised);
-                }
+                recv(self.end_wanted) -> wanted => match wanted {
+                    Ok(()) => {
+                        info!("ended by the supervisor");
+                        break Ok(Ending::Supervised);
+                    }
+                    Err(_) => break Err(broken("supervisor")),
+                },
                 recv(self.stop_requested) -> request => match request {
                     Ok(()) => {
                         info!("stop requested");
@@ -388,7 +387,10 @@ fn start_hub(
             None => Box::new(|_, _| {}),
         },
     };
+    // Goes to the hub's thread with the rest: that may break between two rounds as well.
+    let vital = vital::thread();
     Hub::start(config, move || {
+        let _ = &vital;
         let _ = events.try_send(Event::Broken("hub".to_owned()));
     })
 }
@@ -428,15 +430,22 @@ fn store_thread(
 }
 
 impl Events {
-    /// Watches the signals until the process ends.
+    /// Watches the signals, and listens for threads that break, until the process ends.
     fn watch() -> io::Result<Self> {
         let (sender, receiver) = bounded(16);
+        let broken = sender.clone();
+        vital::listen(move |name| {
+            // Full only where much else is wrong, and the end near.
+            let _ = broken.try_send(Event::Broken(name.to_owned()));
+        });
         let events = Events { sender, receiver };
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
         let sender = events.sender.clone();
         // Never joined: the process does not wait for it.
         named("signals", 64 * 1024, move || {
+            let _vital = vital::thread();
             for signal in signals.forever() {
+                fault::point("signals");
                 let sent = match signal {
                     // Full only where it was asked for many times already.
                     SIGHUP => sender.try_send(Event::Reload).is_ok(),

@@ -1,6 +1,9 @@
 //! Threads that the service is nothing without. One that panics leaves a process that looks alive, keeps its sockets and
 //! serves nobody; so whoever waits for the end of the service is told, and ends it with an error. One service a process,
 //! so one listener.
+//!
+//! All threads are, but for these: `push` and `push-send` catch what happens in them, and go on without what waited to be
+//! pushed; `stop-limit` and `last-rows` are there only while the process ends anyway.
 
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -14,10 +17,10 @@ pub fn listen(listener: impl Fn(&str) + Send + 'static) {
     *LISTENER.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(listener));
 }
 
-/// Lives as long as a vital thread.
+/// Lives as long as a vital thread, and is dropped by it.
 pub struct Vital(());
 
-/// The thread that calls this is vital until it drops what it gets.
+/// The thread that owns what this returns is vital until it drops it.
 #[must_use]
 pub fn thread() -> Vital {
     Vital(())

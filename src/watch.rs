@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use log::error;
 
+use crate::fault;
 use crate::notify::Notifier;
 use crate::pulse::{self, Pulse};
+use crate::vital;
 
 /// Between two lines of status.
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
@@ -47,7 +49,10 @@ impl Watch {
         let thread = thread::Builder::new()
             .name("watch".to_owned())
             .stack_size(STACK)
-            .spawn(move || run(&speaker, describe, &stopped))?;
+            .spawn(move || {
+                let _vital = vital::thread();
+                run(&speaker, describe, &stopped);
+            })?;
         Ok(Watch {
             notifier,
             thread: Some((thread, stop)),
@@ -75,6 +80,7 @@ fn run(notifier: &Notifier, describe: impl Fn() -> String, stopped: &Receiver<()
     let mut said_at = None;
     let mut has_complained = false;
     loop {
+        fault::point("watch");
         let hung = allowed.and_then(|allowed| silent(&pulse::all(), allowed));
         match &hung {
             None => {

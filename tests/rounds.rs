@@ -19,8 +19,9 @@ mod world;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use self::crowd::Crowd;
-use self::faults::{Fault, Toll};
+use self::break_daemon::THREADS;
+use self::crowd::{Crowd, Signs};
+use self::faults::{Fault, Struck, Toll};
 use self::figures::Figures;
 use self::world::World;
 use crate::random::Random;
@@ -43,17 +44,22 @@ fn whatever_breaks_nothing_that_anybody_saw_is_lost_doubled_or_out_of_order() {
         now.expect("after 1970").as_secs()
     });
     println!("{rounds} rounds from seed {first}");
-    let mut world = World::new();
+    let mut world = World::with_small_disk();
     let mut figures = Figures::default();
     for seed in first..first + rounds {
         let fault = Fault::of(seed);
-        let outcome = round(&mut world, fault, seed, &mut figures);
+        if let Some(obstacle) = fault.obstacle(&world) {
+            figures.skip(fault, obstacle);
+            continue;
+        }
+        let strike = |world: &mut World, random: &mut Random, signs: &Signs| {
+            fault.strike(world, random, signs)
+        };
+        let outcome = round(&mut world, fault, strike, seed, &mut figures);
         outcome.unwrap_or_else(|e| {
-            let log = world.server.log();
-            let from = log.len().saturating_sub(2000);
             panic!(
-                "{fault:?}: {e}\nThe same again: ANDREA_SEED={seed} ANDREA_ROUNDS=1\n{figures}\nthe database's log:\n{}",
-                log.get(from..).unwrap_or(&log)
+                "{fault:?}: {e}\nThe same again: ANDREA_SEED={seed} ANDREA_ROUNDS=1\n{figures}\n{}",
+                world.last_words()
             )
         });
         figures.count(fault);
@@ -63,35 +69,58 @@ fn whatever_breaks_nothing_that_anybody_saw_is_lost_doubled_or_out_of_order() {
         }
     }
     println!("{figures}");
+    figures.have_all_struck().unwrap();
 }
 
-fn round(world: &mut World, fault: Fault, seed: u64, figures: &mut Figures) -> Result<(), String> {
+/// Each of those once from whom the rounds above choose one.
+#[test]
+fn whatever_thread_panics_the_process_ends_and_nothing_that_anybody_saw_is_lost() {
+    let mut world = World::new();
+    let fault = Fault::ThreadPanics;
+    if let Some(obstacle) = fault.obstacle(&world) {
+        println!("SKIPPED: {obstacle}");
+        return;
+    }
+    let mut figures = Figures::default();
+    for (seed, name) in (0..).zip(THREADS) {
+        let strike = |world: &mut World, _: &mut Random, _: &Signs| {
+            break_daemon::panic_in_thread(world, name)
+        };
+        let outcome = round(&mut world, fault, strike, seed, &mut figures);
+        outcome.unwrap_or_else(|e| panic!("{name}: {e}\n{}", world.last_words()));
+    }
+}
+
+fn round(
+    world: &mut World,
+    fault: Fault,
+    strike: impl FnOnce(&mut World, &mut Random, &Signs) -> Struck,
+    seed: u64,
+    figures: &mut Figures,
+) -> Result<(), String> {
     let mut random = Random::new(seed);
     fault.prepare(world);
     let before = world.newest_id();
     world.weather(&mut random);
     let mut crowd = Crowd::enter(world.port(), fault, before)?;
-    let (toll, happened) = crowd.talk(seed, |signs| {
+    let (toll, struck) = crowd.talk(seed, |signs| {
         signs.await_stored(3 + random.below(20))?;
-        let struck = fault.strike(world, &mut random, signs)?;
+        let struck = strike(world, &mut random, signs)?;
         world.clear_weather();
         if struck.0 != Toll::Everybody {
             signs.await_everybody()?;
         }
         Ok(struck)
     })?;
-    if toll == Toll::Everybody {
-        // Whoever was there is gone; those who come now are served.
-        crowd.enter_again(world.port(), world.newest_id())?;
-    }
-    if toll == Toll::Nobody {
-        crowd.is_complete()?;
-    }
+    let victims = crowd.victims(toll);
+    crowd.has_lost(victims)?;
+    crowd.enter_again(world.port(), world.newest_id())?;
     crowd.await_all_heard(|id| world.stored_above(id))?;
+    crowd.has_lost(victims)?;
     let table = world.stored_above(world.newest_before(before));
     audit_against(&table, &crowd.voices())?;
     crowd.has_no_holes(&table)?;
-    figures.add(fault, &crowd, &table, happened);
+    figures.add(fault, &crowd, &table, struck);
     world.check()?;
     world.remember(before);
     Ok(())

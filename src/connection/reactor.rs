@@ -464,6 +464,7 @@ impl Reactor {
                 error!("cannot wait for slow sockets: {error}");
                 thread::sleep(ACCEPT_PAUSE);
             }
+            fault::point("flusher");
             for id in ready.drain(..) {
                 if let Some(connection) = self.connection(id) {
                     connection.flush();

@@ -20,8 +20,8 @@ use log::{LevelFilter, error, info};
 use rustix::fs::{FlockOperation, flock};
 
 use super::{
-    Ending, Event, Events, Failure, Prepared, Running, STORE_STACK, cannot_start, named, start,
-    start_hub,
+    Ending, Event, Events, Failure, Prepared, Running, STORE_STACK, broken, cannot_start, named,
+    start, start_hub,
 };
 use crate::app_cache;
 use crate::auth::{MIN_SECRET_BYTES, TokenVerifier};
@@ -37,6 +37,7 @@ use crate::service::Service;
 use crate::settings::{Rows, Settings, key};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Link, Store, StoreError};
+use crate::vital;
 
 /// How often it is looked at whether the service is to run. In an install the supervisor looks once a minute.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -203,7 +204,8 @@ impl Demo {
                 Ok(Event::Terminate) | Err(RecvTimeoutError::Disconnected) => {
                     break Ok(Ending::Terminated);
                 }
-                Ok(Event::Reload | Event::Broken(_)) => {}
+                Ok(Event::Broken(name)) => break Err(broken(&name)),
+                Ok(Event::Reload) => {}
                 Err(RecvTimeoutError::Timeout) => match self.is_start_due() {
                     Ok(false) => {}
                     Ok(true) => break Ok(Ending::Supervised),
@@ -252,6 +254,7 @@ impl Supervisor {
         let (sender, end_wanted) = bounded(1);
         let (stop, stopped) = bounded::<()>(0);
         let thread = named("supervisor", STORE_STACK, move || {
+            let _vital = vital::thread();
             while stopped.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
                 // A database that is away is the service's own concern.
                 let Ok(rows) = link.run(|store| store.settings()) else {

@@ -56,6 +56,7 @@ pub fn run(running: Running, code: u8) {
     } = running;
     let (finished, watch) = bounded::<()>(0);
     let pid_path = pid_file.path().to_owned();
+    // Neither this thread nor the one of the last rows is vital: what a panic could ask for, an end, is under way.
     let guard = thread::Builder::new()
         .name("stop-limit".to_owned())
         .spawn(move || {

@@ -1,5 +1,7 @@
 //! What happens to the database.
 
+use std::time::Duration;
+
 use mysql::Conn;
 use mysql::prelude::Queryable;
 
@@ -14,6 +16,12 @@ fn run(conn: &mut Conn, statement: &str) -> Result<(), String> {
     done.map_err(|e| format!("{statement}: {e}"))
 }
 
+/// How long the daemon waits for a lock of a row.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+/// In `/metrics`: calls that met somebody else's lock for too long.
+const CONFLICTS: &str = r#"andrea_chat_database_failures_total{kind="conflict"}"#;
+/// Tries to bring a deadlock about: whoever wants the notifications need not have written to a thread.
+const TRIES: usize = 20;
 /// What MariaDB says in its log of a table that cannot grow.
 const FULL: &str = "is full";
 
@@ -62,9 +70,10 @@ pub fn compact(world: &World) {
 /// Long messages, so that the table wants to grow. MariaDB itself does not always survive that; then it is started again.
 pub fn fill_disk(world: &mut World, random: &mut Random, signs: &Signs) -> Struck {
     let said = world.server.log().matches(FULL).count();
-    let Some(disk) = world.server.disk() else {
-        return Ok((Toll::Nobody, 0));
-    };
+    let disk = world
+        .server
+        .disk()
+        .ok_or("this database has no small disk")?;
     disk.fill();
     let outlasted = outlast(random, 600, signs);
     disk.free();
@@ -109,42 +118,61 @@ fn status(conn: &mut Conn, name: &str) -> u64 {
 /// Ours has written to a thread and wants the notifications, which somebody has who then wants the thread. He has
 /// done more, so ours is given up.
 pub fn deadlock(world: &World) -> Struck {
+    let mut admin = world.server.admin();
+    let mut conn = world.conn();
+    for _ in 0..TRIES {
+        let before = status(&mut admin, "Innodb_deadlocks");
+        let is_closed = close_circle(&mut conn, &mut admin)?;
+        let deadlocks = status(&mut admin, "Innodb_deadlocks") - before;
+        // Else it was ours who was ahead in either, or the other one who was given up.
+        if is_closed && deadlocks > 0 {
+            return Ok((Toll::Nobody, deadlocks));
+        }
+    }
+    Ok((Toll::Nobody, 0))
+}
+
+/// False where the one who is in the daemon's way was given up himself.
+fn close_circle(conn: &mut Conn, admin: &mut Conn) -> Result<bool, String> {
     let rows = ["('system','heavy','x',1)"; 200].join(", ");
     let heavy = format!(
         "INSERT INTO audit_log (actor_type, action, subject_type, subject_id) VALUES {rows}"
     );
-    let mut admin = world.server.admin();
-    let before = status(&mut admin, "Innodb_deadlocks");
-    let mut conn = world.conn();
-    run(&mut conn, "START TRANSACTION")?;
-    run(&mut conn, &heavy)?;
-    // Ours may be ahead in either; then there is none this time.
+    run(conn, "START TRANSACTION")?;
+    run(conn, &heavy)?;
     let locked = conn.query_drop("SELECT id FROM agent_notifications FOR UPDATE");
+    let mut is_closed = false;
     if locked.is_ok() {
-        let is_waiting = || status(&mut admin, "Innodb_row_lock_current_waits") > 0;
-        let mut is_waiting = is_waiting;
+        let mut is_waiting = || status(admin, "Innodb_row_lock_current_waits") > 0;
         let waited = wait::until(wait::LIMIT, || is_waiting().then_some(()));
         waited.ok_or("nobody waits for the notifications")?;
         let close = "UPDATE chat_threads SET last_message_at = last_message_at WHERE id IN (1, 3)";
-        let _ = conn.query_drop(close);
+        is_closed = conn.query_drop(close).is_ok();
     }
-    run(&mut conn, "ROLLBACK")?;
-    Ok((
-        Toll::Nobody,
-        status(&mut admin, "Innodb_deadlocks") - before,
-    ))
+    run(conn, "ROLLBACK")?;
+    Ok(is_closed)
 }
 
-/// Longer than a lock is waited for, most of the time.
+/// Longer than a lock is waited for: until the daemon has given up waiting, and some time beyond that.
 pub fn lock(world: &World, random: &mut Random) -> Struck {
-    let mut admin = world.server.admin();
     let mut conn = world.conn();
-    run(&mut conn, "START TRANSACTION")?;
-    let lock = "SELECT id FROM chat_threads WHERE id IN (1, 3) FOR UPDATE";
-    let locked = conn.query_drop(lock).is_ok();
-    let before = status(&mut admin, "Innodb_row_lock_waits");
-    moment(random, 2500);
-    let waits = status(&mut admin, "Innodb_row_lock_waits") - before;
+    let is_locked = (0..TRIES).any(|_| {
+        let lock = "SELECT id FROM chat_threads WHERE id IN (1, 3) FOR UPDATE";
+        // The daemon may have one of them and want the other; then one of us is given up.
+        run(&mut conn, "START TRANSACTION").is_ok() && conn.query_drop(lock).is_ok()
+    });
+    if !is_locked {
+        return Err("the threads cannot be locked".to_owned());
+    }
+    let before = world.metric(CONFLICTS)?;
+    wait::pass(LOCK_PATIENCE);
+    let given_up = wait::until(wait::LIMIT, || match world.metric(CONFLICTS) {
+        Ok(conflicts) => (conflicts > before).then_some(Ok(())),
+        Err(error) => Some(Err(error)),
+    });
+    moment(random, 1500);
+    let conflicts = world.metric(CONFLICTS)?;
     run(&mut conn, "ROLLBACK")?;
-    Ok((Toll::Nobody, if locked { waits } else { 0 }))
+    given_up.ok_or("it waits for a lock for ever, or for none")??;
+    Ok((Toll::Nobody, conflicts - before))
 }

@@ -3,11 +3,10 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::fixtures;
-use crate::support::reaper;
 
 pub struct Clock {
     library: PathBuf,
@@ -15,11 +14,11 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// None where there is no C compiler, or the daemon is not for this machine's C library.
-    pub fn new() -> Option<Clock> {
+    /// Of files in this folder; none where there is no C compiler.
+    pub fn new(folder: &Path) -> Option<Clock> {
         let clock = Clock {
-            library: reaper::scratch().join("shifted_clock.so"),
-            shift: reaper::scratch().join("clock_shift"),
+            library: folder.join("shifted_clock.so"),
+            shift: folder.join("clock_shift"),
         };
         fs::write(&clock.shift, [0; 8]).expect("write the shift");
         let compiled = Command::new("cc")
@@ -48,6 +47,6 @@ impl Clock {
     }
 }
 
-fn text(path: &std::path::Path) -> &str {
+fn text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }

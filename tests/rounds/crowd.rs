@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use super::faults::Fault;
+use super::faults::{Fault, Toll};
 use crate::random::Random;
 use crate::support::chat::{Answer, Message, Place, Voice, places_of};
 use crate::support::wait;
@@ -53,7 +53,7 @@ impl Signs {
         senders.any(|sender| !sender.is_gone.load(Ordering::SeqCst))
     }
 
-    /// Waits until so many more messages have been answered as stored, or everybody is gone.
+    /// Waits until so many more messages have been answered as stored.
     pub fn await_stored(&self, more: usize) -> Result<(), String> {
         let wanted = self.sum(|sender| &sender.stored) + more;
         self.until("nothing is stored any more", || {
@@ -84,19 +84,23 @@ impl Signs {
         self.until("somebody's messages are not stored again", self.recovery())
     }
 
-    /// Makes half of the senders hang up.
-    pub fn hang_up(&self) -> Result<(), String> {
+    /// Makes half of the senders hang up; returns how many that are.
+    pub fn hang_up(&self) -> Result<usize, String> {
+        let half = self.senders.len() / 2;
         self.hang_up.store(true, Ordering::SeqCst);
         self.until("nobody hangs up", || {
-            self.hung_up.load(Ordering::SeqCst) >= self.senders.len() / 2
-        })
+            self.hung_up.load(Ordering::SeqCst) >= half
+        })?;
+        Ok(half)
     }
 
     fn until(&self, complaint: &str, is_so: impl Fn() -> bool) -> Result<(), String> {
-        wait::until(wait::LIMIT, || {
-            (is_so() || !self.is_anybody_left()).then_some(())
-        })
-        .ok_or_else(|| complaint.to_owned())
+        let seen = wait::until(wait::LIMIT, || match is_so() {
+            true => Some(Ok(())),
+            false if self.is_anybody_left() => None,
+            false => Some(Err(format!("{complaint}: no sender is left"))),
+        });
+        seen.unwrap_or_else(|| Err(complaint.to_owned()))
     }
 }
 
@@ -130,10 +134,16 @@ impl Crowd {
         Ok(())
     }
 
-    /// Others come after these are gone, and each of them is heard.
+    /// Whoever's connection has ended comes again, and is heard; what he hears is for `await_all_heard`.
     pub fn enter_again(&mut self, port: u16, since: i64) -> Result<(), String> {
         let from = self.people.len();
-        self.login(port, &SENDERS, true, since)?;
+        let gone = self.people.iter().filter(|one| one.voice.ended.is_some());
+        let gone: Vec<_> = gone
+            .map(|one| (one.voice.agent_id, one.is_sender))
+            .collect();
+        for (agent, is_sender) in gone {
+            self.login(port, &[agent], is_sender, since)?;
+        }
         for person in &mut self.people[from..] {
             for place in places_of(person.voice.agent_id) {
                 let answer = person.voice.ask(*place).map_err(|e| format!("{e:?}"))?;
@@ -194,14 +204,33 @@ impl Crowd {
         })
     }
 
-    /// Fails if a connection has ended.
-    pub fn is_complete(&self) -> Result<(), String> {
-        match self.people.iter().find(|one| one.voice.ended.is_some()) {
-            Some(Person { voice, .. }) => Err(format!(
-                "a connection of agent {} has ended: {:?}",
-                voice.agent_id, voice.ended
+    /// How many connections of these people a fault may end, and does.
+    pub fn victims(&self, toll: Toll) -> usize {
+        match toll {
+            Toll::Nobody => 0,
+            Toll::Some(count) => count,
+            Toll::Everybody => self.people.len(),
+        }
+    }
+
+    /// Fails unless so many connections have ended.
+    pub fn has_lost(&mut self, count: usize) -> Result<(), String> {
+        let mut ends = Vec::new();
+        for Person { voice, .. } in &mut self.people {
+            if voice.ended.is_none() {
+                voice.catch_up().map_err(|e| format!("{e:?}"))?;
+            }
+            if let Some(end) = voice.ended {
+                ends.push(format!("agent {}: {end:?}", voice.agent_id));
+            }
+        }
+        match ends.len() == count {
+            true => Ok(()),
+            false => Err(format!(
+                "{} connections have ended, and not {count}: {}",
+                ends.len(),
+                ends.join(", ")
             )),
-            None => Ok(()),
         }
     }
 

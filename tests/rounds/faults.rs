@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::break_daemon::THREADS;
 use super::crowd::Signs;
 use super::world::World;
 use super::{break_daemon, break_database, break_line};
@@ -41,11 +42,12 @@ pub enum Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Toll {
     Nobody,
-    Some,
+    /// Of so many, whoever they are.
+    Some(usize),
     Everybody,
 }
 
-/// What a fault did: whose connections it took, and how often it came about.
+/// What a fault did: whose connections it took, and how often it was seen to come about.
 pub type Struck = Result<(Toll, u64), String>;
 
 impl Fault {
@@ -82,6 +84,22 @@ impl Fault {
         Fault::ALL[(seed % Fault::ALL.len() as u64) as usize]
     }
 
+    /// Why it cannot be brought about here, where it cannot.
+    pub fn obstacle(self, world: &World) -> Option<&'static str> {
+        match self {
+            Fault::DatabaseFull if world.server.disk().is_none() => {
+                Some("a disk of its own needs a mount namespace, which the system forbids")
+            }
+            Fault::ClockStepped if world.clock.is_none() => {
+                Some("a clock of its own needs a C compiler, cc")
+            }
+            Fault::ConnectionPanics | Fault::ThreadPanics if world.panics.is_none() => {
+                Some("a release build of the daemon knows no panics that are asked for")
+            }
+            _ => None,
+        }
+    }
+
     /// What has to be so before anybody comes.
     pub fn prepare(self, world: &World) {
         if self == Fault::DatabaseFull {
@@ -107,7 +125,10 @@ impl Fault {
             Fault::CutBeforeCommit => break_line::cut_commit(world, false, random, signs),
             Fault::CutAfterCommit => break_line::cut_commit(world, true, random, signs),
             Fault::CommitHeld => break_line::hold_commit(world, random, signs),
-            Fault::SocketsCut => signs.hang_up().map(|()| (Toll::Some, 1)),
+            Fault::SocketsCut => {
+                let count = signs.hang_up()?;
+                Ok((Toll::Some(count), count as u64))
+            }
             Fault::DaemonKilled => break_daemon::kill(world),
             Fault::DaemonTerminated => break_daemon::terminate(world),
             Fault::DaemonFrozen => break_daemon::freeze(world, random),
@@ -116,7 +137,10 @@ impl Fault {
             Fault::ClockStepped => break_daemon::step_clock(world, random, signs),
             Fault::FileLimit => break_daemon::limit_files(world, random, signs),
             Fault::ConnectionPanics => break_daemon::panic_in_connection(world, signs),
-            Fault::ThreadPanics => break_daemon::panic_in_thread(world, random),
+            Fault::ThreadPanics => {
+                let name = THREADS[random.below(THREADS.len())];
+                break_daemon::panic_in_thread(world, name)
+            }
         }
     }
 }

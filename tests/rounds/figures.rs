@@ -8,11 +8,16 @@ use super::crowd::Crowd;
 use super::faults::Fault;
 use crate::support::chat::{Answer, Message};
 
+/// After so many rounds of a kind, one of them has struck.
+const FEW: u64 = 4;
+
 #[derive(Default)]
 struct Kind {
     rounds: u64,
-    /// How often what was tried came about: a deadlock needs two.
-    happened: u64,
+    /// How often what was tried was seen to come about: a deadlock needs two.
+    struck: u64,
+    /// Why it cannot be tried here.
+    obstacle: Option<&'static str>,
 }
 
 pub struct Figures {
@@ -49,6 +54,24 @@ impl Figures {
         self.kinds.entry(fault).or_default().rounds += 1;
     }
 
+    /// It cannot be tried here.
+    pub fn skip(&mut self, fault: Fault, obstacle: &'static str) {
+        let kind = self.kinds.entry(fault).or_default();
+        if kind.obstacle.replace(obstacle).is_none() {
+            println!("SKIPPED {fault:?}: {obstacle}");
+        }
+    }
+
+    /// Fails where a kind was tried again and again and never came about.
+    pub fn have_all_struck(&self) -> Result<(), String> {
+        let idle = |kind: &Kind| kind.rounds >= FEW && kind.struck == 0;
+        let mut kinds = self.kinds.iter();
+        match kinds.find(|(_, kind)| idle(kind)) {
+            Some((fault, kind)) => Err(format!("{fault:?}: {} rounds, none struck", kind.rounds)),
+            None => Ok(()),
+        }
+    }
+
     pub fn rounds(&self) -> u64 {
         self.kinds.values().map(|kind| kind.rounds).sum()
     }
@@ -58,9 +81,9 @@ impl Figures {
         fault: Fault,
         crowd: &Crowd,
         table: &BTreeMap<i64, Message>,
-        happened: u64,
+        struck: u64,
     ) {
-        self.kinds.entry(fault).or_default().happened += happened;
+        self.kinds.entry(fault).or_default().struck += struck;
         let bodies: HashSet<&str> = table.values().map(|m| m.body.as_str()).collect();
         for voice in crowd.voices() {
             self.heard += voice.heard.len();
@@ -98,13 +121,13 @@ impl fmt::Display for Figures {
             self.unanswered_stored,
             self.heard,
         )?;
+        writeln!(out, "    {:<20} {:>6} {:>6}", "kind", "rounds", "struck")?;
         for (fault, kind) in &self.kinds {
-            let name = format!("{fault:?}");
-            writeln!(
-                out,
-                "    {name:<22} {:4} rounds, struck {} times",
-                kind.rounds, kind.happened
-            )?;
+            let (name, rounds, struck) = (format!("{fault:?}"), kind.rounds, kind.struck);
+            match kind.obstacle {
+                Some(obstacle) => writeln!(out, "    {name:<20} SKIPPED: {obstacle}")?,
+                None => writeln!(out, "    {name:<20} {rounds:>6} {struck:>6}")?,
+            }
         }
         Ok(())
     }

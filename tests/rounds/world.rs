@@ -1,10 +1,12 @@
-//! What lasts over many rounds: a database on a disk that can be full, a bad line to it, and the daemon.
+//! What lasts over many rounds: a database on a disk that can be full, a bad line to it, and the daemon. The daemon has
+//! a bus, a helpdesk that caches and a service manager, so that all its threads are there but those that push.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use mysql::Conn;
 use mysql::prelude::Queryable;
@@ -14,15 +16,24 @@ use crate::random::Random;
 use crate::support::chat::{Message, stored_above};
 use crate::support::daemon::{Daemon, Install, Options, program};
 use crate::support::mariadb::{Database, Server};
+use crate::support::notify::Manager;
 use crate::support::proxy::Proxy;
 use crate::support::reaper;
+use crate::support::redis::Redis;
 use crate::support::seed;
+use crate::support::ws::Client;
 
 /// Of the database's disk; an empty one takes 130.
 const DISK_MB: u32 = 320;
 
 /// The variable that names the folder; a release build does not even hold its name.
 const PANIC: &str = "ANDREA_TEST_PANIC";
+
+/// The manager is told three times as often that the service lives.
+const WATCHDOG_MICROS: &str = "9000000";
+
+/// More than waits for anybody whom a round is not about: nobody is to be dropped for reading too slowly.
+const QUEUE_BYTES: &str = "16777216";
 
 pub struct World {
     pub daemon: Daemon,
@@ -37,27 +48,48 @@ pub struct World {
     pub database: Database,
     pub proxy: Proxy,
     pub server: Server,
+    manager: Manager,
+    /// Of the bus and of the helpdesk's cache.
+    _redis: Redis,
     options: Options,
     /// The newest message before the last round; it may still have shown some in this one.
     before: i64,
 }
 
 impl World {
+    /// One whose database's disk can be full, where the system lets us have such a disk.
+    pub fn with_small_disk() -> World {
+        World::of(Server::with_small_disk(DISK_MB))
+    }
+
     pub fn new() -> World {
-        let server = Server::with_small_disk(DISK_MB);
+        World::of(Server::own())
+    }
+
+    fn of(server: Server) -> World {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let folder = reaper::scratch().join(format!("rounds-{count}"));
         let database = server.fresh();
         seed::reset(&mut database.conn());
         let proxy = Proxy::start(database.port);
         let mut through = database.clone();
         through.port = proxy.port();
-        let panics = reaper::scratch().join("panics");
-        fs::create_dir(&panics).expect("make the folder");
+        let panics = folder.join("panics");
+        fs::create_dir_all(&panics).expect("make the folder");
         let program = fs::read(program()).expect("read the program");
         let can_panic = program.windows(PANIC.len()).any(|w| w == PANIC.as_bytes());
-        let clock = Clock::new();
+        let clock = Clock::new(&folder);
+        let (redis, manager) = (Redis::start(), Manager::new());
         let mut options = Options::new()
             .env("CHAT_WEBSOCKET_RATE", "0")
             .env("CHAT_WEBSOCKET_PRESENCE_GRACE", "0")
+            .env("CHAT_WEBSOCKET_QUEUE_BYTES", QUEUE_BYTES)
+            .env("CHAT_BUS_URL", &redis.url())
+            .env("CACHE", "1")
+            .env("REDIS_PORT", &redis.port().to_string())
+            .env("NOTIFY_SOCKET", &manager.address())
+            .env("WATCHDOG_USEC", WATCHDOG_MICROS)
             .env(PANIC, panics.to_str().expect("UTF-8"));
         for (name, value) in clock.iter().flat_map(Clock::environment) {
             options = options.env(name, value);
@@ -75,6 +107,8 @@ impl World {
             database,
             proxy,
             server,
+            manager,
+            _redis: redis,
             options,
             before: 0,
         }
@@ -129,8 +163,24 @@ impl World {
         self.panics_asked = 0;
     }
 
+    /// What this daemon has counted under this name, its labels included.
+    pub fn metric(&self, name: &str) -> Result<u64, String> {
+        let mut client = Client::open(self.port());
+        client.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let page = client.response().and_then(|_| client.rest());
+        let page = page.map_err(|e| format!("/metrics: {e:?}"))?;
+        let page = String::from_utf8_lossy(&page);
+        let mut values = page.lines().filter_map(|line| line.strip_prefix(name));
+        let value = values.next().ok_or("there is no such metric")?.trim();
+        value
+            .parse::<u64>()
+            .map_err(|e| format!("{name} {value:?}: {e}"))
+    }
+
     /// The daemon runs, and nothing in it has panicked that was not asked to.
     pub fn check(&mut self) -> Result<(), String> {
+        // A manager that does not listen would hold up the daemon's end.
+        while self.manager.hear(Duration::ZERO).is_some() {}
         if let Some(status) = self.daemon.exit_now() {
             return Err(format!("the daemon has ended: {status}"));
         }
@@ -153,6 +203,13 @@ impl World {
             true => Ok(()),
             false => Err(format!("{panics} panics, {} asked for", self.panics_asked)),
         }
+    }
+
+    /// What a reader of a failure wants to see beside the daemon's own words.
+    pub fn last_words(&self) -> String {
+        let log = self.server.log();
+        let from = log.len().saturating_sub(2000);
+        format!("the database's log:\n{}", log.get(from..).unwrap_or(&log))
     }
 
     /// Forgets what nobody will look at again, so that the last round takes no longer than the first.
