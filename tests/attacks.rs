@@ -32,8 +32,9 @@ const MESSAGES: usize = 15;
 /// How long one message may take during an attack. Typical are milliseconds, and a second where attackers and service
 /// have to share a busy core; whoever waits for this long has noticed, on whatever machine.
 const NOTICEABLE: Duration = Duration::from_secs(5);
-/// Within this time all of a thousand clients that come back at once have to be in.
-const BACK_WITHIN: Duration = Duration::from_secs(10);
+/// Within this time all of a thousand clients that come back at once have to be in. In a build for debugging most of it is
+/// spent by those who play the clients, and the more the busier the machine: there it is only to end.
+const BACK_WITHIN: Duration = Duration::from_secs(if cfg!(debug_assertions) { 40 } else { 10 });
 
 /// Two who talk until they are told to stop. Returns how long each message took from one to the other.
 fn talk(
