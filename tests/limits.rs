@@ -3,14 +3,20 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::chown;
 use std::path::Path;
 use std::process::Command;
 
+use andrea_chat_websocket::budget::{self, Demand};
+use andrea_chat_websocket::limits::Limits;
+use andrea_chat_websocket::peers::Peers;
+
+use crate::support::chat::{Place, Voice};
 use crate::support::cron::Cron;
-use crate::support::daemon::{Daemon, Options, PROGRAM};
-use crate::support::ops::seeded;
+use crate::support::daemon::{Daemon, Install, Options, PROGRAM};
+use crate::support::ops::{seeded, set};
 use crate::support::wait;
-use crate::support::ws::{Client, FrameSpec, PING, REQUEST};
+use crate::support::ws::{Client, Frame, FrameSpec, PING, REQUEST};
 
 /// Hits by kind of limit.
 pub fn hits(port: u16) -> BTreeMap<String, u64> {
@@ -214,29 +220,158 @@ fn one_socket_more_than_there_may_be_is_refused_with_503_and_counted() {
     }
 }
 
+/// By age alone: in bytes there is room for far more than is sent.
 #[test]
-fn every_option_stands_in_the_help_and_in_the_readme() {
-    let output = Command::new(PROGRAM).args(["serve", "--help"]).output();
-    let help = String::from_utf8(output.expect("run").stdout).expect("UTF-8");
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let readme = fs::read_to_string(readme).expect("the README");
-    let limits = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/limits.rs");
-    let limits = fs::read_to_string(limits).expect("the limits");
-    let mut count = 0;
-    for line in limits.lines() {
-        let Some(rest) = line.trim().strip_prefix("/// `CHAT_WEBSOCKET_") else {
+fn a_reader_who_takes_nothing_for_too_long_is_dropped_and_counted_once() {
+    let (database, mut conn) = seeded();
+    set(&mut conn, "chat_max_message_length", "16000");
+    let options = Options::new()
+        .env("CHAT_WEBSOCKET_RATE", "0")
+        .env("CHAT_WEBSOCKET_QUEUE_BYTES", "1073741824")
+        .env("CHAT_WEBSOCKET_QUEUE_SECONDS", "1");
+    let daemon = Daemon::start(&database, &options);
+    let mut deaf = daemon.login(4).unwrap();
+    let mut loud = Voice::login(daemon.port(), 1).unwrap();
+    let mut reader = Voice::login(daemon.port(), 2).unwrap();
+    let queue = || hits(daemon.port())["queue"];
+    wait::until(wait::LIMIT, || {
+        let body = format!("{} {}", loud.body(), "x".repeat(15_000));
+        loud.say(Place::Channel(1), &body);
+        loud.await_answers().unwrap();
+        reader.catch_up().unwrap();
+        (queue() > 0).then_some(())
+    })
+    .expect("he is dropped");
+    let line = daemon.await_log("reads too slowly and is dropped");
+    assert!(line.contains(&deaf.address().to_string()), "{line}");
+    // No goodbye, for which there is no room.
+    let mut said = deaf.rest().unwrap();
+    let frames: Vec<Frame> = std::iter::from_fn(|| Frame::decode(&mut said)).collect();
+    assert!(!frames.is_empty());
+    assert!(frames.iter().all(|frame| frame.close_code().is_none()));
+    // Whoever reads stays, and nobody else is counted.
+    for voice in [&mut loud, &mut reader] {
+        voice.catch_up().unwrap();
+        assert_eq!(voice.ended, None);
+    }
+    assert_eq!(queue(), 1);
+}
+
+/// The default of each limit in its option's unit, as `serve` has it where nothing is configured.
+fn defaults() -> Vec<(&'static str, String)> {
+    // A limit that is new is no limit of this test until it is named here.
+    let Limits {
+        typing_interval,
+        presence_grace,
+        enforce_expiry,
+        rate,
+        burst,
+        control_rate,
+        control_burst,
+        message_bytes,
+        fragments,
+        json_depth,
+        max_connections,
+        max_per_agent,
+        max_unauthenticated,
+        handshake_timeout,
+        handshake_bytes,
+        auth_timeout,
+        ping_interval,
+        idle_timeout,
+        queue_bytes,
+        queue_age,
+        health_peers,
+    } = Limits::default();
+    assert_eq!("loopback".parse::<Peers>(), Ok(health_peers));
+    vec![
+        ("TYPING_INTERVAL", typing_interval.as_millis().to_string()),
+        ("PRESENCE_GRACE", presence_grace.as_secs().to_string()),
+        ("ENFORCE_EXPIRY", u8::from(enforce_expiry).to_string()),
+        ("RATE", rate.to_string()),
+        ("BURST", burst.to_string()),
+        ("CONTROL_RATE", control_rate.to_string()),
+        ("CONTROL_BURST", control_burst.to_string()),
+        ("MESSAGE_BYTES", message_bytes.unwrap_or(0).to_string()),
+        ("FRAGMENTS", fragments.to_string()),
+        ("JSON_DEPTH", json_depth.to_string()),
+        ("MAX_CONNECTIONS", max_connections.to_string()),
+        ("MAX_PER_AGENT", max_per_agent.to_string()),
+        ("MAX_UNAUTHENTICATED", max_unauthenticated.to_string()),
+        ("HANDSHAKE_TIMEOUT", handshake_timeout.as_secs().to_string()),
+        ("HANDSHAKE_BYTES", handshake_bytes.to_string()),
+        ("AUTH_TIMEOUT", auth_timeout.as_secs().to_string()),
+        ("PING_INTERVAL", ping_interval.as_secs().to_string()),
+        ("IDLE_TIMEOUT", idle_timeout.as_secs().to_string()),
+        ("QUEUE_BYTES", queue_bytes.to_string()),
+        ("QUEUE_SECONDS", queue_age.as_secs().to_string()),
+        ("HEALTH_PEERS", "loopback".to_owned()),
+    ]
+}
+
+/// What `--help` says about the default of an option.
+fn default_in(help: &str, flag: &str) -> Option<String> {
+    let (_, about) = help.split_once(&format!("{flag} <"))?;
+    let about = about.split(" --").next()?;
+    let (_, default) = about.split_once("[default: ")?;
+    Some(default.split_once(']')?.0.to_owned())
+}
+
+/// The defaults in the README's table: several variables may share a row, and then share its second cell.
+fn defaults_in(readme: &str) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for row in readme.lines() {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let ["", names, defaults, _, ""] = cells[..] else {
             continue;
         };
-        let name = rest.split('`').next().expect("a name");
-        let flag = format!("--{}", name.to_lowercase().replace('_', "-"));
-        assert!(help.contains(&flag), "{flag} is not in the help");
-        assert!(
-            readme.contains(&format!("`CHAT_WEBSOCKET_{name}`")),
-            "{name} is not in the README"
-        );
-        count += 1;
+        let names = names.split(", ").map(|name| name.trim_matches('`'));
+        let both = names.zip(defaults.split(", "));
+        for (name, default) in both.filter(|(name, _)| name.starts_with("CHAT_WEBSOCKET_")) {
+            let number = |text: &str| text.parse::<u64>().expect("a number");
+            let default = match default.split_once(' ') {
+                Some((value, "s" | "ms")) => number(value).to_string(),
+                Some((value, "MiB")) => (number(value) << 20).to_string(),
+                _ => default.trim_matches('`').to_owned(),
+            };
+            found.insert(name.to_owned(), default);
+        }
     }
-    assert!(count >= 20, "{count} limits");
+    found
+}
+
+#[test]
+fn every_option_stands_in_the_help_and_in_the_readme_with_its_default() {
+    let output = Command::new(PROGRAM).args(["serve", "--help"]).output();
+    let help = String::from_utf8(output.expect("run").stdout).expect("UTF-8");
+    // Lines are broken where it fits, in the middle of a default as well.
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |file: &str| fs::read_to_string(manifest.join(file)).expect(file);
+    let readme = defaults_in(&read("README.md"));
+    let defaults = defaults();
+    for (name, default) in &defaults {
+        let flag = format!("--{}", name.to_lowercase().replace('_', "-"));
+        assert_eq!(
+            default_in(&help, &flag).as_ref(),
+            Some(default),
+            "{flag} in the help"
+        );
+        assert_eq!(
+            readme.get(&format!("CHAT_WEBSOCKET_{name}")),
+            Some(default),
+            "{name} in the README"
+        );
+    }
+    // Each goes by the name that the limits themselves have it under.
+    let limits = read("src/limits.rs");
+    let named: Vec<&str> = limits
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("/// `CHAT_WEBSOCKET_"))
+        .map(|rest| rest.split('`').next().expect("a name"))
+        .collect();
+    let names: Vec<&str> = defaults.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, named);
 }
 
 /// Starts by way of a shell that lowers its own limits first.
@@ -297,4 +432,53 @@ fn check_names_them_too() {
         text.contains("-> raise it (LimitNOFILE, ulimit -n)"),
         "{text}"
     );
+}
+
+/// A user who owns nothing else, so that nobody else's processes count; root passes over the limit of them.
+const NOBODY: u32 = 64_123;
+
+#[test]
+fn a_task_limit_that_is_too_low_is_named_at_the_start_and_by_check() {
+    if !rustix::process::geteuid().is_root() {
+        println!("left out: only root may become a user who has no other process");
+        return;
+    }
+    let threads = Demand::of(&Limits::default(), 0, budget::workers()).threads;
+    // Enough for what the start needs, and not for everything that may come.
+    let most = threads - 1;
+    let limited = [
+        "prlimit",
+        &format!("--nproc={most}"),
+        "setpriv",
+        &format!("--reuid={NOBODY}"),
+        &format!("--regid={NOBODY}"),
+        "--clear-groups",
+    ];
+    let said = format!(
+        "the service takes up to {threads} threads, and the user's limit of processes (ulimit -u, LimitNPROC) allows {most}"
+    );
+
+    let (database, _) = seeded();
+    let options = Options::new().through(&limited);
+    let install = Install::new(&database, &options);
+    chown(install.root(), Some(NOBODY), Some(NOBODY)).expect("give the folder away");
+    let daemon = Daemon::start_in(install, &options);
+    let line = daemon.await_log(&said);
+    assert!(line.contains("raise it"), "{line}");
+    daemon.login(1).unwrap();
+
+    let cron = Cron::new();
+    let root = cron.install.root();
+    chown(root, Some(NOBODY), Some(NOBODY)).expect("give the folder away");
+    let output = Command::new(limited[0])
+        .args(&limited[1..])
+        .args([PROGRAM, "check", "--root"])
+        .arg(root)
+        .env_clear()
+        .output()
+        .expect("run");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    let warning = format!("warning  room          {said}");
+    assert!(text.contains(&warning), "{text}");
 }

@@ -1,18 +1,17 @@
 //! What a peer may say to get in, to get at the database, into the pages of others, or into the log: each is refused, or is
 //! a text like any other.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use andrea_chat_websocket::auth::TokenVerifier;
-use mysql::prelude::Queryable;
 
 use crate::fuzz::invariants;
 use crate::support::daemon::{Daemon, Options, is_stamp};
 use crate::support::json::Json;
 use crate::support::jwt::{self, SECRET, base64url};
-use crate::support::mariadb::Database;
 use crate::support::ops::seeded;
+use crate::support::rows;
+use crate::support::sql::Sql;
 use crate::support::wait;
 use crate::support::web_server::{WebServer, snippet};
 use crate::support::ws::{Client, FrameSpec, REQUEST};
@@ -292,9 +291,13 @@ fn nothing_is_smuggled_in_behind_or_within_a_handshake() {
         (head("X: y\r\n\r\nGET /healthz HTTP/1.1\n"), String::new()),
         (head("X: \0\n"), INNER.to_owned()),
     ];
+    // By itself it is answered, so what is missing below was never taken for a request.
+    let alone = exchange(daemon.port(), INNER.as_bytes());
+    assert!(alone.contains("heartbeat_age"), "{alone}");
     for (way, port) in &ways {
         for (head, behind) in &smuggled {
             let answer = exchange(*port, format!("{head}{behind}").as_bytes());
+            assert!(answer.starts_with("HTTP/1.1 "), "{way}: {head}\n{answer}");
             // Directly it is a second look at a page that this machine may see, unless it is never looked at.
             assert!(!answer.contains("heartbeat_age"), "{way}: {head}\n{answer}");
             let granted = answer.matches(" 101 ").count();
@@ -388,27 +391,34 @@ const TEXTS: [&str; 22] = [
     "\u{202e}txt.exe\u{feff}\u{ad}",
 ];
 
-fn counts(database: &Database) -> Vec<(String, u64)> {
-    let mut conn = database.conn();
-    let mut tables: Vec<String> = conn.query("SHOW TABLES").expect("tables");
-    // What the service itself writes there while it runs.
-    tables.retain(|table| table != "settings");
-    let mut count = |table: String| {
-        let rows = conn.query_first(format!("SELECT COUNT(*) FROM {table}"));
-        (table, rows.expect("a count").expect("a row"))
-    };
-    tables.drain(..).map(&mut count).collect()
+fn talkative(options: Options) -> Options {
+    options
+        .env("CHAT_WEBSOCKET_RATE", "0")
+        .arg("--log-level")
+        .arg("debug")
 }
 
 #[test]
 fn no_string_is_more_than_a_text_to_the_database_the_pages_and_the_log() {
     let (database, mut conn) = seeded();
-    let options = Options::new()
-        .env("CHAT_WEBSOCKET_RATE", "0")
-        .arg("--log-level")
-        .arg("debug");
-    let mut daemon = Daemon::start(&database, &options);
-    let before = counts(&database);
+    let daemon = Daemon::start(&database, &talkative(Options::new()));
+    every_string_is_a_text(daemon, &mut conn);
+}
+
+#[cfg(feature = "embedded")]
+#[test]
+fn no_string_is_more_than_a_text_to_a_database_of_its_own() {
+    use crate::support::{embedded::File, seed};
+
+    let file = File::fresh();
+    let mut conn = file.conn();
+    seed::reset(&mut conn);
+    let daemon = Daemon::start(&File::server(), &talkative(file.options()));
+    every_string_is_a_text(daemon, &mut conn);
+}
+
+fn every_string_is_a_text(mut daemon: Daemon, conn: &mut dyn Sql) {
+    let before = rows::snapshot(conn);
     let mut client = daemon.login(1).unwrap();
     let mut bob = daemon.login(2).unwrap();
     for text in TEXTS {
@@ -427,26 +437,20 @@ fn no_string_is_more_than_a_text_to_the_database_the_pages_and_the_log() {
             text.trim_matches([' ', '\t', '\n', '\r', '\0', '\x0b'])
         );
         let id = message.need("id").int().expect("an id");
-        let row: (String, String, String) = conn
-            .exec_first(
-                "SELECT body_text, body_rendered_html, metadata_json FROM chat_messages WHERE id = ?",
-                (id,),
-            )
-            .expect("ask")
-            .expect("the row");
-        assert_eq!(row.0, body);
-        assert_eq!(
-            Some(row.1.as_str()),
-            message.need("body_rendered_html").str()
-        );
-        let metadata = Json::parse(&row.2).expect("JSON");
+        let found = conn.select(&format!(
+            "SELECT body_text, body_rendered_html, metadata_json FROM chat_messages WHERE id = {id}"
+        ));
+        let column = |name| found[0].need(name).str().expect("a text");
+        assert_eq!(column("body_text"), body);
+        let html = column("body_rendered_html");
+        assert_eq!(Some(html), message.need("body_rendered_html").str());
+        let metadata = Json::parse(column("metadata_json")).expect("JSON");
         assert_eq!(metadata.need("ref").str(), Some(text));
         // What the page shows is the text, in no tags but a few; numbers of tickets are the database's.
-        let shown = invariants::shown(&row.1);
+        let shown = invariants::shown(html);
         assert!(
             shown == body.to_ascii_lowercase() || text.contains('#'),
-            "{}",
-            row.1
+            "{html}"
         );
 
         // In every other place: an id, a scope, a type, a token.
@@ -508,28 +512,21 @@ fn no_string_is_more_than_a_text_to_the_database_the_pages_and_the_log() {
         let path = REQUEST.replace("/ws/chat", &format!("/ws/chat?{text}"));
         status(daemon.port(), path.as_bytes());
     }
-    // The handles and notifications that came of it, and no other row anywhere.
-    let after = counts(&database);
-    let changed: BTreeSet<&str> = before
-        .iter()
-        .zip(&after)
-        .filter(|(before, after)| before != after)
-        .map(|(_, (table, _))| table.as_str())
-        .collect();
+    // The messages, the handles and notifications that came of them, and no other row anywhere.
+    let changes = rows::diff(&before, &rows::snapshot(conn));
     let may = [
         "agent_notifications",
         "chat_message_mentions",
         "chat_messages",
     ];
-    assert!(
-        changed.iter().all(|table| may.contains(table)),
-        "{changed:?}"
-    );
-    let messages = |counts: &[(String, u64)]| {
-        let found = counts.iter().find(|(table, _)| table == "chat_messages");
-        found.expect("the table").1
-    };
-    assert_eq!(messages(&after) - messages(&before), TEXTS.len() as u64);
+    for (table, change) in &changes {
+        let only_new = change.updated.is_empty() && change.deleted.is_empty();
+        assert!(
+            only_new && may.contains(&table.as_str()),
+            "{table}: {change:?}"
+        );
+    }
+    assert_eq!(changes["chat_messages"].inserted.len(), TEXTS.len());
     daemon.check_life().unwrap();
     // The log has whole lines of its own alone, and nothing of what was said.
     let log = daemon.log();

@@ -1,7 +1,7 @@
 //! Who may no longer hear something stops hearing it, whatever kind of event it is, within five seconds; and is never left
 //! with a socket that only seems to work.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use mysql::Conn;
@@ -13,6 +13,10 @@ use crate::support::ops::seeded;
 use crate::support::ws::{Client, Frame};
 use crate::support::{seed, wait};
 
+/// For so long at most somebody may go on hearing what is not his any more. Counted from before the statement that takes
+/// it from him, so what is measured is never less than the time since its commit.
+const AT_MOST: Duration = Duration::from_secs(5);
+
 /// All that is told of a channel.
 const KINDS: [&str; 5] = [
     "chat.channel.message.created",
@@ -22,82 +26,115 @@ const KINDS: [&str; 5] = [
     "chat.typing",
 ];
 
-/// Events of the channel by type, until a barrier.
-fn heard(client: &mut Client) -> BTreeMap<String, usize> {
+/// The kinds of those events of a channel that came until a barrier.
+fn heard(client: &mut Client, channel: i64) -> BTreeSet<String> {
     let (frames, ended) = client.ping_barrier().unwrap();
     assert_eq!(ended, None, "a socket that lost one channel is kept");
-    let mut kinds = BTreeMap::new();
+    of_channel(&frames, channel)
+}
+
+fn of_channel(frames: &[Frame], channel: i64) -> BTreeSet<String> {
+    let mut kinds = BTreeSet::new();
     for event in frames.iter().filter_map(Frame::json) {
-        let kind = event.need("type").str().expect("a type").to_owned();
-        if KINDS.contains(&kind.as_str()) {
-            *kinds.entry(kind).or_default() += 1;
+        let kind = event.need("type").str().expect("a type");
+        let place = event.get("message").unwrap_or(&event);
+        if KINDS.contains(&kind) && place.need("channel_id").int() == Some(channel) {
+            kinds.insert(kind.to_owned());
         }
     }
     kinds
 }
 
-/// One event of each kind in channel 1: three by agent 1's socket, two by another process.
-fn stir(conn: &mut Conn, ann: &mut Client) {
-    ann.send(r#"{"type":"chat.channel.message.send","channel_id":1,"body":"one"}"#);
-    let event = ann.until_type("chat.channel.message.created").unwrap();
-    let id = event.need("message").need("id").int().expect("an id");
-    ann.send(r#"{"type":"chat.channel.message.send","channel_id":1,"body":"two"}"#);
-    let event = ann.until_type("chat.channel.message.created").unwrap();
-    let other = event.need("message").need("id").int().expect("an id");
-    ann.send(r#"{"type":"chat.typing","channel_id":1}"#);
-    ann.send(&format!(
-        r#"{{"type":"chat.read","channel_id":1,"last_read_message_id":{other}}}"#
+/// Lets events of each kind come in a channel: by agent 1's socket, as far as she may, and by another process, which may
+/// write whatever it likes.
+fn stir(conn: &mut Conn, ann: &mut Client, channel: i64) {
+    for event in [
+        format!(
+            r#"{{"type":"chat.channel.message.send","channel_id":{channel},"body":"by a socket"}}"#
+        ),
+        format!(r#"{{"type":"chat.typing","channel_id":{channel}}}"#),
+        format!(r#"{{"type":"chat.read","channel_id":{channel},"last_read_message_id":9000000}}"#),
+    ] {
+        ann.send(&event);
+    }
+    let mut write = |statement: String| {
+        conn.query_drop(&statement)
+            .unwrap_or_else(|e| panic!("{statement}: {e}"));
+        conn.last_insert_id()
+    };
+    let [edited, deleted] = ["one", "two"].map(|body| {
+        write(format!(
+            "INSERT INTO chat_messages (message_scope, channel_id, sender_agent_id, body_text, body_rendered_html, created_at) \
+             VALUES ('channel', {channel}, 1, '{body}', '{body}', NOW())"
+        ))
+    });
+    write(format!(
+        "UPDATE chat_messages SET body_text = 'edited', body_rendered_html = 'edited', edited_at = NOW() WHERE id = {edited}"
     ));
-    conn.query_drop(format!(
-        "UPDATE chat_messages SET body_text = 'edited', body_rendered_html = 'edited', edited_at = NOW() WHERE id = {id}"
-    ))
-    .expect("edit");
-    conn.query_drop(format!(
-        "UPDATE chat_messages SET deleted_at = NOW(), deleted_by_agent_id = 1 WHERE id = {other}"
-    ))
-    .expect("delete");
+    write(format!(
+        "UPDATE chat_messages SET deleted_at = NOW(), deleted_by_agent_id = 1 WHERE id = {deleted}"
+    ));
+    // What she hears herself must not pile up.
+    ann.ping_barrier().unwrap();
 }
 
-/// Lets events of every kind come until `bob` hears none of them, while `control` hears them all. Returns how long he went
-/// on hearing something.
-fn falls_silent(
+/// Every one of them hears every kind of event of the channel.
+fn hear_all_kinds(conn: &mut Conn, ann: &mut Client, listeners: &mut [&mut Client], channel: i64) {
+    stir(conn, ann, channel);
+    for listener in listeners {
+        let mut kinds = BTreeSet::new();
+        wait::until(wait::LIMIT, || {
+            kinds.extend(heard(listener, channel));
+            (kinds.len() == KINDS.len()).then_some(())
+        })
+        .unwrap_or_else(|| panic!("of channel {channel} only {kinds:?}"));
+    }
+}
+
+/// Lets events of every kind come in channel 1 until `gone` have heard none of them three times over, while the control
+/// heard every kind of its channel each time: so silence is no lateness. They must have heard the last within five seconds
+/// since `begun`.
+fn fall_silent(
     what: &str,
+    begun: Instant,
     conn: &mut Conn,
     ann: &mut Client,
-    bob: &mut Client,
-    control: Option<&mut Client>,
+    gone: &mut [&mut Client],
+    (control, channel): (&mut Client, i64),
 ) {
-    let begun = Instant::now();
     let mut last_heard = Duration::ZERO;
-    let mut control = control;
     let mut silent = 0;
     while silent < 3 {
-        assert!(
-            begun.elapsed() < wait::LIMIT,
-            "{what}: still hears the channel"
-        );
-        stir(conn, ann);
-        // Edits of other processes are told within a second or so; the control shows when.
-        let mut wanted: Vec<&str> = KINDS.to_vec();
-        match &mut control {
-            Some(control) => {
-                wait::until(wait::LIMIT, || {
-                    for kind in heard(control).keys() {
-                        wanted.retain(|one| one != kind);
-                    }
-                    wanted.is_empty().then_some(())
-                })
-                .unwrap_or_else(|| panic!("{what}: the control misses {wanted:?}"));
+        stir(conn, ann, 1);
+        if channel != 1 {
+            // After the other, so that what was to be told of that one goes out first.
+            stir(conn, ann, channel);
+        }
+        let mut missing: BTreeSet<&str> = KINDS.into();
+        let mut is_silent = true;
+        let mut listen = |missing: &BTreeSet<&str>| {
+            for client in gone.iter_mut() {
+                let kinds = heard(client, 1);
+                if !kinds.is_empty() {
+                    is_silent = false;
+                    last_heard = begun.elapsed();
+                    assert!(
+                        last_heard <= AT_MOST,
+                        "{what}: {kinds:?} after {last_heard:?}"
+                    );
+                }
             }
-            None => wait::pass(Duration::from_millis(1500)),
-        }
-        let kinds = heard(bob);
-        if kinds.is_empty() {
-            silent += 1;
-        } else {
-            silent = 0;
-            last_heard = begun.elapsed();
-        }
+            missing.is_empty().then_some(())
+        };
+        // All are asked all the time, for what comes to be timed as it comes.
+        let complete = wait::until(wait::LIMIT, || {
+            for kind in heard(control, channel) {
+                missing.remove(kind.as_str());
+            }
+            listen(&missing)
+        });
+        assert!(complete.is_some(), "{what}: the control misses {missing:?}");
+        silent = if is_silent { silent + 1 } else { 0 };
     }
     println!(
         "{what}: heard something for {:.1} s",
@@ -156,26 +193,20 @@ fn daemon() -> (crate::support::mariadb::Database, Conn, Daemon) {
 fn who_is_removed_from_a_channel_hears_no_kind_of_event_of_it_and_keeps_the_socket() {
     let (_database, mut conn, daemon) = daemon();
     let [mut ann, mut bob, mut dee] = [1, 2, 4].map(|agent| daemon.login(agent).unwrap());
-    // He hears every kind before.
-    stir(&mut conn, &mut ann);
-    let mut kinds = BTreeMap::new();
-    wait::until(wait::LIMIT, || {
-        kinds.extend(heard(&mut bob));
-        (kinds.len() == KINDS.len()).then_some(())
-    })
-    .unwrap_or_else(|| panic!("{kinds:?}"));
-    heard(&mut dee);
+    hear_all_kinds(&mut conn, &mut ann, &mut [&mut bob, &mut dee], 1);
+    let begun = Instant::now();
     seed::run(
         &mut conn,
         "DELETE FROM chat_channel_members WHERE channel_id = 1 AND agent_id = 2",
         vec![],
     );
-    falls_silent(
+    fall_silent(
         "removed from a channel",
+        begun,
         &mut conn,
         &mut ann,
-        &mut bob,
-        Some(&mut dee),
+        &mut [&mut bob],
+        (&mut dee, 1),
     );
     still_works(&mut ann, &mut bob);
     // Who comes back in the socket's life gets nothing of what was said meanwhile.
@@ -200,53 +231,93 @@ fn who_is_removed_from_a_channel_hears_no_kind_of_event_of_it_and_keeps_the_sock
 #[test]
 fn a_channel_that_is_switched_off_falls_silent_for_all_and_they_keep_their_sockets() {
     let (_database, mut conn, daemon) = daemon();
-    let [mut ann, mut bob] = [1, 2].map(|agent| daemon.login(agent).unwrap());
-    stir(&mut conn, &mut ann);
+    let [mut ann, mut ann_too, mut bob, mut bob_too, mut dee] =
+        [1, 1, 2, 2, 4].map(|agent| daemon.login(agent).unwrap());
+    let mut members = [&mut ann_too, &mut bob, &mut dee];
+    hear_all_kinds(&mut conn, &mut ann, &mut members, 1);
+    // The same of a channel that stays shows what would have come of this one.
+    hear_all_kinds(&mut conn, &mut ann, &mut [&mut bob_too], 2);
+    let begun = Instant::now();
     seed::run(
         &mut conn,
         "UPDATE chat_channels SET is_active = 0 WHERE id = 1",
         vec![],
     );
-    // Nobody can post there any more, so what is stirred is what other processes do.
-    let begun = Instant::now();
-    let mut last_heard = Duration::ZERO;
-    let mut silent = 0;
-    while silent < 3 {
-        assert!(begun.elapsed() < wait::LIMIT, "the channel is still heard");
-        for event in [
-            r#"{"type":"chat.channel.message.send","channel_id":1,"body":"x"}"#,
-            r#"{"type":"chat.typing","channel_id":1}"#,
-            r#"{"type":"chat.read","channel_id":1,"last_read_message_id":1}"#,
-        ] {
-            ann.send(event);
-        }
-        conn.query_drop(
-            "INSERT INTO chat_messages (message_scope, channel_id, sender_agent_id, body_text, body_rendered_html, created_at) \
-             VALUES ('channel', 1, 1, 'x', 'x', NOW())",
-        )
-        .expect("insert");
-        conn.query_drop("UPDATE chat_messages SET body_text = CONCAT(body_text, '!'), edited_at = NOW() WHERE channel_id = 1")
-            .expect("edit");
-        wait::pass(Duration::from_millis(1200));
-        let kinds = [heard(&mut bob), heard(&mut ann)];
-        if kinds.iter().all(BTreeMap::is_empty) {
-            silent += 1;
-        } else {
-            silent = 0;
-            last_heard = begun.elapsed();
-        }
-    }
-    println!(
-        "switched off: heard something for {:.1} s",
-        last_heard.as_secs_f64()
+    fall_silent(
+        "switched off",
+        begun,
+        &mut conn,
+        &mut ann,
+        &mut members,
+        (&mut bob_too, 2),
     );
     still_works(&mut ann, &mut bob);
+}
+
+/// Who is in a conversation is remembered for typing, and here nobody does anything else that would refresh that.
+#[test]
+fn nor_is_typing_heard_for_longer_where_nothing_else_happens() {
+    let (_database, mut conn, daemon) = daemon();
+    let [mut ann, mut bob, mut dee] = [1, 2, 4].map(|agent| daemon.login(agent).unwrap());
+    let mut type_in_both = || {
+        for channel in [1, 2] {
+            ann.send(&format!(
+                r#"{{"type":"chat.typing","channel_id":{channel}}}"#
+            ));
+        }
+        let (frames, ended) = ann.ping_barrier().unwrap();
+        assert_eq!(ended, None);
+        frames
+    };
+    type_in_both();
+    let (frames, _) = bob.ping_barrier().unwrap();
+    for channel in [1, 2] {
+        assert!(
+            !of_channel(&frames, channel).is_empty(),
+            "channel {channel}"
+        );
+    }
+    heard(&mut dee, 1);
+    // One is put out of a channel, and another channel is switched off.
+    let begun = Instant::now();
+    for statement in [
+        "DELETE FROM chat_channel_members WHERE channel_id = 1 AND agent_id = 2",
+        "UPDATE chat_channels SET is_active = 0 WHERE id = 2",
+    ] {
+        seed::run(&mut conn, statement, vec![]);
+    }
+    let mut last_heard = Duration::ZERO;
+    let mut refusals = Vec::new();
+    for seconds in 1..=7 {
+        // Once a second, so that what is let through last has time to arrive.
+        wait::pass(Duration::from_secs(seconds).saturating_sub(begun.elapsed()));
+        refusals = type_in_both();
+        let (frames, ended) = bob.ping_barrier().unwrap();
+        assert_eq!(ended, None);
+        for channel in [1, 2] {
+            if !of_channel(&frames, channel).is_empty() {
+                last_heard = begun.elapsed();
+                assert!(
+                    last_heard <= AT_MOST,
+                    "channel {channel} after {last_heard:?}"
+                );
+            }
+        }
+        assert!(heard(&mut dee, 1).contains("chat.typing"), "the control");
+    }
+    // She was not silent herself: she is told that there is no such channel any more.
+    let codes: Vec<Json> = refusals.iter().filter_map(Frame::json).collect();
+    let is_refused =
+        |event: &Json| event.get("code").and_then(Json::str) == Some("no_channel_access");
+    assert!(codes.iter().any(is_refused), "{codes:?}");
+    println!("typing alone: heard for {:.1} s", last_heard.as_secs_f64());
 }
 
 #[test]
 fn who_is_deactivated_is_closed_and_not_starved() {
     let (_database, mut conn, daemon) = daemon();
-    let [mut ann, mut bob] = [1, 2].map(|agent| daemon.login(agent).unwrap());
+    let [mut ann, mut bob, mut dee] = [1, 2, 4].map(|agent| daemon.login(agent).unwrap());
+    hear_all_kinds(&mut conn, &mut ann, &mut [&mut bob, &mut dee], 1);
     let begun = Instant::now();
     seed::run(
         &mut conn,
@@ -254,15 +325,17 @@ fn who_is_deactivated_is_closed_and_not_starved() {
         vec![],
     );
     let ended = wait::until(wait::LIMIT, || {
-        stir(&mut conn, &mut ann);
+        stir(&mut conn, &mut ann, 1);
         let (_, ended) = bob.ping_barrier().unwrap();
-        ended
+        ended.map(|code| (code, begun.elapsed()))
     });
-    assert_eq!(ended, Some(Some(4403)));
-    println!(
-        "deactivated: closed after {:.1} s",
-        begun.elapsed().as_secs_f64()
-    );
+    let (code, after) = ended.expect("he is closed");
+    assert_eq!(code, Some(4403));
+    assert!(after <= AT_MOST, "closed after {after:?}");
+    // The others have lost nothing by it.
+    heard(&mut dee, 1);
+    hear_all_kinds(&mut conn, &mut ann, &mut [&mut dee], 1);
+    println!("deactivated: closed after {:.1} s", after.as_secs_f64());
 }
 
 /// Nothing of who may speak where, who hears it and what he is called is remembered from one message to the next.

@@ -7,23 +7,24 @@ use std::os::unix::fs::PermissionsExt;
 use andrea_chat_websocket::auth::TokenVerifier;
 use andrea_chat_websocket::config::{Config, Variables};
 
+use crate::support::cron::Cron;
 use crate::support::daemon::{Daemon, Install, Options};
 use crate::support::jwt;
 use crate::support::ops::seeded;
 
-fn proc_file(daemon: &Daemon, name: &str) -> String {
-    let bytes = fs::read(format!("/proc/{}/{name}", daemon.pid())).expect("a file of the process");
+fn proc_file(pid: u32, name: &str) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/{name}")).expect("a file of the process");
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[test]
-fn no_secret_is_in_the_command_line_the_environment_or_what_a_panic_could_show() {
+fn no_secret_is_in_the_command_line_or_what_a_panic_could_show() {
     let (database, _) = seeded();
     let install = Install::new(&database, &Options::new());
     let daemon = Daemon::start_in(install.clone(), &Options::new());
     daemon.login(1).unwrap();
-    for place in ["cmdline", "environ", "comm"] {
-        let text = proc_file(&daemon, place);
+    for place in ["cmdline", "comm"] {
+        let text = proc_file(daemon.pid(), place);
         for secret in [jwt::SECRET, database.password] {
             assert!(!text.contains(secret), "{place}: {text}");
         }
@@ -39,6 +40,22 @@ fn no_secret_is_in_the_command_line_the_environment_or_what_a_panic_could_show()
     );
     for secret in [jwt::SECRET, database.password] {
         assert!(!shown.contains(secret), "{shown}");
+    }
+}
+
+/// The supervisor has read `.env` when it starts the daemon, and what it hands over could be seen there.
+#[test]
+fn the_supervisor_hands_no_secret_to_the_daemon_that_it_starts() {
+    let (database, _) = seeded();
+    let mut cron = Cron::on(&database);
+    let pid = cron.started();
+    cron.serves();
+    for (place, there) in [("cmdline", "serve"), ("environ", "PATH=")] {
+        let text = proc_file(pid, place);
+        assert!(text.contains(there), "{place}: {text}");
+        for secret in [jwt::SECRET, database.password] {
+            assert!(!text.contains(secret), "{place}: {text}");
+        }
     }
 }
 

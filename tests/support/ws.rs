@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::json::Json;
@@ -337,6 +337,11 @@ impl Client {
     /// Sends a close frame.
     pub fn send_close(&mut self, code: u16) {
         self.send_frame(&FrameSpec::new(CLOSE, code.to_be_bytes()));
+    }
+
+    /// Where it comes from, as the service sees it.
+    pub fn address(&self) -> SocketAddr {
+        self.stream.local_addr().expect("a local address")
     }
 
     /// Makes the kernel take little of what comes while nobody reads.
