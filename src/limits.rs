@@ -16,8 +16,9 @@ pub const STORE_PATIENCE: Duration = Duration::from_secs(5);
 /// How often the activity of agents is looked at again: with a slow look, and a pause of the machine, still well within
 /// the 5 s that an agent who was deactivated may stay.
 pub const ACTIVITY_INTERVAL: Duration = Duration::from_secs(2);
-/// How long a membership is remembered for typing.
-pub const RECHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// How long a membership is remembered for typing, and an agent's row for those who come back: with the question before it
+/// and the delivery after it, still within the 5 s that somebody who was put out may hear.
+pub const RECHECK_INTERVAL: Duration = Duration::from_secs(4);
 /// How long a database that is down at start is waited for.
 pub const STORE_START_PATIENCE: Duration = Duration::from_secs(30);
 /// Time between two heartbeats.

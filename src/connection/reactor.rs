@@ -5,8 +5,8 @@ mod crowd;
 mod stop;
 
 use std::collections::HashMap;
-use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -41,7 +41,7 @@ const WORKER_STACK: usize = 256 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Pause before the next look while newcomers wait until those before them have said who they are.
 const CROWD_PAUSE: Duration = Duration::from_millis(2);
-/// Refused sockets that may be waited for until they have read why.
+/// Refused sockets that are waited for until they have read why; more are turned away in passing.
 const MAX_REFUSED: usize = 64;
 /// Time between two log lines about the same limit.
 const NOTE_INTERVAL: Duration = Duration::from_secs(10);
@@ -352,7 +352,7 @@ impl Reactor {
                 format!("{peer} was refused: there are {limit} {what}, which is the limit")
             });
             if self.refused.load(Ordering::Relaxed) >= MAX_REFUSED {
-                return;
+                return turn_away(stream);
             }
         }
         if stream.set_nonblocking(true).is_err() || stream.set_nodelay(true).is_err() {
@@ -471,6 +471,17 @@ impl Reactor {
                 }
             }
         }
+    }
+}
+
+/// Refuses a socket without waiting until it has read why. Whoever has sent his request already will; what is not read here
+/// makes the kernel reset the connection, which is no worse than an end without a word.
+fn turn_away(mut stream: TcpStream) {
+    let mut request = [0; 2048];
+    if stream.set_nonblocking(true).is_ok() {
+        let _ = stream.read(&mut request);
+        let _ = stream.write(&Refused::Full.response());
+        let _ = stream.shutdown(Shutdown::Write);
     }
 }
 
