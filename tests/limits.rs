@@ -82,7 +82,7 @@ fn every_limit_of_a_connection_is_counted_and_logged_when_it_is_hit() {
         "{:?}",
         hits(port)
     );
-    assert_eq!(hits(port).len(), 14);
+    assert_eq!(hits(port).len(), 15);
 
     let padded = |bytes: usize| {
         let head = REQUEST.trim_end();

@@ -22,6 +22,8 @@ const NOT_ACCEPTED: &str = "cannot accept a connection";
 /// How far the daemon's clock may seem to be from where it was put, in seconds.
 const CLOCK_TOLERANCE: i64 = 5;
 
+/// In `/metrics`: how often it was out of descriptors.
+const OPEN_FILES: &str = "andrea_chat_limits_total{limit=\"open_files\"}";
 /// In `/metrics`: what clients have sent.
 const EVENTS: &str = "andrea_chat_events_total";
 /// Pings whose answers, 175 bytes each, are more than a socket takes and less than may wait for one.
@@ -157,7 +159,7 @@ pub fn step_clock(world: &World, random: &mut Random, signs: &Signs) -> Struck {
 /// the same, and others come in later.
 pub fn limit_files(world: &World, random: &mut Random, signs: &Signs) -> Struck {
     let refusals = || world.daemon.log().matches(NOT_ACCEPTED).count();
-    let before = refusals();
+    let (before, counted) = (refusals(), world.metric(OPEN_FILES)?);
     let pid = i32::try_from(world.daemon.pid())
         .ok()
         .and_then(Pid::from_raw);
@@ -195,7 +197,10 @@ pub fn limit_files(world: &World, random: &mut Random, signs: &Signs) -> Struck 
     let newcomer = Voice::login(world.port(), 8);
     let answer = newcomer.and_then(|mut newcomer| newcomer.ask(Place::Channel(1)));
     match answer.map_err(|e| format!("a newcomer: {e:?}"))? {
-        Some(Answer::Stored(_)) => Ok((Toll::Nobody, (refusals() - before) as u64)),
+        Some(Answer::Stored(_)) => match world.metric(OPEN_FILES)? - counted {
+            0 => Err("it has not counted that it was out of descriptors".to_owned()),
+            count => Ok((Toll::Nobody, count)),
+        },
         answer => Err(format!("a newcomer was told {answer:?}")),
     }
 }
