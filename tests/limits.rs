@@ -197,6 +197,31 @@ fn every_limit_of_time_is_counted_and_logged_when_it_is_hit() {
 }
 
 #[test]
+fn those_who_hold_the_door_and_say_nothing_make_room_for_newcomers() {
+    let (database, _) = seeded();
+    // By these alone they could stay for longer than anybody waits here.
+    let options = Options::new()
+        .env("CHAT_WEBSOCKET_MAX_UNAUTHENTICATED", "4")
+        .env("CHAT_WEBSOCKET_HANDSHAKE_TIMEOUT", "300")
+        .env("CHAT_WEBSOCKET_AUTH_TIMEOUT", "300");
+    let daemon = Daemon::start(&database, &options);
+    let mut wordless: Vec<Client> = (0..2).map(|_| Client::open(daemon.port())).collect();
+    let mut nameless: Vec<Client> = (0..2).map(|_| daemon.connect().unwrap()).collect();
+    let newcomer = wait::until(wait::LIMIT, || daemon.login(1).ok());
+    let mut newcomer = newcomer.expect("a newcomer is let in");
+    newcomer.ping_barrier().unwrap();
+    for client in &mut wordless {
+        assert_eq!(client.response().unwrap().status(), 408);
+    }
+    for client in &mut nameless {
+        assert_eq!(client.until_end().unwrap().1, Some(4408));
+    }
+    let hits = hits(daemon.port());
+    assert!(hits["unauthenticated"] > 0, "{hits:?}");
+    assert_eq!((hits["handshake_time"], hits["auth_time"]), (2, 2));
+}
+
+#[test]
 fn one_socket_more_than_there_may_be_is_refused_with_503_and_counted() {
     for (name, kind, line) in [
         ("MAX_CONNECTIONS", "connections", "there are 2 connections"),

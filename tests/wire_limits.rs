@@ -275,7 +275,9 @@ fn the_number_of_sockets_is_kept_right_however_they_end() {
     // One that says who it is makes room for another.
     full[0].auth(1).unwrap();
     full.push(Client::connect(port).unwrap());
-    assert!(Client::connect(port).is_err());
+    // Nobody else, unless one of them has had his time to say who he is.
+    let is_late = || daemon.log().contains("did not authenticate in time");
+    assert!(Client::connect(port).is_err() || is_late());
 }
 
 #[test]

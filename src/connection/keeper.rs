@@ -18,6 +18,10 @@ use crate::model::CloseCode;
 /// Seconds that a socket outlives its token where that is enforced.
 const EXPIRY_GRACE_SECONDS: u64 = 30;
 
+/// How long a socket may take to say who it is while newcomers are refused because of those who do not; by whole seconds,
+/// of which the first may be a short one.
+const HELD_DOOR_PATIENCE: Duration = Duration::from_secs(3);
+
 /// Runs until the reactor stops.
 pub(super) fn run(reactor: &Arc<Reactor>) {
     while !reactor.is_stopping() {
@@ -53,14 +57,27 @@ fn look_after(connection: &Connection, reactor: &Reactor, now: u32) {
         return connection.kill();
     }
     let since = connection.since.load(Ordering::Relaxed);
-    match connection.phase() {
-        Phase::Head if over(since, limits.handshake_timeout) => {
+    let phase = connection.phase();
+    // Whoever waits for the database has said who he is.
+    let holds_door = matches!(phase, Phase::Head | Phase::Unauthenticated)
+        && !connection.parked.load(Ordering::Acquire)
+        && reactor.is_door_held(now);
+    let patience = |limit: Duration| match holds_door {
+        true => limit.min(HELD_DOOR_PATIENCE),
+        false => limit,
+    };
+    match phase {
+        Phase::Head if over(since, patience(limits.handshake_timeout)) => {
             hit(Limit::HandshakeTime, || {
                 format!("{} did not complete its request in time", connection.peer)
             });
             connection.refuse(Refused::Timeout);
+            if holds_door {
+                // Its place is needed sooner than it would answer.
+                connection.kill();
+            }
         }
-        Phase::Unauthenticated if over(since, limits.auth_timeout) => {
+        Phase::Unauthenticated if over(since, patience(limits.auth_timeout)) => {
             hit(Limit::AuthTime, || {
                 format!(
                     "connection {} from {} did not authenticate in time",
@@ -68,6 +85,10 @@ fn look_after(connection: &Connection, reactor: &Reactor, now: u32) {
                 )
             });
             connection.close(CloseCode::AuthTimeout);
+            if holds_door {
+                // Its place is needed sooner than it would answer.
+                connection.kill();
+            }
         }
         Phase::Unauthenticated | Phase::Active => keep_alive(connection, limits, now),
         Phase::Head | Phase::Gone => {}

@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -43,6 +43,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const CROWD_PAUSE: Duration = Duration::from_millis(2);
 /// Refused sockets that are waited for until they have read why; more are turned away in passing.
 const MAX_REFUSED: usize = 64;
+/// So long after a newcomer was refused the door counts as held, in seconds.
+const DOOR_MEMORY: u32 = 2;
 /// Time between two log lines about the same limit.
 const NOTE_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -60,6 +62,8 @@ pub struct Reactor {
     /// Sockets that were unauthenticated and no longer are, ever.
     admitted: AtomicUsize,
     refused: AtomicUsize,
+    /// Coarse time, see [`Reactor::seconds`], when a newcomer was last refused because others had yet to say who they are.
+    door_full: AtomicU32,
     stopping: AtomicBool,
     /// When the last reads of a stop are over.
     read_until: OnceLock<Instant>,
@@ -107,6 +111,7 @@ impl Reactor {
             unauthenticated: AtomicUsize::new(0),
             admitted: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
+            door_full: AtomicU32::new(0),
             stopping: AtomicBool::new(false),
             read_until: OnceLock::new(),
             wake: (wake, Mutex::new(Some(waker))),
@@ -204,6 +209,12 @@ impl Reactor {
     fn is_reading_over(&self) -> bool {
         let until = self.read_until.get();
         until.is_some_and(|until| Instant::now() >= *until)
+    }
+
+    /// Whether newcomers are being refused, at the coarse time `now`, because of those who do not say who they are.
+    pub(super) fn is_door_held(&self, now: u32) -> bool {
+        let full = self.door_full.load(Ordering::Relaxed);
+        full > 0 && now.saturating_sub(full) <= DOOR_MEMORY
     }
 
     pub(super) fn note_authenticated(&self) {
@@ -341,6 +352,8 @@ impl Reactor {
         let full = if self.connections() >= self.max_connections {
             Some((Limit::Connections, "connections", self.max_connections))
         } else if self.is_crowded() {
+            self.door_full
+                .store(self.seconds().max(1), Ordering::Relaxed);
             let limit = limits.max_unauthenticated;
             Some((Limit::Unauthenticated, "unauthenticated connections", limit))
         } else {
