@@ -24,8 +24,9 @@ const CONNECTION_BYTES: u64 = 4 << 10;
 /// Largest frame that a socket is sent, whatever may wait for it, in bytes: a message, its text and its HTML of 64 KiB each,
 /// every byte as long in JSON as one can be.
 const LARGEST_FRAME: u64 = 2 * 6 * (64 << 10);
-/// Messages of one connection that the service may hold: one that it is busy with, and one that it reads meanwhile.
-const INCOMING: u64 = 2;
+/// Messages of one connection that the service may hold: one that it is busy with, one whose fragments are gathered, and
+/// the frame that is read meanwhile.
+const INCOMING: u64 = 3;
 
 /// How many threads handle sockets.
 pub fn workers() -> usize {
@@ -298,14 +299,14 @@ mod tests {
         let demand = demand();
         assert_eq!((demand.files, demand.threads), (1024 + 64, 26));
         assert_eq!(demand.resting_bytes, (16 << 20) + 1024 * (4 << 10));
-        let queues = 1024 * ((1 << 20) + 2 * (64 << 10) + (16 << 10));
+        let queues = 1024 * ((1 << 20) + 3 * (64 << 10) + (16 << 10));
         assert_eq!(
             demand.full_bytes,
             demand.resting_bytes + BUSY_BYTES + queues
         );
         assert_eq!(
             demand.to_string(),
-            "1024 connections: 1088 descriptors, 26 threads, 21 MB, at most 1276 MB where none of them reads"
+            "1024 connections: 1088 descriptors, 26 threads, 21 MB, at most 1343 MB where none of them reads"
         );
     }
 
@@ -342,7 +343,7 @@ mod tests {
             [
                 "the limit of 1087 open files allows 1023 connections, not 1024",
                 "the service takes up to 26 threads, and the unit allows 16",
-                "1024 connections that stop reading may take up to 1276 MB, and a bound allows 537 MB",
+                "1024 connections that stop reading may take up to 1343 MB, and a bound allows 537 MB",
             ]
         );
         let tiny = Room {

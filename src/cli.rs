@@ -139,11 +139,11 @@ limit_options! {
     max_unauthenticated, "max-unauthenticated", "CHAT_WEBSOCKET_MAX_UNAUTHENTICATED", "N",
         "Sockets that have not authenticated yet [default: 128]";
     handshake_timeout, "handshake-timeout", "CHAT_WEBSOCKET_HANDSHAKE_TIMEOUT", "S",
-        "For a complete request head [default: 10]";
+        "For a complete request head; 3 at most while newcomers are refused [default: 10]";
     handshake_bytes, "handshake-bytes", "CHAT_WEBSOCKET_HANDSHAKE_BYTES", "BYTES",
         "For the whole request head [default: 16384]";
     auth_timeout, "auth-timeout", "CHAT_WEBSOCKET_AUTH_TIMEOUT", "S",
-        "From the handshake to an accepted auth [default: 10]";
+        "From the handshake to an accepted auth; 3 at most while newcomers are refused [default: 10]";
     ping_interval, "ping-interval", "CHAT_WEBSOCKET_PING_INTERVAL", "S",
         "A peer that is silent for so long is pinged [default: 25]";
     idle_timeout, "idle-timeout", "CHAT_WEBSOCKET_IDLE_TIMEOUT", "S",

@@ -42,7 +42,8 @@ use crate::model::{Agent, CloseCode};
 use crate::service::{Client, Progress};
 use crate::session::{Session, Turn, World};
 
-/// What is read from a socket at once. Small, because every connection keeps a buffer of this size.
+/// What is read from a socket at once, unless it is busy (`unread.rs`). Small, because every connection keeps a buffer of
+/// this size.
 const READ_BYTES: usize = 1024;
 /// Events of one socket that are handled before other sockets have their turn.
 const EVENTS_PER_TURN: usize = 64;

@@ -179,6 +179,7 @@ mod tests {
             (1, &b"\x81\x03two"[..])
         );
     }
+
     #[test]
     fn some_of_several_frames_keep_their_ends() {
         let [mut all, mut some] = [Frames::default(), Frames::default()];

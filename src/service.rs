@@ -104,7 +104,7 @@ struct Active {
 
 struct Remembered {
     audience: Arc<[AgentId]>,
-    since: Instant,
+    asked: Instant,
 }
 
 impl Service {
@@ -333,19 +333,24 @@ impl Service {
         self.agents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers who is in a conversation, for typing alone.
-    fn remember(&self, conversation: Conversation, agents: Vec<AgentId>) -> Arc<[AgentId]> {
+    /// Remembers who is in a conversation, as the database said that was asked at `asked`; for typing alone.
+    fn remember(
+        &self,
+        conversation: Conversation,
+        agents: Vec<AgentId>,
+        asked: Instant,
+    ) -> Arc<[AgentId]> {
         let audience: Arc<[AgentId]> = agents.into();
         let mut audiences = self.audiences();
-        let now = Instant::now();
         if audiences.len() >= 1024 {
-            audiences.retain(|_, one| is_fresh(one.since, now));
+            let now = Instant::now();
+            audiences.retain(|_, one| is_fresh(one.asked, now));
         }
         audiences.insert(
             conversation,
             Remembered {
                 audience: Arc::clone(&audience),
-                since: now,
+                asked,
             },
         );
         audience
@@ -354,7 +359,7 @@ impl Service {
     fn remembered(&self, conversation: Conversation, now: Instant) -> Option<Arc<[AgentId]>> {
         self.audiences()
             .get(&conversation)
-            .filter(|one| is_fresh(one.since, now))
+            .filter(|one| is_fresh(one.asked, now))
             .map(|one| Arc::clone(&one.audience))
     }
 

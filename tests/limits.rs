@@ -422,7 +422,7 @@ fn limits_that_this_machine_cannot_hold_are_named_at_the_start() {
 
     let (database, _) = seeded();
     let daemon = Daemon::start(&database, &limited("ulimit -v 1000000"));
-    let line = daemon.await_log("that stop reading may take up to 1276 MB");
+    let line = daemon.await_log("that stop reading may take up to 1343 MB");
     assert!(line.contains("the limit of address space"), "{line}");
     assert!(line.contains("allows 1024 MB"), "{line}");
 

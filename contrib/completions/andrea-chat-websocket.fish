@@ -58,9 +58,9 @@ complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcomm
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand serve" -l max-connections -d 'Sockets in all, bounded by the limit of open files [default: 1024]' -r
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand serve" -l max-per-agent -d 'Sockets of one agent [default: 32]' -r
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand serve" -l max-unauthenticated -d 'Sockets that have not authenticated yet [default: 128]' -r
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand serve" -l handshake-timeout -d 'For a complete request head [default: 10]' -r
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand serve" -l handshake-timeout -d 'For a complete request head; 3 at most while newcomers are refused [default: 10]' -r
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand serve" -l handshake-bytes -d 'For the whole request head [default: 16384]' -r
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand serve" -l auth-timeout -d 'From the handshake to an accepted auth [default: 10]' -r
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand serve" -l auth-timeout -d 'From the handshake to an accepted auth; 3 at most while newcomers are refused [default: 10]' -r
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand serve" -l ping-interval -d 'A peer that is silent for so long is pinged [default: 25]' -r
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand serve" -l idle-timeout -d 'A peer that is silent for so long is dropped [default: 60]' -r
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand serve" -l queue-bytes -d 'What may wait for one slow reader before it is dropped [default: 1048576]' -r

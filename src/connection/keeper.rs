@@ -57,14 +57,21 @@ fn look_after(connection: &Connection, reactor: &Reactor, now: u32) {
         return connection.kill();
     }
     let since = connection.since.load(Ordering::Relaxed);
+    // Whoever waits for the database has said who he is. Before the phase is looked at: he is in before he is resumed.
+    let parked = connection.parked.load(Ordering::Acquire);
     let phase = connection.phase();
-    // Whoever waits for the database has said who he is.
     let holds_door = matches!(phase, Phase::Head | Phase::Unauthenticated)
-        && !connection.parked.load(Ordering::Acquire)
+        && !parked
         && reactor.is_door_held(now);
     let patience = |limit: Duration| match holds_door {
         true => limit.min(HELD_DOOR_PATIENCE),
         false => limit,
+    };
+    // Its place is needed sooner than it would answer.
+    let make_room = || {
+        if holds_door {
+            connection.kill();
+        }
     };
     match phase {
         Phase::Head if over(since, patience(limits.handshake_timeout)) => {
@@ -72,10 +79,7 @@ fn look_after(connection: &Connection, reactor: &Reactor, now: u32) {
                 format!("{} did not complete its request in time", connection.peer)
             });
             connection.refuse(Refused::Timeout);
-            if holds_door {
-                // Its place is needed sooner than it would answer.
-                connection.kill();
-            }
+            make_room();
         }
         Phase::Unauthenticated if over(since, patience(limits.auth_timeout)) => {
             hit(Limit::AuthTime, || {
@@ -85,10 +89,7 @@ fn look_after(connection: &Connection, reactor: &Reactor, now: u32) {
                 )
             });
             connection.close(CloseCode::AuthTimeout);
-            if holds_door {
-                // Its place is needed sooner than it would answer.
-                connection.kill();
-            }
+            make_room();
         }
         Phase::Unauthenticated | Phase::Active => keep_alive(connection, limits, now),
         Phase::Head | Phase::Gone => {}

@@ -35,7 +35,11 @@ impl Read for Port<'_> {
         if *self.read >= BYTES_PER_TURN || *self.is_shredded {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let count = self.unread.read(&self.connection.stream, buffer)?;
+        // A socket that takes nothing has its next turn when bytes arrive: none may lie here then.
+        let takes_all = || self.connection.outbox().behind_since().is_none();
+        let count = self
+            .unread
+            .read(&self.connection.stream, buffer, takes_all)?;
         *self.read += count;
         let limit = self.connection.reactor.service().limits.fragments;
         *self.is_shredded = !self.fragments.take(&buffer[..count], limit);

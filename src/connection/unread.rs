@@ -21,13 +21,18 @@ pub(super) struct Unread {
 }
 
 impl Unread {
-    /// Reads like the socket, from what is here first.
+    /// Reads like the socket, from what is here first; no more than that where nothing may be read `ahead`.
     ///
     /// # Errors
     /// The socket's; nothing is here then.
-    pub(super) fn read(&mut self, mut stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(super) fn read(
+        &mut self,
+        mut stream: &TcpStream,
+        buffer: &mut [u8],
+        ahead: impl FnOnce() -> bool,
+    ) -> io::Result<usize> {
         if self.taken == self.bytes.len() {
-            if !self.is_busy {
+            if !self.is_busy || !ahead() {
                 let count = stream.read(buffer)?;
                 self.is_busy = count == buffer.len();
                 return Ok(count);
@@ -79,7 +84,7 @@ mod tests {
     fn drain(unread: &mut Unread, server: &TcpStream, size: usize) -> (Vec<u8>, io::Result<()>) {
         let (mut all, mut buffer) = (Vec::new(), vec![0; size]);
         loop {
-            match unread.read(server, &mut buffer) {
+            match unread.read(server, &mut buffer, || true) {
                 Ok(0) => return (all, Ok(())),
                 Ok(count) => all.extend_from_slice(&buffer[..count]),
                 Err(error) => return (all, Err(error)),
@@ -119,6 +124,19 @@ mod tests {
                 0,
                 "a socket that rests has no buffer"
             );
+        }
+    }
+
+    #[test]
+    fn nothing_is_read_ahead_where_it_may_not() {
+        let (mut client, server) = pair();
+        client.write_all(&[7; 5000]).expect("send");
+        server.set_nonblocking(false).expect("blocking");
+        let (mut unread, mut buffer) = (Unread::default(), [0; 1000]);
+        for _ in 0..5 {
+            let count = unread.read(&server, &mut buffer, || false);
+            assert_eq!(count.expect("bytes"), 1000);
+            assert!(unread.bytes.is_empty());
         }
     }
 

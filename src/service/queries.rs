@@ -83,10 +83,11 @@ impl Query<'_> {
                 conversation,
                 reference,
             } => {
+                let asked = Instant::now();
                 let agents = self
                     .link
                     .run_until(self.deadline, |store| store.audience(*conversation))?;
-                let audience = self.service.remember(*conversation, agents);
+                let audience = self.service.remember(*conversation, agents, asked);
                 let reference = reference.clone();
                 self.service.pass_typing(
                     self.from,
@@ -166,6 +167,7 @@ impl Query<'_> {
         last_read: MessageId,
         reference: Option<&Ref>,
     ) -> Result<()> {
+        let asked = Instant::now();
         let (agents, marker) = self.link.run_until(self.deadline, |store| {
             let agents = store.audience(conversation)?;
             let marker = match agents.contains(&agent.id) {
@@ -174,7 +176,7 @@ impl Query<'_> {
             };
             Ok((agents, marker))
         })?;
-        let audience = self.service.remember(conversation, agents);
+        let audience = self.service.remember(conversation, agents, asked);
         let Some(marker) = marker else {
             self.say(no_access(conversation), reference);
             return Ok(());

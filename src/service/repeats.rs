@@ -26,6 +26,8 @@ pub struct Repeats(Mutex<State>);
 struct State {
     /// The oldest first.
     generations: VecDeque<Generation>,
+    /// How many were forgotten since somebody asked.
+    forgotten: u64,
     /// Since when everything that is stored goes through here, and the newest message then.
     complete: Option<(Instant, MessageId)>,
 }
@@ -76,10 +78,12 @@ impl Repeats {
         self.lock().complete = Some((now, MessageId(u64::MAX >> 1)));
     }
 
-    /// Gives back what the messages took that are too old, and tells how many those were. To be called now and then, also
-    /// where nobody says anything.
+    /// Gives back what the messages took that are too old, and tells how many were forgotten since the last call. To be
+    /// called now and then, also where nobody says anything.
     pub fn tidy(&self, now: Instant) -> u64 {
-        self.lock().forget(now)
+        let mut state = self.lock();
+        state.forget(now);
+        std::mem::take(&mut state.forgotten)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -104,16 +108,14 @@ impl State {
         }
     }
 
-    fn forget(&mut self, now: Instant) -> u64 {
+    fn forget(&mut self, now: Instant) {
         let is_old = |generation: &Generation| {
             now.saturating_duration_since(generation.since) >= WINDOW + GENERATION
         };
-        let mut forgotten = 0;
         while self.generations.front().is_some_and(is_old) {
             let oldest = self.generations.pop_front();
-            forgotten += oldest.map_or(0, |one| one.seen.len() as u64);
+            self.forgotten += oldest.map_or(0, |one| one.seen.len() as u64);
         }
-        forgotten
     }
 }
 

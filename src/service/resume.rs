@@ -95,7 +95,7 @@ pub(super) fn join(
             for message in found.messages.iter().rev() {
                 let frame = Frame::text(&protocol::message_created(message));
                 bytes += frame.bytes().len();
-                if bytes > room.bytes {
+                if bytes > room.bytes && !frames.is_empty() {
                     complete = false;
                     break;
                 }

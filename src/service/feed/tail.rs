@@ -239,8 +239,9 @@ impl Tail<'_> {
         let mut audiences: HashMap<Conversation, Arc<[AgentId]>> = HashMap::new();
         for conversation in conversations {
             if let Entry::Vacant(entry) = audiences.entry(conversation) {
+                let asked = Instant::now();
                 let agents = self.link.run(|store| store.audience(conversation))?;
-                entry.insert(self.service.remember(conversation, agents));
+                entry.insert(self.service.remember(conversation, agents, asked));
             }
         }
         Ok(audiences)

@@ -40,7 +40,6 @@ impl MysqlConnection {
         senders: &[AgentId],
         context: &mut PostingContext,
     ) -> Result<()> {
-        const OPERATION: &str = MEMBERS;
         let senders = padded(senders.iter().map(|id| id.0));
         let channels = padded(channels.iter().map(|id| id.0));
         let of_them = marks(channels.len());
@@ -59,9 +58,9 @@ impl MysqlConnection {
         let params = [channels.clone(), channels.clone(), senders, channels].concat();
         let mut found: BTreeMap<(ChannelId, AgentId), Member> = BTreeMap::new();
         let mut others = Vec::new();
-        for row in self.rows(OPERATION, &sql, params)? {
+        for row in self.rows(MEMBERS, &sql, params)? {
             let (now, part, channel, agent, is_so, name, chat_handle, members): Part =
-                columns(row, OPERATION)?;
+                columns(row, MEMBERS)?;
             let channel = ChannelId(channel);
             if part == "members" {
                 context.now = now;
