@@ -124,6 +124,19 @@ pub struct PostingContext {
     pub senders: Vec<Sender>,
 }
 
+/// How a message was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Key of the row.
+    pub id: MessageId,
+    /// Where.
+    pub conversation: Conversation,
+    /// By whom.
+    pub sender: AgentId,
+    /// JSON about it.
+    pub metadata_json: String,
+}
+
 /// A message to be written.
 #[derive(Clone, Debug)]
 pub struct NewMessage {
@@ -231,13 +244,14 @@ pub trait History {
     /// What this agent has not read, for each of his active channels and threads.
     fn unread(&mut self, agent: AgentId) -> Result<Vec<Unread>>;
 
-    /// Messages of these senders with ids up to `until` and not older than `seconds` that have a `metadata_json`.
+    /// Messages of these senders with ids up to `until` and not older than `seconds` that have a `metadata_json`, without
+    /// what they say: there may be many, and few are of interest.
     fn recent_with_metadata(
         &mut self,
         senders: &[AgentId],
         until: MessageId,
         seconds: u64,
-    ) -> Result<Vec<Message>>;
+    ) -> Result<Vec<Sent>>;
 }
 
 /// The steps of one transaction that writes messages, which [`Posting::begin`] opens and [`Posting::commit`] or

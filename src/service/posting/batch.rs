@@ -231,17 +231,17 @@ fn find_repeated(
     };
     let senders: HashSet<AgentId> = unknown.keys().map(|(agent, ..)| *agent).collect();
     let senders: Vec<AgentId> = senders.into_iter().collect();
-    for message in store.recent_with_metadata(&senders, until, repeats::WINDOW.as_secs())? {
-        let reference = message
-            .metadata_json
-            .as_deref()
-            .and_then(protocol::Ref::of_metadata);
-        if let Some(reference) = reference
-            && let Some(place) = unknown.get(&(message.sender, message.conversation, reference))
+    let mut places = HashMap::new();
+    for sent in store.recent_with_metadata(&senders, until, repeats::WINDOW.as_secs())? {
+        if let Some(reference) = protocol::Ref::of_metadata(&sent.metadata_json)
+            && let Some(place) = unknown.get(&(sent.sender, sent.conversation, reference))
         {
-            found.insert(*place, message);
+            places.insert(sent.id, *place);
         }
     }
+    let ids: Vec<MessageId> = places.keys().copied().collect();
+    let messages = store.messages(&ids)?.into_iter();
+    found.extend(messages.filter_map(|message| Some((*places.get(&message.id)?, message))));
     Ok(found)
 }
 

@@ -6,7 +6,7 @@ use super::{MysqlConnection, columns, ids, marks};
 use crate::model::{AgentId, ChannelId, Conversation, Message, MessageId, ThreadId, Unread};
 use crate::store::conversation_column;
 use crate::store::newest::Gathering;
-use crate::store::{AtMost, Failure, History, Newest, Result, StoreError};
+use crate::store::{AtMost, Failure, History, Newest, Result, Sent, StoreError};
 
 /// The columns of an event's message, in the order in which [`message`] takes them.
 const SELECT_MESSAGE: &str = "SELECT m.id, m.channel_id, m.thread_id, m.sender_agent_id, m.body_text, \
@@ -20,10 +20,7 @@ fn message(mut row: Row, operation: &'static str) -> Result<Message> {
     let deleted_by: Option<u64> = take(&mut row, 10, operation)?;
     Ok(Message {
         id: MessageId(take(&mut row, 0, operation)?),
-        conversation: match (channel, thread) {
-            (Some(id), _) => Conversation::Channel(ChannelId(id)),
-            (None, id) => Conversation::Direct(ThreadId(id.unwrap_or_default())),
-        },
+        conversation: place(channel, thread),
         sender: AgentId(take(&mut row, 3, operation)?),
         body_text: take(&mut row, 4, operation)?,
         body_rendered_html: take(&mut row, 5, operation)?,
@@ -35,6 +32,14 @@ fn message(mut row: Row, operation: &'static str) -> Result<Message> {
         sender_name: take(&mut row, 11, operation)?,
         sender_chat_handle: take(&mut row, 12, operation)?,
     })
+}
+
+/// Which of the two columns of a row says where.
+fn place(channel: Option<u64>, thread: Option<u64>) -> Conversation {
+    match channel {
+        Some(id) => Conversation::Channel(ChannelId(id)),
+        None => Conversation::Direct(ThreadId(thread.unwrap_or_default())),
+    }
 }
 
 fn take<T: mysql::prelude::FromValue>(
@@ -225,21 +230,30 @@ impl History for MysqlConnection {
         senders: &[AgentId],
         until: MessageId,
         seconds: u64,
-    ) -> Result<Vec<Message>> {
+    ) -> Result<Vec<Sent>> {
         const OPERATION: &str = "look for messages that were sent before";
         let mut params = ids(senders.iter().map(|id| id.0));
         params.extend(ids([seconds, until.0]));
         self.rows(
             OPERATION,
             &format!(
-                "{SELECT_MESSAGE} WHERE m.sender_agent_id IN ({}) AND m.created_at >= NOW() - INTERVAL ? SECOND \
-                 AND m.id <= ? AND m.metadata_json IS NOT NULL ORDER BY m.id",
+                "SELECT id, channel_id, thread_id, sender_agent_id, CAST(metadata_json AS CHAR) FROM chat_messages \
+                 WHERE sender_agent_id IN ({}) AND created_at >= NOW() - INTERVAL ? SECOND AND id <= ? \
+                 AND metadata_json IS NOT NULL ORDER BY id",
                 marks(senders.len())
             ),
             params,
         )?
         .into_iter()
-        .map(|row| message(row, OPERATION))
+        .map(|row| {
+            let (id, channel, thread, sender, metadata_json) = columns(row, OPERATION)?;
+            Ok(Sent {
+                id: MessageId(id),
+                conversation: place(channel, thread),
+                sender: AgentId(sender),
+                metadata_json,
+            })
+        })
         .collect()
     }
 }

@@ -12,7 +12,7 @@ use crate::model::{Agent, AgentId, ChannelId, Conversation, Message, MessageId, 
 use crate::settings::Rows;
 use crate::store::{
     AtMost, Connection, History, NewMessage, NewNotification, Newest, Posting, PostingContext,
-    Result, Sender, conversation_column,
+    Result, Sender, Sent, conversation_column,
 };
 use crate::text::{Ticket, TicketReferences};
 
@@ -251,7 +251,7 @@ impl History for SqliteConnection {
         senders: &[AgentId],
         until: MessageId,
         seconds: u64,
-    ) -> Result<Vec<Message>> {
+    ) -> Result<Vec<Sent>> {
         self.read("look for messages that were sent before", |conn| {
             history::recent_with_metadata(conn, senders, until, seconds)
         })

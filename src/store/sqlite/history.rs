@@ -5,7 +5,7 @@ use rusqlite::{Connection as Sqlite, Params, Row};
 use super::rows::{key, list, select};
 use crate::model::{AgentId, ChannelId, Conversation, Message, MessageId, ThreadId, Unread};
 use crate::store::newest::Gathering;
-use crate::store::{AtMost, Newest, conversation_column};
+use crate::store::{AtMost, Newest, Sent, conversation_column};
 
 /// The columns of an event's message, in the order in which [`message`] takes them.
 const SELECT_MESSAGE: &str = "SELECT m.id, m.channel_id, m.thread_id, m.sender_agent_id, m.body_text, \
@@ -20,10 +20,7 @@ pub fn messages(conn: &Sqlite, rest: &str, params: impl Params) -> rusqlite::Res
 fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
     Ok(Message {
         id: MessageId(row.get(0)?),
-        conversation: match row.get(1)? {
-            Some(id) => Conversation::Channel(ChannelId(id)),
-            None => Conversation::Direct(ThreadId(row.get(2)?)),
-        },
+        conversation: place(row)?,
         sender: AgentId(row.get(3)?),
         body_text: row.get(4)?,
         body_rendered_html: row.get(5)?,
@@ -34,6 +31,14 @@ fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
         deleted_by: row.get::<_, Option<u64>>(10)?.map(AgentId),
         sender_name: row.get(11)?,
         sender_chat_handle: row.get(12)?,
+    })
+}
+
+/// Which of the second and the third column of a row says where.
+fn place(row: &Row<'_>) -> rusqlite::Result<Conversation> {
+    Ok(match row.get(1)? {
+        Some(id) => Conversation::Channel(ChannelId(id)),
+        None => Conversation::Direct(ThreadId(row.get(2)?)),
     })
 }
 
@@ -153,15 +158,24 @@ pub fn recent_with_metadata(
     senders: &[AgentId],
     until: MessageId,
     seconds: u64,
-) -> rusqlite::Result<Vec<Message>> {
-    messages(
+) -> rusqlite::Result<Vec<Sent>> {
+    select(
         conn,
-        "WHERE m.sender_agent_id IN (SELECT value FROM json_each(?)) AND m.created_at >= datetime('now', ?) \
-         AND m.id <= ? AND m.metadata_json IS NOT NULL ORDER BY m.id",
+        "SELECT id, channel_id, thread_id, sender_agent_id, metadata_json FROM chat_messages \
+         WHERE sender_agent_id IN (SELECT value FROM json_each(?)) AND created_at >= datetime('now', ?) \
+         AND id <= ? AND metadata_json IS NOT NULL ORDER BY id",
         (
             list(senders.iter().map(|id| id.0)),
             format!("-{seconds} seconds"),
             key(until.0),
         ),
+        |row| {
+            Ok(Sent {
+                id: MessageId(row.get(0)?),
+                conversation: place(row)?,
+                sender: AgentId(row.get(3)?),
+                metadata_json: row.get(4)?,
+            })
+        },
     )
 }
