@@ -43,7 +43,7 @@ fn resume(daemon: &Daemon) -> Client {
 
 #[test]
 fn those_who_come_back_and_do_not_read_take_no_more_than_may_wait_for_them() {
-    const DEAF: usize = 24;
+    const DEAF: usize = 12;
     let (_database, _conn, daemon) = long_messages();
     let mut reader = resume(&daemon);
     reader.until_type("chat.resumed").unwrap();

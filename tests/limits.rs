@@ -427,7 +427,7 @@ fn limits_that_this_machine_cannot_hold_are_named_at_the_start() {
     assert!(line.contains("allows 1024 MB"), "{line}");
 
     let (database, _) = seeded();
-    let options = limited("ulimit -v 1000000").env("CHAT_WEBSOCKET_QUEUE_BYTES", "200000");
+    let options = limited("ulimit -v 1000000").env("CHAT_WEBSOCKET_MAX_CONNECTIONS", "512");
     let daemon = Daemon::start(&database, &options);
     daemon.login(4).unwrap();
     assert!(!daemon.log().contains("may take up to"), "{}", daemon.log());

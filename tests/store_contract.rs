@@ -185,6 +185,7 @@ on_both_engines! {
         changes_are_found_by_their_time
         a_history_is_of_one_conversation_and_ends_before
         what_was_missed_is_what_may_be_seen
+        many_are_read_to_the_last
         no_more_is_read_than_there_is_room_for
         what_is_unread_is_counted_from_the_marker
         recent_messages_with_metadata_are_found

@@ -174,6 +174,23 @@ pub fn what_was_missed_is_what_may_be_seen(ground: &mut Ground) {
     assert_eq!(missed(AgentId(NOBODY), MessageId(0), 10), all(&[]));
 }
 
+pub fn many_are_read_to_the_last(ground: &mut Ground) {
+    let bodies: Vec<String> = (0..250).map(|number| number.to_string()).collect();
+    let rows: Vec<NewMessage> = bodies.iter().map(|b| message(GENERAL, ANN, b)).collect();
+    let ids = ground.post(&rows);
+    let mut connection = ground.connect();
+    for count in [99, 100, 101, 249, 250, 251] {
+        let expected = &ids[ids.len().saturating_sub(count)..];
+        let expected = (expected.to_vec(), count < ids.len());
+        let history = connection.history(GENERAL, None, room(count, 1 << 20));
+        assert_eq!(newest_of(history), expected, "{count}");
+        let missed = connection.missed(BOB, MessageId(0), room(count, 1 << 20));
+        assert_eq!(newest_of(missed), expected, "{count}");
+    }
+    let missed = connection.missed(BOB, ids[149], room(1000, 1 << 20));
+    assert_eq!(newest_of(missed), (ids[150..].to_vec(), false));
+}
+
 pub fn no_more_is_read_than_there_is_room_for(ground: &mut Ground) {
     let long = "x".repeat(20_000);
     let ids = ground.post(&["one", &long, "two", &long, "three"].map(|b| message(GENERAL, ANN, b)));

@@ -1,6 +1,6 @@
 //! What was said: the statements that read messages.
 
-use mysql::{Params, Row};
+use mysql::{Row, Value};
 
 use super::{MysqlConnection, columns, ids, marks};
 use crate::model::{AgentId, ChannelId, Conversation, Message, MessageId, ThreadId, Unread};
@@ -13,6 +13,9 @@ const SELECT_MESSAGE: &str = "SELECT m.id, m.channel_id, m.thread_id, m.sender_a
      m.body_rendered_html, CAST(m.metadata_json AS CHAR), CAST(m.created_at AS CHAR), CAST(m.edited_at AS CHAR), \
      CAST(m.deleted_at AS CHAR), m.deleted_by_agent_id, a.name, a.chat_handle \
      FROM chat_messages m JOIN agents a ON a.id = m.sender_agent_id";
+
+/// Rows that are asked for at first: long messages fill the room with fewer, and more would be sent for nothing.
+const FIRST_PAGE: usize = 100;
 
 fn message(mut row: Row, operation: &'static str) -> Result<Message> {
     let channel: Option<u64> = take(&mut row, 1, operation)?;
@@ -58,22 +61,40 @@ fn take<T: mysql::prelude::FromValue>(
 }
 
 impl MysqlConnection {
-    /// Messages of a query that has the newest first.
-    fn newest_first(
+    /// Messages that fulfil a condition, with ids below `before`.
+    fn newest(
         &mut self,
         operation: &'static str,
-        sql: &str,
-        params: impl Into<Params>,
+        condition: &str,
+        params: &[Value],
+        mut before: u64,
         room: AtMost,
     ) -> Result<Newest> {
+        let sql = format!(
+            "{SELECT_MESSAGE} WHERE {condition} AND m.id < ? AND m.deleted_at IS NULL ORDER BY m.id DESC LIMIT ?"
+        );
         let mut found = Gathering::new(room);
-        self.each_row(operation, sql, params, |row| {
-            // What is left over has to be received all the same.
-            if !found.is_full() {
-                found.offer(message(row, operation)?);
+        let mut left = room.rows();
+        let mut page = left.min(FIRST_PAGE);
+        while page > 0 {
+            let params = [params, &[Value::from(before), Value::from(page as u64)]].concat();
+            let mut count = 0;
+            self.each_row(operation, &sql, params, |row| {
+                count += 1;
+                // What is left over has to be received all the same.
+                if !found.is_full() {
+                    let message = message(row, operation)?;
+                    before = message.id.0;
+                    found.offer(message);
+                }
+                Ok(())
+            })?;
+            if count < page || found.is_full() {
+                break;
             }
-            Ok(())
-        })?;
+            left -= page;
+            page = left;
+        }
         Ok(found.end())
     }
 }
@@ -155,29 +176,25 @@ impl History for MysqlConnection {
         const OPERATION: &str = "read older messages";
         let (column, id) = conversation_column(conversation);
         let before = before.map_or(u64::MAX >> 1, |before| before.0);
-        self.newest_first(
+        self.newest(
             OPERATION,
-            &format!(
-                "{SELECT_MESSAGE} WHERE m.{column} = ? AND m.id < ? AND m.deleted_at IS NULL \
-                 ORDER BY m.id DESC LIMIT ?"
-            ),
-            (id, before, room.rows() as u64),
+            &format!("m.{column} = ?"),
+            &[id.into()],
+            before,
             room,
         )
     }
 
     fn missed(&mut self, agent: AgentId, after: MessageId, room: AtMost) -> Result<Newest> {
         const OPERATION: &str = "read the messages that were missed";
-        self.newest_first(
+        self.newest(
             OPERATION,
-            &format!(
-                "{SELECT_MESSAGE} WHERE m.id > ? AND m.deleted_at IS NULL AND (m.channel_id IN \
-                 (SELECT cm.channel_id FROM chat_channel_members cm JOIN chat_channels c \
-                 ON c.id = cm.channel_id AND c.is_active = 1 WHERE cm.agent_id = ?) OR m.thread_id IN \
-                 (SELECT t.id FROM chat_threads t WHERE t.agent_one_id = ? OR t.agent_two_id = ?)) \
-                 ORDER BY m.id DESC LIMIT ?"
-            ),
-            (after.0, agent.0, agent.0, agent.0, room.rows() as u64),
+            "m.id > ? AND (m.channel_id IN \
+             (SELECT cm.channel_id FROM chat_channel_members cm JOIN chat_channels c \
+             ON c.id = cm.channel_id AND c.is_active = 1 WHERE cm.agent_id = ?) OR m.thread_id IN \
+             (SELECT t.id FROM chat_threads t WHERE t.agent_one_id = ? OR t.agent_two_id = ?))",
+            &ids([after.0, agent.0, agent.0, agent.0]),
+            u64::MAX >> 1,
             room,
         )
     }
