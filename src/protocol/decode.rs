@@ -1,0 +1,355 @@
+//! What a client says: a text frame becomes a [`Request`].
+
+use std::fmt;
+
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use super::{Ref, reference};
+use crate::model::{ChannelId, Conversation, MessageId, Private, Refusal, ThreadId};
+
+/// Messages of one `chat.history` where the client asks for no other number.
+pub const DEFAULT_HISTORY: usize = 50;
+/// Messages of one `chat.history` at most.
+pub const MAX_HISTORY: usize = 200;
+
+/// One decoded event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// What is asked.
+    pub event: Event,
+    /// To be carried back.
+    pub reference: Option<Ref>,
+}
+
+/// What a client may ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// `auth`; no token where the member is missing or no string.
+    Auth {
+        /// As sent.
+        token: Option<Private>,
+        /// The last message that the client has, if it asks for those since.
+        after: Option<MessageId>,
+    },
+    /// `chat.channel.message.send` or `chat.direct.message.send`; no conversation where the id is missing,
+    /// no body where it is no string.
+    Send {
+        /// Where.
+        target: Target,
+        /// What.
+        body: Option<Private>,
+    },
+    /// `chat.typing`.
+    Typing {
+        /// Where.
+        target: Target,
+    },
+    /// `chat.read`; a missing or negative id is 0.
+    Read {
+        /// Where.
+        target: Target,
+        /// Up to which message.
+        last_read: MessageId,
+    },
+    /// `chat.history`, additive: older messages of one conversation.
+    History {
+        /// Where.
+        target: Target,
+        /// Only those with smaller ids.
+        before: Option<MessageId>,
+        /// How many at most.
+        limit: usize,
+    },
+    /// `chat.unread`, additive: what this agent has not read.
+    Unread,
+    /// `ping`.
+    Ping,
+    /// Any other type.
+    Unsupported,
+}
+
+/// The conversation an event names, or which kind of id it lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A channel, perhaps without a usable id.
+    Channel(Option<ChannelId>),
+    /// A direct thread, perhaps without a usable id.
+    Direct(Option<ThreadId>),
+}
+
+impl Target {
+    /// The conversation, or what to answer where the id is missing.
+    pub fn conversation(self) -> Result<Conversation, Refusal> {
+        match self {
+            Target::Channel(Some(id)) => Ok(Conversation::Channel(id)),
+            Target::Channel(None) => Err(Refusal::ChannelIdRequired),
+            Target::Direct(Some(id)) => Ok(Conversation::Direct(id)),
+            Target::Direct(None) => Err(Refusal::ThreadIdRequired),
+        }
+    }
+}
+
+/// Members of an event that mean something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum Name {
+    Type,
+    Ref,
+    Token,
+    AfterId,
+    Scope,
+    ChannelId,
+    ThreadId,
+    Body,
+    LastReadMessageId,
+    BeforeId,
+    Limit,
+    #[serde(other)]
+    Other,
+}
+
+/// The members of an object that mean something; of several with one name the last. The others have to be JSON as
+/// well, and are dropped as they are read: an event costs no more memory than what is asked.
+struct Members(Vec<(Name, Value)>);
+
+impl Members {
+    fn get(&self, name: Name) -> Option<&Value> {
+        let mut members = self.0.iter();
+        members.find_map(|(one, value)| (*one == name).then_some(value))
+    }
+}
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Gather;
+        impl<'de> Visitor<'de> for Gather {
+            type Value = Members;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members: Vec<(Name, Value)> = Vec::with_capacity(4);
+                while let Some((name, value)) = map.next_entry()? {
+                    let mut known = members.iter_mut();
+                    match known.find(|(one, _)| *one == name) {
+                        Some((_, before)) => *before = value,
+                        None if name == Name::Other => {}
+                        None => members.push((name, value)),
+                    }
+                }
+                Ok(Members(members))
+            }
+        }
+        from.deserialize_map(Gather)
+    }
+}
+
+/// Decodes one text frame.
+///
+/// # Errors
+/// The `ref` of the event, where it had a usable one, if the text is no JSON object with a non-empty string
+/// `type`; the answer to that is [`Refusal::InvalidEvent`].
+pub fn decode(text: &str) -> Result<Request, Option<Ref>> {
+    let Ok(members) = serde_json::from_str::<Members>(text) else {
+        return Err(None);
+    };
+    let reference = members.get(Name::Ref).and_then(reference);
+    let Some(kind) = members
+        .get(Name::Type)
+        .and_then(Value::as_str)
+        .filter(|kind| !kind.is_empty())
+    else {
+        return Err(reference);
+    };
+    let number = |name| members.get(name).and_then(positive_integer);
+    let private = |name| {
+        let text = members.get(name).and_then(Value::as_str);
+        text.map(|text| Private(text.to_owned()))
+    };
+    let channel = || Target::Channel(number(Name::ChannelId).map(ChannelId));
+    let thread = || Target::Direct(number(Name::ThreadId).map(ThreadId));
+    let scoped = || match members.get(Name::Scope).and_then(Value::as_str) {
+        Some("direct") => thread(),
+        _ => channel(),
+    };
+    let event = match kind {
+        "auth" => Event::Auth {
+            token: private(Name::Token),
+            after: members
+                .get(Name::AfterId)
+                .and_then(unsigned_integer)
+                .map(MessageId),
+        },
+        "chat.channel.message.send" => Event::Send {
+            target: channel(),
+            body: private(Name::Body),
+        },
+        "chat.direct.message.send" => Event::Send {
+            target: thread(),
+            body: private(Name::Body),
+        },
+        "chat.typing" => Event::Typing { target: scoped() },
+        "chat.read" => Event::Read {
+            target: scoped(),
+            last_read: MessageId(number(Name::LastReadMessageId).unwrap_or(0)),
+        },
+        "chat.history" => Event::History {
+            target: match number(Name::ThreadId) {
+                Some(_) if number(Name::ChannelId).is_none() => thread(),
+                _ => scoped(),
+            },
+            before: number(Name::BeforeId).map(MessageId),
+            limit: number(Name::Limit).map_or(DEFAULT_HISTORY, |limit| {
+                usize::try_from(limit).map_or(MAX_HISTORY, |limit| limit.min(MAX_HISTORY))
+            }),
+        },
+        "chat.unread" => Event::Unread,
+        "ping" => Event::Ping,
+        _ => Event::Unsupported,
+    };
+    Ok(Request { event, reference })
+}
+
+/// Whether lists and objects stand more than `depth` deep inside each other, as far as brackets tell. One pass
+/// without a stack, so that depth is judged before anything that costs more by it; a text that is no JSON may be
+/// judged either way.
+pub fn is_deeper_than(text: &str, depth: usize) -> bool {
+    let (mut open, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'[' | b'{' => {
+                open += 1;
+                if open > depth {
+                    return true;
+                }
+            }
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
+}
+
+/// The `ref` of an event that is refused whatever it says.
+pub fn reference_of(text: &str) -> Option<Ref> {
+    match decode(text) {
+        Ok(request) => request.reference,
+        Err(reference) => reference,
+    }
+}
+
+/// An integer above 0, or a string of digits that is one; everything else counts as missing.
+fn positive_integer(value: &Value) -> Option<u64> {
+    unsigned_integer(value).filter(|number| *number > 0)
+}
+
+/// An integer that is not negative, or a string of digits.
+fn unsigned_integer(value: &Value) -> Option<u64> {
+    match value {
+        Value::Number(number) => number.as_u64(),
+        Value::String(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => digits.parse().ok(),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::with_ref;
+    use super::*;
+
+    fn event(text: &str) -> Event {
+        decode(text).expect("an event").event
+    }
+
+    #[test]
+    fn ids_come_as_integers_or_digits_and_anything_else_is_missing() {
+        let target = |id: &str| match event(&format!(
+            r#"{{"type":"chat.channel.message.send","channel_id":{id}}}"#
+        )) {
+            Event::Send {
+                target: Target::Channel(id),
+                ..
+            } => id.map(|id| id.0),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(target("7"), Some(7));
+        assert_eq!(target("\"07\""), Some(7));
+        for missing in [
+            "0", "-1", "1.5", "true", "null", "[1]", "\"\"", "\" 1\"", "\"1a\"", "\"-1\"", "\"１\"",
+        ] {
+            assert_eq!(target(missing), None, "{missing}");
+        }
+    }
+
+    #[test]
+    fn of_members_with_one_name_the_last_counts_however_it_is_written() {
+        let text = r#"{"channel_id":1,"x":[{"type":"ping"}],"type":"ping","\u0074ype":"chat.typing","channel_id":"2","scope":7}"#;
+        let target = Target::Channel(Some(ChannelId(2)));
+        assert_eq!(event(text), Event::Typing { target });
+        // What means nothing has to be JSON as well.
+        for wrong in ["1e999", "01", "\"\\ud800\"", "nul", "{\"a\"}", "[1,]"] {
+            let text = format!(r#"{{"type":"ping","x":{wrong}}}"#);
+            assert_eq!(decode(&text), Err(None), "{text}");
+        }
+    }
+
+    #[test]
+    fn neither_a_token_nor_a_text_can_be_told_by_what_is_formatted() {
+        for (kind, member) in [
+            ("auth", "token"),
+            ("chat.channel.message.send", "body"),
+            ("chat.direct.message.send", "body"),
+        ] {
+            let text = format!(r#"{{"type":"{kind}","{member}":"between us"}}"#);
+            let shown = format!("{:?}", decode(&text));
+            assert!(
+                shown.contains("(10 bytes)") && !shown.contains("between us"),
+                "{shown}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_with_a_type_is_no_event() {
+        for text in [
+            "",
+            "5",
+            "[]",
+            "\"ping\"",
+            "{}",
+            r#"{"type":""}"#,
+            r#"{"type":5}"#,
+            "{",
+        ] {
+            assert_eq!(decode(text), Err(None), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_reference_is_carried_back_as_it_came() {
+        let reference = |json: &str| {
+            decode(&format!(r#"{{"type":"ping","ref":{json}}}"#))
+                .expect("an event")
+                .reference
+                .map(|reference| with_ref("{}".into(), Some(&reference)))
+        };
+        assert_eq!(
+            reference("\"a\\\"b\""),
+            Some("{,\"ref\":\"a\\\"b\"}".into())
+        );
+        assert_eq!(reference("-5"), Some("{,\"ref\":-5}".into()));
+        for unusable in ["1.5", "true", "null", "[1]", "{}"] {
+            assert_eq!(reference(unusable), None, "{unusable}");
+        }
+        assert!(reference(&format!("\"{}\"", "é".repeat(64))).is_some());
+        assert!(reference(&format!("\"{}\"", "é".repeat(65))).is_none());
+    }
+}
