@@ -6,16 +6,16 @@
 mod arrivals;
 #[path = "chat/chart.rs"]
 mod chart;
-#[path = "chat/crowd.rs"]
-mod crowd;
+#[path = "chat/client_pool.rs"]
+mod client_pool;
 #[path = "chat/database.rs"]
 mod database;
-#[path = "chat/doors.rs"]
-mod doors;
 #[path = "chat/fanout.rs"]
 mod fanout;
 #[path = "chat/floor.rs"]
 mod floor;
+#[path = "chat/foreign_writes.rs"]
+mod foreign_writes;
 #[path = "chat/goals.rs"]
 mod goals;
 #[path = "chat/idle.rs"]
@@ -33,10 +33,14 @@ mod reaper;
 mod report;
 #[path = "chat/servers.rs"]
 mod servers;
+#[path = "../tests/support/signals.rs"]
+mod signals;
 #[path = "chat/stats.rs"]
 mod stats;
 #[path = "chat/suite.rs"]
 mod suite;
+#[path = "chat/suite_goals.rs"]
+mod suite_goals;
 #[path = "chat/wire.rs"]
 mod wire;
 

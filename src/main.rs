@@ -1,8 +1,9 @@
-//! Allocator, parse, run, exit code.
+//! Parse, run, exit code.
+
+#![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    andrea_chat_websocket::memory::give_back_large_blocks();
     andrea_chat_websocket::cli::run()
 }

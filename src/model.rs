@@ -68,7 +68,7 @@ impl Conversation {
         }
     }
 
-    /// What somebody outside of the conversation is told.
+    /// The refusal for an agent that is no member of the conversation.
     pub fn no_access(self) -> Refusal {
         match self {
             Conversation::Channel(_) => Refusal::NoChannelAccess,
@@ -86,7 +86,7 @@ impl fmt::Display for Conversation {
     }
 }
 
-/// An active agent, as a socket that authenticated as one knows him.
+/// An active agent, as its sockets know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agent {
     /// Key in `agents`.
@@ -97,8 +97,8 @@ pub struct Agent {
     pub role: String,
 }
 
-/// What a client sent and nobody else is to read: a token, a text. Shown as its length alone, so that neither a log line
-/// nor a panic can tell it.
+/// Confidential input of a client: a token, a text. `Debug` shows only its length, so that no log line or panic message
+/// reveals it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Private(pub String);
 
@@ -148,6 +148,21 @@ pub struct Unread {
     pub last_read: MessageId,
 }
 
+/// What is looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Search {
+    /// The searching agent; without a conversation the search covers all that the agent may read.
+    pub agent: AgentId,
+    /// Where, if in one alone; that the agent may read it is the caller's to see.
+    pub conversation: Option<Conversation>,
+    /// What a message has to hold, by the collation of its column, letter for letter.
+    pub text: Private,
+    /// Who has said it.
+    pub sender: Option<AgentId>,
+    /// Only messages with smaller ids.
+    pub before: Option<MessageId>,
+}
+
 /// Why an event is refused. The sender alone gets an `error` event with this text and code
 /// (contract: protocol.md, "Events"); the connection stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,9 +191,11 @@ pub enum Refusal {
     ChannelIdRequired,
     /// `chat.typing` or `chat.read` without a usable `thread_id`.
     ThreadIdRequired,
+    /// `chat.search` for fewer or more characters than may be searched for.
+    InvalidQuery,
     /// More events than the socket's rate allows.
     RateLimited,
-    /// An agent has as many sockets as he may have.
+    /// The agent has reached the limit of sockets.
     TooManyConnections,
     /// The database did not answer in time; nothing was stored.
     Unavailable,
@@ -204,6 +221,7 @@ impl Refusal {
             Refusal::RecipientInactive => "recipient_inactive",
             Refusal::ChannelIdRequired => "channel_id_required",
             Refusal::ThreadIdRequired => "thread_id_required",
+            Refusal::InvalidQuery => "invalid_query",
             Refusal::RateLimited => "rate_limited",
             Refusal::TooManyConnections => "too_many_connections",
             Refusal::Unavailable => "database_unavailable",
@@ -230,6 +248,7 @@ impl fmt::Display for Refusal {
             Refusal::RecipientInactive => "Disabled agents cannot receive new direct messages",
             Refusal::ChannelIdRequired => "channel_id is required",
             Refusal::ThreadIdRequired => "thread_id is required",
+            Refusal::InvalidQuery => "A search needs 2 to 100 characters",
             Refusal::RateLimited => "You are sending too fast",
             Refusal::TooManyConnections => "You have too many open chat connections",
             Refusal::Unavailable => "The chat database is not available, nothing was saved",
@@ -271,8 +290,8 @@ impl fmt::Display for AuthFailure {
 /// WebSocket close codes that the service sends (RFC 6455 section 7.4 and protocol.md).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseCode {
-    /// 1000: the answer to a peer's close.
-    Normal,
+    /// The answer to a peer's close: its own code, 1000 to one without.
+    Answer(u16),
     /// 1001: the service stops; come back.
     GoingAway,
     /// 1002: the peer broke RFC 6455.
@@ -301,7 +320,7 @@ impl CloseCode {
     /// The number on the wire.
     pub fn number(self) -> u16 {
         match self {
-            CloseCode::Normal => 1000,
+            CloseCode::Answer(code) => code,
             CloseCode::GoingAway => 1001,
             CloseCode::ProtocolError => 1002,
             CloseCode::Unsupported => 1003,

@@ -1,5 +1,5 @@
 //! The helpdesk's query cache: a PHP script plays the application and answers SELECTs from a cache, in a real Redis or a
-//! real folder. What it shows goes stale when somebody writes past the cache, and fresh when the service writes.
+//! real folder. A write that bypasses the cache leaves it stale; a write of the service invalidates it.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Lines, Write};
@@ -12,6 +12,7 @@ use rustix::process::Signal;
 
 use crate::support::daemon::{Daemon, Install, Options};
 use crate::support::mariadb::{self, Database};
+use crate::support::needs::{self, Need};
 use crate::support::redis::Redis;
 use crate::support::ws::Client;
 use crate::support::{reaper, seed, wait};
@@ -30,6 +31,7 @@ struct Application {
 
 impl Application {
     fn start(database: &Database, cache: &[&str]) -> Application {
+        needs::demand(Need::PhpExtensions);
         let mut child = Command::new("php")
             .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/application.php"))
             .arg(&database.socket)
@@ -38,7 +40,7 @@ impl Application {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|e| panic!("start php: {e}; contrib/test installs it"));
+            .unwrap_or_else(|e| panic!("start php: {e}"));
         reaper::watch(&child);
         Application {
             queries: child.stdin.take().expect("stdin is a pipe"),
@@ -158,7 +160,7 @@ fn goes_stale_and_fresh(database: &Database, application: &mut Application) {
         "SELECT value FROM settings WHERE key_name = 'chat_websocket_status'",
         "running",
     );
-    // What somebody writes past the cache is not seen. Now and then the service writes in between.
+    // The application does not see a write that bypasses the cache. The service may write in between.
     let stale = wait::until(wait::LIMIT, || {
         let before = application.shows(COUNT);
         insert(database);
@@ -183,6 +185,7 @@ fn goes_stale_and_fresh(database: &Database, application: &mut Application) {
 
 #[test]
 fn the_helpdesk_sees_in_redis_what_the_service_wrote() {
+    needs!(Redis, MariaDb);
     let redis = Redis::start();
     let database = database(redis.port());
     let mut application = Application::with_redis(&database, &redis);
@@ -191,6 +194,7 @@ fn the_helpdesk_sees_in_redis_what_the_service_wrote() {
 
 #[test]
 fn the_helpdesk_sees_in_files_what_the_service_wrote() {
+    needs!(MariaDb, PhpExtensions);
     // Redis is not there, and of that the log says so once.
     let database = database(mariadb::free_port());
     let options = Options::new().env("CACHE_HOME", "storage/app cache");
@@ -218,6 +222,7 @@ fn the_helpdesk_sees_in_files_what_the_service_wrote() {
 
 #[test]
 fn the_helpdesk_is_told_at_most_once_a_second_and_after_the_last_write() {
+    needs!(Redis, MariaDb);
     let redis = Redis::start();
     let database = database(redis.port());
     let mut application = Application::with_redis(&database, &redis);
@@ -228,7 +233,7 @@ fn the_helpdesk_is_told_at_most_once_a_second_and_after_the_last_write() {
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_millis(2500) {
         say(&mut ann, "hello");
-        // Keeps what is shown now as long as nobody says otherwise.
+        // Caches the current result until it is invalidated.
         application.shows(COUNT);
     }
     let told = version(&redis) - before;
@@ -239,6 +244,7 @@ fn the_helpdesk_is_told_at_most_once_a_second_and_after_the_last_write() {
 
 #[test]
 fn a_cache_that_is_off_is_told_nothing_until_it_is_on() {
+    needs!(Redis, MariaDb);
     let redis = Redis::start();
     let database = database(redis.port());
     seed::set(&mut database.conn(), "cache_enabled", &"0".into());
@@ -271,6 +277,7 @@ fn a_cache_that_is_off_is_told_nothing_until_it_is_on() {
 
 #[test]
 fn commands_tell_the_cache_before_they_end() {
+    needs!(Redis, MariaDb);
     let redis = Redis::start();
     let database = database(redis.port());
     let install = Install::new(&database, &Options::new());
@@ -284,7 +291,7 @@ fn commands_tell_the_cache_before_they_end() {
         let output = install.run(arguments[0], &arguments[1..]);
         assert!(output.status.success(), "{arguments:?}: {output:?}");
         let after = version(&redis);
-        assert!(after > before, "{arguments:?} told nobody");
+        assert!(after > before, "{arguments:?} invalidated nothing");
         before = after;
     }
     // What writes nothing tells nothing.
@@ -294,6 +301,7 @@ fn commands_tell_the_cache_before_they_end() {
 
 #[test]
 fn a_redis_that_hangs_delays_nothing() {
+    needs!(Redis, MariaDb);
     let redis = Redis::start();
     let database = database(redis.port());
     let mut daemon = Daemon::start(&database, &Options::new().env("CHAT_WEBSOCKET_RATE", "0"));
@@ -310,4 +318,22 @@ fn a_redis_that_hangs_delays_nothing() {
     assert!(daemon.stop().success());
     assert_eq!(daemon.log().matches(" in Redis at ").count(), 1);
     redis.signal(Signal::CONT);
+}
+
+#[test]
+fn an_invalidation_that_was_lost_is_made_up_for() {
+    let mut redis = Redis::start();
+    let database = database(redis.port());
+    let daemon = Daemon::start(&database, &Options::new());
+    let mut ann = daemon.login(1).expect("login");
+    quiet_version(&redis);
+    redis.kill();
+    say(&mut ann, "hello");
+    daemon.await_log(" in Redis at ");
+    // Without anything in it, so what is there then was told after this.
+    let redis = Redis::on(redis.port());
+    let told = wait::until(Duration::from_secs(8), || {
+        (version(&redis) > 0).then_some(())
+    });
+    assert!(told.is_some(), "{}", daemon.log());
 }

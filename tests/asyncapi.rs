@@ -4,7 +4,7 @@
 //! Every frame of every other test is held to it by `support/watch.rs`.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use andrea_chat_websocket::model::{
@@ -15,6 +15,7 @@ use andrea_chat_websocket::protocol::{self, Event, Ref};
 use serde_json::{Value, json};
 
 use crate::support::document;
+use crate::support::needs;
 use crate::support::watch::Watch;
 use crate::support::ws::FrameSpec;
 
@@ -31,29 +32,14 @@ macro_rules! all {
     }};
 }
 
-/// Where `contrib/test` puts the packages of tests/asyncapi/package.json, and names it in ANDREA_TEST_NODE_MODULES.
-fn node_modules() -> PathBuf {
-    if let Some(named) = std::env::var_os("ANDREA_TEST_NODE_MODULES").filter(|n| !n.is_empty()) {
-        return named.into();
-    }
-    let program = std::env::current_exe().expect("a path of our own");
-    let usual = program.ancestors().nth(3).expect("a target folder");
-    let usual = usual.join("test-node");
-    assert!(
-        usual.join("node_modules").exists(),
-        "ANDREA_TEST_NODE_MODULES names no folder. Run contrib/test, which brings what this test needs, or leave it \
-         out: cargo test -- --skip asyncapi_parser"
-    );
-    usual
-}
-
 #[test]
 fn asyncapi_parser_finds_no_fault_and_reads_what_the_tests_read() {
+    needs!(NodeJs);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/asyncapi/parse.mjs");
     let output = Command::new("node")
         .arg(script)
         .arg(document::path())
-        .current_dir(node_modules())
+        .current_dir(needs::node_modules().expect("a folder"))
         .output()
         .unwrap_or_else(|e| panic!("start node: {e}"));
     let said = String::from_utf8_lossy(&output.stdout);
@@ -211,7 +197,7 @@ fn all_that_the_service_can_say_stands_in_the_document_and_nothing_else() {
     };
     let refusals = all!(Refusal:
         InvalidEvent, UnsupportedType, ChatDisabled, CannotPost, EmptyMessage, MessageTooLong(4000), MessageTooLarge,
-        NoChannelAccess, NoThreadAccess, RecipientInactive, ChannelIdRequired, ThreadIdRequired, RateLimited,
+        NoChannelAccess, NoThreadAccess, RecipientInactive, ChannelIdRequired, ThreadIdRequired, InvalidQuery, RateLimited,
         TooManyConnections, Unavailable, OutcomeUnknown, Internal,
     );
     let failures = all!(AuthFailure:
@@ -247,6 +233,8 @@ fn all_that_the_service_can_say_stands_in_the_document_and_nothing_else() {
             protocol::message_deleted(&deleted),
             protocol::typing(conversation, &agent),
             protocol::read_updated(conversation, agent.id, MessageId(0)),
+            protocol::found(&[], Some(message.id)),
+            protocol::found(std::slice::from_ref(&message), None),
             protocol::history(conversation, &[message], true),
             protocol::unread(&[unread]),
         ]);
@@ -286,8 +274,9 @@ fn the_table_of_close_codes_is_the_services() {
     let lines = description.as_str().expect("a description").lines();
     let cells = lines.filter_map(|line| line.strip_prefix("| ")?.split(' ').next());
     let table: Vec<u16> = cells.filter_map(|cell| cell.parse().ok()).collect();
+    // The answer to a peer's close is the peer's own, 1000 to one without.
     let codes = all!(CloseCode:
-        Normal, GoingAway, ProtocolError, Unsupported, InvalidUtf8, Policy, TooBig, Internal, TryAgainLater,
+        Answer(1000), GoingAway, ProtocolError, Unsupported, InvalidUtf8, Policy, TooBig, Internal, TryAgainLater,
         Unauthorised, Deactivated, AuthTimeout,
     );
     assert_eq!(table, codes.map(CloseCode::number));
@@ -343,9 +332,18 @@ fn is_taken(event: &Value) -> bool {
         Event::Typing { target } | Event::Read { target, .. } | Event::History { target, .. } => {
             target.conversation().is_ok()
         }
+        Event::Search { target, query, .. } => {
+            target.is_none_or(|target| target.conversation().is_ok())
+                && query
+                    .is_some_and(|query| protocol::QUERY_CHARS.contains(&query.0.chars().count()))
+        }
         Event::Unread | Event::Ping => true,
         Event::Unsupported => false,
     }
+}
+
+fn long_query(letters: usize) -> String {
+    "é".repeat(letters)
 }
 
 #[test]
@@ -401,6 +399,17 @@ fn the_document_is_as_liberal_as_the_service() {
         let members = ["last_read_message_id", "before_id", "limit"].map(|m| (m, numbers.clone()));
         let channel = [("channel_id", vec![Some(json!(1))])];
         events.extend(combine(kind, &[&channel[..], &members[..]].concat()));
+    }
+    let queries = values(json!(["ab", " é ", "é\u{301}", "", "x", 5, null]));
+    for members in &conversations {
+        let queries = [("query", queries.clone())];
+        events.extend(combine(
+            "chat.search",
+            &[&members[..], &queries[..]].concat(),
+        ));
+    }
+    for query in [long_query(100), long_query(101)] {
+        events.push(json!({ "type": "chat.search", "query": query }));
     }
     for kind in ["chat.unread", "ping", "PING", "", "auth.ok", "pong"] {
         events.extend(combine(kind, &[("channel_id", ids())]));

@@ -1,7 +1,7 @@
-//! Attacks while two members chat: all that they say arrives, in order, and how long it takes is printed for each attack
-//! (`cargo test --release --test main attacks:: -- --nocapture --test-threads 1`). Machines differ, so no such time is a
-//! mark to pass, but for one that is far away from all of them. What is asked of every machine is that nothing is lost,
-//! nobody is shut out, and a crowd that comes back is in within the time that was promised.
+//! Attacks while two members chat: all their messages arrive in order, and the test prints the latency for each attack
+//! (`cargo test --release --test main attacks:: -- --nocapture --test-threads 1`). Machines differ, so only one very
+//! generous latency fails a test. On every machine no message is lost, no member is shut out, and many clients that
+//! reconnect at once are in within the promised time.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use andrea_chat_websocket::limits::Limits;
+use andrea_chat_websocket::config::limits::Limits;
 use rustix::net::sockopt::set_socket_linger;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -29,8 +29,8 @@ const BETWEEN_MESSAGES: Duration = Duration::from_millis(60);
 /// Messages before an attack, and at least so many while it lasts.
 const MESSAGES: usize = 15;
 
-/// How long one message may take during an attack. Typical are milliseconds, and a second where attackers and service
-/// have to share a busy core; whoever waits for this long has noticed, on whatever machine.
+/// The longest latency of one message during an attack. Milliseconds are typical, and a second where attackers and service
+/// share a busy core; a person notices this one on any machine.
 const NOTICEABLE: Duration = Duration::from_secs(5);
 /// Within this time all of a thousand clients that come back at once have to be in. In a build for debugging most of it is
 /// spent by those who play the clients, and the more the busier the machine: there it is only to end.
@@ -83,7 +83,7 @@ fn figures(times: &[Duration]) -> String {
 /// Lets members talk before and during an attack, and a newcomer in afterwards.
 fn under_attack<T: Send>(what: &str, daemon: &Daemon, attack: impl FnOnce() -> T + Send) -> T {
     let (mut ann, mut bob) = (daemon.login(1).unwrap(), daemon.login(2).unwrap());
-    // The first of all waits for the ids before it, which nobody will write.
+    // The first message waits for a gap in the ids before it that never fills.
     talk(&mut ann, &mut bob, 0, |said| said >= 1);
     let before = talk(&mut ann, &mut bob, 1, |said| said >= MESSAGES);
     let is_over = AtomicBool::new(false);
@@ -130,6 +130,7 @@ fn open(port: u16) -> TcpStream {
 
 #[test]
 fn a_hundred_requests_that_come_in_drips() {
+    needs!(MariaDb);
     let options = Options::new().env("CHAT_WEBSOCKET_HANDSHAKE_TIMEOUT", "2");
     let (_database, daemon) = daemon(&options);
     under_attack("slow loris, 100 sockets", &daemon, || {
@@ -148,6 +149,7 @@ fn a_hundred_requests_that_come_in_drips() {
 
 #[test]
 fn peers_that_say_nothing_or_are_gone_without_a_word() {
+    needs!(MariaDb);
     let options = Options::new()
         .env("CHAT_WEBSOCKET_HANDSHAKE_TIMEOUT", "2")
         .env("CHAT_WEBSOCKET_AUTH_TIMEOUT", "2")
@@ -168,6 +170,7 @@ fn peers_that_say_nothing_or_are_gone_without_a_word() {
 
 #[test]
 fn connections_that_are_reset_in_the_middle_of_anything() {
+    needs!(MariaDb);
     const ROUNDS: usize = 400;
     let (_database, mut daemon) =
         daemon(&Options::new().env("CHAT_WEBSOCKET_MAX_PER_AGENT", "1000"));
@@ -211,6 +214,7 @@ fn flood(client: &mut Client, frame: &FrameSpec, count: usize) {
 
 #[test]
 fn floods_of_frames_from_thirty_sockets_at_once() {
+    needs!(MariaDb);
     const ATTACKERS: usize = 30;
     const WAVES: usize = 4;
     let mut open_fragment = FrameSpec::new(0, "");
@@ -232,7 +236,7 @@ fn floods_of_frames_from_thirty_sockets_at_once() {
             "50,000 empty fragments four times from each of 30 sockets",
             open_fragment,
             [1009, 1002],
-            "fragments",
+            "message_bytes",
         ),
     ] {
         let options = Options::new().env("CHAT_WEBSOCKET_MAX_PER_AGENT", "500");
@@ -254,7 +258,7 @@ fn floods_of_frames_from_thirty_sockets_at_once() {
                                 let frames = std::iter::from_fn(|| Frame::decode(&mut said));
                                 frames.filter_map(|frame| frame.close_code()).last()
                             };
-                            // Whoever is closed comes back and goes on.
+                            // A closed client connects again and continues.
                             (0..WAVES).map(wave).collect::<Vec<_>>()
                         })
                     })
@@ -270,7 +274,7 @@ fn floods_of_frames_from_thirty_sockets_at_once() {
         // None where the end came as a reset while it was still writing.
         let told: Vec<u16> = ends.into_iter().flatten().collect();
         println!("    {} of {} heard why", told.len(), ATTACKERS * WAVES);
-        assert!(!told.is_empty(), "nobody is told why");
+        assert!(!told.is_empty(), "no attacker is told why");
         assert!(told.iter().all(|code| codes.contains(code)), "{told:?}");
         daemon.check_life().unwrap();
     }
@@ -315,10 +319,9 @@ fn room_for_sockets(wanted: usize) -> usize {
 
 #[test]
 fn ten_thousand_connections_from_one_address() {
+    needs!(MariaDb, Time);
     const WANTED: usize = 10_000;
     const THREADS: usize = 4;
-    /// The first who are let in, and those who follow them when they have used up their 10 s, as often as this test lasts.
-    const ROUNDS: usize = 5;
     let (_database, mut daemon) = daemon(&Options::new());
     let count = room_for_sockets(WANTED);
     if count < WANTED {
@@ -358,27 +361,110 @@ fn ten_thousand_connections_from_one_address() {
         });
         held.into_iter().flatten().collect::<Vec<_>>()
     });
-    // Those who were let in had to go when their time was over; all others were refused at once, and each was counted.
+    // Each was let in, and had to go when another came; each that went was counted.
     let answers = tally(&held);
     println!("    {answers:?}");
     let of = |answer| answers.get(answer).copied().unwrap_or(0);
-    let refused = of("503") + of("end");
-    let let_in = ROUNDS * Limits::default().max_unauthenticated;
-    assert!(refused + let_in >= count, "{answers:?}");
-    let counted = wait::until(wait::LIMIT, || {
-        let hits = hits(daemon.port());
-        hits.get("unauthenticated").copied()
+    assert_eq!(of("503"), 0, "{answers:?}");
+    let inside = Limits::default().max_unauthenticated;
+    let gone = wait::until(wait::LIMIT, || {
+        let counted = hits(daemon.port()).get("unauthenticated").copied();
+        counted.filter(|counted| *counted as usize + inside >= count)
     });
-    assert!(counted >= Some(refused as u64), "{counted:?}: {answers:?}");
+    assert!(gone.is_some(), "{answers:?}");
     // And the log is no attack's to fill.
-    let lines = daemon.log().matches("unauthenticated connections").count();
+    let lines = daemon.log().matches("is closed for a newcomer").count();
     assert!((1..=10).contains(&lines), "{lines} lines");
     drop(held);
     daemon.check_life().unwrap();
 }
 
+/// Holds `count` sockets that never authenticate, every third with half a request, and connects again as soon as one is
+/// closed, until `is_over`. Returns how many were closed.
+fn hold_and_come_back(port: u16, count: usize, is_over: &AtomicBool) -> usize {
+    let open_one = |number: usize| {
+        let mut stream = open(port);
+        let said = match number % 3 {
+            0 => REQUEST.len() / 2,
+            _ => REQUEST.len(),
+        };
+        let _ = stream.write_all(&REQUEST.as_bytes()[..said]);
+        stream.set_nonblocking(true).expect("do not wait");
+        stream
+    };
+    let mut held: Vec<TcpStream> = (0..count).map(open_one).collect();
+    let mut closed = 0;
+    while !is_over.load(Ordering::Acquire) {
+        for (number, stream) in held.iter_mut().enumerate() {
+            let mut buffer = [0; 512];
+            let is_open = match stream.read(&mut buffer) {
+                // The answer to its request, and perhaps a close frame.
+                Ok(1..) => true,
+                Ok(0) => false,
+                Err(e) => e.kind() == ErrorKind::WouldBlock,
+            };
+            if !is_open {
+                *stream = open_one(number);
+                closed += 1;
+            }
+        }
+        thread::yield_now();
+    }
+    closed
+}
+
+/// How many sockets the attackers hold; more than may be unauthenticated. `ANDREA_ATTACK_SOCKETS` asks for another number.
+const HELD: usize = 600;
+
+#[test]
+fn s3_silent_sockets_that_come_back_keep_no_newcomer_out() {
+    needs!(MariaDb);
+    const ATTACKERS: usize = 4;
+    const NEWCOMERS: usize = 12;
+    let named = std::env::var("ANDREA_ATTACK_SOCKETS").ok();
+    let held = named.map_or(HELD, |text| text.parse().expect("a number"));
+    let held = room_for_sockets(held);
+    let limit = (2 * held).max(Limits::default().max_connections);
+    let options = Options::new().env("CHAT_WEBSOCKET_MAX_CONNECTIONS", &limit.to_string());
+    let (_database, mut daemon) = daemon(&options);
+    let port = daemon.port();
+    let what = format!("{held} silent sockets that come back when they are closed");
+    let mut waits = under_attack(&what, &daemon, || {
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let attackers: Vec<_> = (0..ATTACKERS)
+                .map(|_| scope.spawn(|| hold_and_come_back(port, held / ATTACKERS, &is_over)))
+                .collect();
+            // The attack is under way once a socket had to go for another, if there are enough of them for that.
+            let evicted = || daemon.log().contains("is closed for a newcomer");
+            if held > Limits::default().max_unauthenticated {
+                wait::until(wait::LIMIT, || evicted().then_some(())).expect("the door is full");
+            }
+            let waits: Vec<Duration> = (0..NEWCOMERS)
+                .map(|_| {
+                    let begun = Instant::now();
+                    daemon.login(4).expect("a newcomer is let in");
+                    begun.elapsed()
+                })
+                .collect();
+            is_over.store(true, Ordering::Release);
+            let closed: usize = attackers
+                .into_iter()
+                .map(|one| one.join().expect("no panic"))
+                .sum();
+            println!("    {closed} of their sockets were closed meanwhile");
+            waits
+        })
+    });
+    println!("    newcomers: {}", figures(&waits));
+    waits.sort_unstable();
+    assert_eq!(waits.len(), NEWCOMERS);
+    daemon.check_life().unwrap();
+}
+
 #[test]
 fn a_thousand_clients_that_come_back_at_the_same_moment() {
+    needs!(MariaDb);
     const CLIENTS: usize = 1000;
     const THREADS: usize = 8;
     const FIRST: i64 = 1001;
@@ -425,9 +511,9 @@ fn a_thousand_clients_that_come_back_at_the_same_moment() {
                                 again.fetch_add(1, Ordering::Relaxed);
                                 *client =
                                     wait::until(wait::LIMIT, || Client::login(port, *agent).ok())
-                                        .expect("whoever comes again is let in");
+                                        .expect("a client that reconnects is admitted");
                             }
-                            sender.send(begun.elapsed()).expect("somebody listens");
+                            sender.send(begun.elapsed()).expect("the receiver exists");
                         }
                         sockets.into_iter().map(|(_, client)| client).collect()
                     })
@@ -452,8 +538,9 @@ fn a_thousand_clients_that_come_back_at_the_same_moment() {
         again.load(Ordering::Relaxed)
     );
     assert!(took < BACK_WITHIN, "all were back only after {took:?}");
-    // That they are so many is no reason to refuse anybody.
-    for limit in ["connections", "unauthenticated", "per_agent"] {
+    // That they are so many is no reason to refuse one. A client whose thread here was silent for a second may have given
+    // its place to another, and came again.
+    for limit in ["connections", "per_agent"] {
         assert_eq!(hits[limit], 0, "{limit}: {hits:?}");
     }
     daemon.check_life().unwrap();

@@ -10,10 +10,11 @@ use rustix::process::Signal;
 
 use crate::support::demo::{Demo, new_folder};
 use crate::support::json::Json;
-use crate::support::script;
+use crate::support::{needs, script};
 
 #[test]
 fn agents_in_windows_of_their_own_talk_and_cannot_inject_each_other() {
+    needs!(Python, Browser);
     let pictures = env::var("ANDREA_TEST_PICTURES").map_or(Json::Null, |folder| {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
         folder.display().to_string().as_str().into()
@@ -23,17 +24,44 @@ fn agents_in_windows_of_their_own_talk_and_cannot_inject_each_other() {
 
 #[test]
 fn a_page_recovers_without_loss_when_the_service_goes_away() {
+    needs!(Python, Browser);
     run("browser/recover.py", &Json::Null);
 }
 
 #[test]
 fn the_page_works_at_phone_width_and_by_keyboard_alone() {
+    needs!(Python, Browser);
     run("browser/reach.py", &Json::Null);
 }
 
 #[test]
 fn the_service_panel_shows_sets_starts_and_stops() {
+    needs!(Python, Browser);
     run("browser/service.py", &Json::Null);
+}
+
+#[test]
+fn agents_find_each_other_and_what_was_said() {
+    needs!(Python, Browser);
+    run("browser/find.py", &Json::Null);
+}
+
+#[test]
+fn only_what_was_on_the_screen_is_marked_read() {
+    needs!(Python, Browser);
+    run("browser/unread.py", &Json::Null);
+}
+
+#[test]
+fn a_large_chat_is_as_quick_as_a_small_one() {
+    needs!(Python, Browser);
+    run("browser/scale.py", &Json::Null);
+}
+
+#[test]
+fn axe_finds_no_fault_in_any_state() {
+    needs!(Python, Browser, NodeJs);
+    run("browser/access.py", &Json::Null);
 }
 
 fn run(name: &str, pictures: &Json) {
@@ -42,7 +70,12 @@ fn run(name: &str, pictures: &Json) {
     let port = demo.port();
     let task = Json::object([
         ("url", demo.url().into()),
+        ("data", data.display().to_string().into()),
         ("pid", i64::from(demo.pid()).into()),
+        (
+            "modules",
+            needs::node_modules().map_or(Json::Null, |folder| folder.display().to_string().into()),
+        ),
         ("pictures", pictures.clone()),
     ]);
     let programs = [script::PYTHON, script::CHROMEDRIVER, script::CHROMIUM];

@@ -116,7 +116,7 @@ fn shipped_completions_and_man_pages_are_those_of_the_command_line() {
 
 #[test]
 fn bash_completes_subcommands_options_and_values() {
-    let file = reaper::scratch().join("completions.bash");
+    let file = reaper::path("completions.bash");
     let text = &generated()[&format!("completions/{NAME}.bash")];
     fs::write(&file, text).expect("write");
     let function = format!("_{}", NAME.replace('-', "__"));
@@ -153,16 +153,17 @@ fn bash_completes_subcommands_options_and_values() {
 
 #[test]
 fn man_pages_have_no_faults_and_say_what_help_says() {
+    needs!(Man);
     let files = generated();
     assert_eq!(
         files.keys().filter(|file| file.starts_with("man/")).count(),
-        12
+        18
     );
     for (file, page) in &files {
         if !file.starts_with("man/") {
             continue;
         }
-        let local = reaper::scratch().join(file.replace('/', "-"));
+        let local = reaper::path(&file.replace('/', "-"));
         fs::write(&local, page).expect("write");
         let output = Command::new("man")
             .args(["--warnings=w", "--local-file"])

@@ -6,6 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use andrea_chat_websocket::supervisor::ALLOCATOR;
+
 const NGINX: &str = r#"
 location /ws/chat {
     proxy_pass http://127.0.0.1:8090/ws/chat;
@@ -87,6 +89,19 @@ fn systemd_unit_has_the_documented_directives_in_their_order() {
 }
 
 #[test]
+fn every_way_to_start_the_daemon_sets_the_allocator_alike() {
+    let expected = ALLOCATOR.map(|(name, value)| format!("{name}={value}"));
+    for file in [
+        "contrib/systemd/andrea-chat-websocket.service",
+        "contrib/systemd/andrea-chat-websocket@.service",
+        "contrib/runit/run",
+        "contrib/container/Containerfile",
+    ] {
+        assert!(read(file).contains(&expected.join(" ")), "{file}");
+    }
+}
+
+#[test]
 fn every_contrib_file_stands_in_the_readme() {
     let readme = read("contrib/README.md");
     for entry in std::fs::read_dir(in_repository("contrib")).unwrap() {
@@ -113,7 +128,12 @@ fn every_contrib_file_stands_in_the_readme() {
 
 #[test]
 fn scripts_are_executable_and_bash_can_read_them() {
-    for script in ["contrib/test", ".ci/run"] {
+    for script in [
+        "contrib/test",
+        "contrib/release",
+        "tests/release/try",
+        ".ci/run",
+    ] {
         let path = in_repository(script);
         let mode = std::fs::metadata(&path)
             .unwrap_or_else(|error| panic!("{script}: {error}"))

@@ -1,4 +1,4 @@
-//! The demo without a browser: its start and end, what it leaves, and what its pages hand out to whom.
+//! The demo without a browser: its start and end, the files it leaves, and which clients its pages answer.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use rustix::process::Signal;
 
+use crate::support::daemon::program;
 use crate::support::demo::{Demo, command, new_folder};
 use crate::support::json::Json;
 use crate::support::wait;
@@ -169,13 +170,17 @@ fn only_a_page_of_this_origin_gets_a_token() {
         (&host, Some("https://evil.example"), "403"),
         (&host, Some(other_port.as_str()), "403"),
         (&host, Some("http://localhost"), "403"),
-        // A name of somebody else that was made to point to this machine.
+        // A foreign name that resolves to this machine (DNS rebinding).
         (&rebound, Some(&format!("http://{rebound}")), "403"),
     ] {
         let response = post(port, host, origin, path, agent);
         assert_eq!(status(&response), expected, "{host} {origin:?}: {response}");
         assert_eq!(response.contains("token\":"), expected == "200");
-        for button in ["/demo/service/stop", "/demo/service/settings"] {
+        for button in [
+            "/demo/threads",
+            "/demo/service/stop",
+            "/demo/service/settings",
+        ] {
             let refused = status(&post(port, host, origin, button, "")) == "403";
             assert_eq!(refused, expected == "403", "{button} {host} {origin:?}");
         }
@@ -223,11 +228,68 @@ fn a_second_start_finds_what_was_said_before() {
             .mode()
             & 0o777
     };
-    assert_eq!(mode("jwt-secret"), 0o600);
+    assert_eq!(mode(".env"), 0o600);
     assert_eq!(mode("."), 0o700);
     let log = fs::read_to_string(data.join("logs/chat-websocket.log")).expect("a log");
-    let secret = fs::read_to_string(data.join("jwt-secret")).expect("a secret");
-    assert!(!log.contains(&secret) && !log.contains("said in"), "{log}");
+    let dotenv = fs::read_to_string(data.join(".env")).expect("a configuration");
+    let secret = dotenv
+        .lines()
+        .find_map(|line| line.strip_prefix("JWT_SECRET="));
+    assert!(
+        !log.contains(secret.expect("a secret")) && !log.contains("said in"),
+        "{log}"
+    );
+}
+
+/// The demo's folder is an install: subcommands find the secret and the address there.
+#[test]
+fn subcommands_work_on_the_demos_folder() {
+    let data = new_folder();
+    let demo = Demo::start(&data, 0);
+    let run = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(program());
+        command.env_clear().args(arguments).arg("--root").arg(&data);
+        command.output().expect("run")
+    };
+    let minted = run(&["token", "--agent", "2"]);
+    assert!(minted.status.success(), "{minted:?}");
+    let mut client = Client::connect(demo.port()).expect("upgrade");
+    let token = String::from_utf8(minted.stdout).expect("text");
+    let auth = Json::object([("type", "auth".into()), ("token", token.trim().into())]);
+    client.send(&auth.to_string());
+    let accepted = client.until_type("auth.ok").expect("accepted");
+    assert_eq!(accepted.need("agent_id").int(), Some(2));
+    let status = run(&["status"]);
+    assert_eq!(status.status.code(), Some(0), "{status:?}");
+    let said = String::from_utf8_lossy(&status.stdout);
+    assert!(
+        said.contains(&format!("127.0.0.1:{}", demo.port())),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_direct_thread_is_made_once_and_works() {
+    let demo = Demo::start(&new_folder(), 0);
+    let port = demo.port();
+    let ask = |agents: &str| post_from_page(port, "/demo/threads", agents);
+    let id = |agents: &str| body(&ask(agents)).need("id").int().expect("an id");
+    let made = id(r#"{"agent":4,"with":3}"#);
+    assert_eq!(id(r#"{"agent":3,"with":4}"#), made);
+    assert_eq!(id(r#"{"agent":3,"with":1}"#), 1);
+    let mut client = login(port, 3);
+    let event = format!(r#"{{"type":"chat.direct.message.send","thread_id":{made},"body":"new"}}"#);
+    client.send(&event);
+    client
+        .until_type("chat.direct.message.created")
+        .expect("stored");
+    for (agents, expected) in [
+        (r#"{"agent":3,"with":3}"#, "404"),
+        (r#"{"agent":3,"with":99}"#, "404"),
+        (r#"{"agent":3}"#, "400"),
+    ] {
+        assert_eq!(status(&ask(agents)), expected, "{agents}");
+    }
 }
 
 #[test]
@@ -311,6 +373,7 @@ fn a_stopped_service_leaves_its_page_and_is_started_from_there() {
         actions,
         [
             "chat_websocket_stop_requested_external",
+            "chat_websocket_settings_updated",
             "chat_websocket_start_requested",
             "chat_websocket_stop_requested"
         ]
@@ -354,11 +417,13 @@ fn settings_are_checked_and_set_all_or_none() {
     assert_eq!(status(&set("[]")), "400");
     assert_eq!(
         status(&set(
-            r#"{"chat_websocket_host":"[::1]","chat_websocket_port":"9000"}"#
+            r#"{"chat_websocket_host":"[::1]","chat_websocket_port":"09000","chat_allow_external_links":"off"}"#
         )),
         "200"
     );
+    // Taken and stored as by the subcommand `settings set`.
     assert_eq!(value("chat_websocket_port"), "9000");
+    assert_eq!(value("chat_allow_external_links"), "0");
 
     // A demo whose service is stopped ends as well as any other, and starts it again next time.
     post_from_page(port, "/demo/service/stop", "{\"agent\":1}");
@@ -374,4 +439,61 @@ fn settings_are_checked_and_set_all_or_none() {
     assert!(ended.success(), "{ended}");
     let demo = Demo::start(&data, 0);
     login(demo.port(), 1);
+}
+
+#[test]
+fn a19_nothing_is_called_stored_once_the_demos_folder_was_taken_away() {
+    let data = new_folder();
+    let mut demo = Demo::start(&data, 0);
+    let mut zoe = login(demo.port(), 1);
+    say(&mut zoe, "before");
+    fs::remove_dir_all(&data).expect("take it away");
+    for body in ["five", "six"] {
+        zoe.send(&format!(
+            r#"{{"type":"chat.channel.message.send","channel_id":1,"body":"{body}"}}"#
+        ));
+        let told = zoe.until_type("error").expect("refused");
+        let code = told.need("code").str();
+        assert_eq!(code, Some("database_unavailable"), "{told}");
+    }
+    demo.end(Signal::TERM);
+    let demo = Demo::start(&data, 0);
+    say(&mut login(demo.port(), 1), "in the new one");
+}
+
+/// As the first demos made it: tables that an older SQLite neither reads nor restores.
+#[test]
+fn a20_a_demo_of_the_first_form_is_brought_up_to_date_on_its_next_start() {
+    let data = new_folder();
+    let mut demo = Demo::start(&data, 0);
+    say(&mut login(demo.port(), 1), "said in the first form");
+    let said = history(demo.port());
+    demo.end(Signal::TERM);
+    let open = || rusqlite::Connection::open(data.join("chat.sqlite")).expect("open");
+    open()
+        .execute_batch(
+            "PRAGMA writable_schema = ON; \
+             UPDATE sqlite_schema SET sql = replace(replace(sql, 'metadata_json IS NULL OR ', ''), 'payload IS NULL OR ', '') || ' STRICT' \
+             WHERE type = 'table' AND name NOT LIKE 'sqlite_%'; \
+             PRAGMA writable_schema = RESET; PRAGMA user_version = 1",
+        )
+        .expect("the first form");
+    let text = |query: &str| -> String {
+        open()
+            .query_row(query, (), |row| row.get(0))
+            .expect("a row")
+    };
+    let definitions = "SELECT group_concat(sql, ';') FROM sqlite_schema";
+    assert!(text(definitions).contains("STRICT"));
+    let mut demo = Demo::start(&data, 0);
+    assert_eq!(history(demo.port()), said);
+    say(&mut login(demo.port(), 1), "and in the second");
+    demo.end(Signal::TERM);
+    let definitions = text(definitions);
+    assert!(!definitions.contains("STRICT"), "{definitions}");
+    for column in ["metadata_json", "payload"] {
+        let check = format!("CHECK ({column} IS NULL OR json_valid({column}))");
+        assert!(definitions.contains(&check), "{definitions}");
+    }
+    assert_eq!(text("PRAGMA integrity_check"), "ok");
 }

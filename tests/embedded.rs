@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use andrea_chat_websocket::demo::data;
 use andrea_chat_websocket::model::{AgentId, Conversation};
 use andrea_chat_websocket::store::sqlite::SqliteStore;
-use andrea_chat_websocket::store::{AtMost, History};
+use andrea_chat_websocket::store::{History, PageLimit};
 
 use crate::support::daemon::{Daemon, Install, Options};
 use crate::support::embedded::File;
@@ -314,7 +314,7 @@ fn a_page_finds_what_an_agent_may_see_and_what_is_new_to_him() {
     assert_eq!(threads[0].markers.len(), 2);
 
     let place = Conversation::Channel(general.id);
-    let room = AtMost {
+    let room = PageLimit {
         messages: 50,
         bytes: 1 << 20,
     };

@@ -1,11 +1,10 @@
 //! Fuzzing without a special compiler: inputs that are mostly right, mutated, against what must always hold
 //! (`fuzz/src/lib.rs`, which cargo-fuzz uses too). A failure prints its seed; `ANDREA_FUZZ_SEED=N` repeats it, and
-//! `ANDREA_FUZZ_SECONDS=600 cargo test --release --test main fuzz::` goes on for longer, from seeds that no run has had.
+//! `ANDREA_FUZZ_SECONDS=600 cargo test --release --test main fuzz::` goes on for longer, with seeds that no run has had.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::fmt;
 
-use crate::random::Random;
+use crate::random::{Random, each_seed};
 use crate::support::fixtures;
 use crate::support::json::Json;
 use crate::support::jwt;
@@ -14,8 +13,7 @@ use crate::support::ws::REQUEST;
 #[path = "../fuzz/src/lib.rs"]
 pub mod invariants;
 
-/// Inputs of one target where nothing else is asked for: about ten seconds in an unoptimised build. As many again are
-/// such as no run has had.
+/// Fixed inputs of one target: about five seconds in an unoptimised build.
 const ROUNDS: u64 = 100_000;
 /// Mutations of one input at most.
 const MUTATIONS: usize = 6;
@@ -74,44 +72,22 @@ fn input(seed: u64, corpus: &[Vec<u8>], words: &[&str]) -> Vec<u8> {
     input
 }
 
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
-
-/// Tries a target until the rounds or the time are over.
+/// Holds what is in the corpus, and what becomes of it, to what must be so.
 fn fuzz(target: &str, corpus: &[Vec<u8>], words: &[&str], holds: fn(&[u8])) {
     for one in corpus {
         holds(one);
     }
-    let time = number("ANDREA_FUZZ_SECONDS").map(Duration::from_secs);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let fresh = now.expect("after 1970").as_nanos() as u64 >> 1;
-    let (known, new) = match (number("ANDREA_FUZZ_SEED"), time) {
-        (Some(seed), _) => (seed..seed + 1, 0..0),
-        (None, None) => (0..ROUNDS, fresh..fresh + ROUNDS),
-        (None, Some(_)) => (0..0, fresh..u64::MAX),
-    };
-    let begun = Instant::now();
-    let mut rounds = 0;
-    for seed in known.chain(new) {
-        if time.is_some_and(|time| begun.elapsed() >= time) {
-            break;
-        }
-        let input = input(seed, corpus, words);
-        let outcome = catch_unwind(AssertUnwindSafe(|| holds(&input)));
-        if let Err(panic) = outcome {
-            eprintln!(
-                "target {target}, ANDREA_FUZZ_SEED={seed}, input {:?}",
-                String::from_utf8_lossy(&input)
-            );
-            std::panic::resume_unwind(panic);
-        }
-        rounds += 1;
+    let make = |seed| Shown(input(seed, corpus, words));
+    each_seed(target, 0..ROUNDS, make, |_, input| holds(&input.0));
+}
+
+/// Bytes that are mostly text.
+struct Shown(Vec<u8>);
+
+impl fmt::Debug for Shown {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{:?}", String::from_utf8_lossy(&self.0))
     }
-    println!(
-        "fuzz: {target}: {rounds} inputs, those from seed {fresh} on new, {:.1} s",
-        begun.elapsed().as_secs_f64()
-    );
 }
 
 fn bytes(texts: impl IntoIterator<Item = impl Into<String>>) -> Vec<Vec<u8>> {

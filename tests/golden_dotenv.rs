@@ -1,12 +1,12 @@
-//! What the PHP application reads in `.env` files, replayed through `dotenv`, and files that nobody would write.
+//! What the PHP application reads in `.env` files, replayed through `env_file`, and malformed files.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use andrea_chat_websocket::dotenv;
+use andrea_chat_websocket::config::env_file;
 use serde_json::Value;
 
-use crate::random::Random;
+use crate::random::{Random, each_seed};
 
 #[test]
 fn every_recorded_file_is_read_as_recorded() {
@@ -16,7 +16,7 @@ fn every_recorded_file_is_read_as_recorded() {
     assert_eq!(cases.len(), 97, "the fixture has another number of cases");
     for case in &cases {
         let file = case["file"].as_str().expect("a file");
-        let read = dotenv::parse(file, &|_| None);
+        let read = env_file::parse(file, &|_| None);
         if case["invalid"] == true {
             assert!(read.is_err(), "{file:?} is not valid, found {read:?}");
             continue;
@@ -42,39 +42,36 @@ fn no_file_makes_it_panic_or_misplaces_an_error() {
         "A", "B", "=", "=", " ", "\t", "\n", "\r", "\r\n", "'", "\"", "\"", "\\", "$", "${", "}",
         "${A}", "#", "export ", "é", "\u{a0}", "\0", ".", "x",
     ];
-    for seed in 0..20_000 {
+    let file = |seed: u64| {
         let mut random = Random::new(seed);
-        let file = if seed % 4 == 0 {
+        if seed.is_multiple_of(4) {
             let bytes: Vec<u8> = (0..random.below(200))
                 .map(|_| random.next() as u8)
                 .collect();
             String::from_utf8_lossy(&bytes).into_owned()
         } else {
             random.text_of(&PIECES, 40)
-        };
-        match dotenv::parse(&file, &|name| (name == "B").then(|| String::from("${A}"))) {
+        }
+    };
+    let of_system = |name: &str| (name == "B").then(|| String::from("${A}"));
+    each_seed(
+        "dotenv_file",
+        0..20_000,
+        file,
+        |_, file| match env_file::parse(file, &of_system) {
             Ok(variables) => {
                 for (i, (name, _)) in variables.iter().enumerate() {
-                    assert!(!name.is_empty(), "seed {seed}: {file:?}");
-                    assert!(
-                        variables[i + 1..].iter().all(|(other, _)| other != name),
-                        "seed {seed}: {file:?}"
-                    );
+                    assert!(!name.is_empty());
+                    assert!(variables[i + 1..].iter().all(|(other, _)| other != name));
                 }
             }
             Err(error) => {
-                let lines = file
-                    .replace("\r\n", "\n")
-                    .replace('\r', "\n")
-                    .split('\n')
-                    .count();
-                assert!(
-                    (1..=lines).contains(&error.line),
-                    "seed {seed}: {error} in {file:?}"
-                );
+                let lines = file.replace("\r\n", "\n").replace('\r', "\n");
+                let lines = lines.split('\n').count();
+                assert!((1..=lines).contains(&error.line), "{error}");
             }
-        }
-    }
+        },
+    );
 }
 
 #[test]
@@ -82,11 +79,11 @@ fn a_value_in_single_quotes_is_always_taken_as_it_is() {
     const PIECES: [&str; 12] = [
         "a", " ", "$", "${A}", "\\", "\"", "#", "=", "é", "\t", "`", "export",
     ];
-    for seed in 0..2_000 {
-        let value = Random::new(seed).text_of(&PIECES, 12);
+    let value = |seed| Random::new(seed).text_of(&PIECES, 12);
+    each_seed("dotenv_quotes", 0..2_000, value, |_, value| {
         let file = format!("A=x\nB='{value}' # '");
         let read =
-            dotenv::parse(&file, &|_| None).unwrap_or_else(|error| panic!("{file:?}: {error}"));
-        assert_eq!(read[1], (String::from("B"), value), "seed {seed}");
-    }
+            env_file::parse(&file, &|_| None).unwrap_or_else(|error| panic!("{file:?}: {error}"));
+        assert_eq!(read[1], (String::from("B"), value.clone()));
+    });
 }

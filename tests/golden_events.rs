@@ -11,6 +11,7 @@ const CHOICE: &str = "GOLDEN_EVENTS";
 
 #[test]
 fn every_recorded_scenario_is_played_as_the_contract_asks() {
+    needs!(MariaDb);
     play_all(Stage::new);
 }
 

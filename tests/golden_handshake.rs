@@ -9,6 +9,7 @@ use crate::support::expect::Known;
 use crate::support::fixtures;
 use crate::support::json::Json;
 use crate::support::mariadb::Database;
+use crate::support::replay::Stage;
 use crate::support::ws::{ACCEPT, Client, FrameSpec, REQUEST, Response};
 use crate::support::{seed, wait, workers};
 
@@ -20,6 +21,8 @@ const BETWEEN_PACKETS: Duration = Duration::from_millis(120);
 
 #[test]
 fn every_recorded_request_is_answered_as_the_contract_asks() {
+    #[cfg(not(feature = "embedded"))]
+    needs!(MariaDb);
     let recording = fixtures::golden("handshake");
     assert_eq!(recording.need("app_url_unless_given").str(), Some(APP_URL));
     let cases = recording.need("cases").items();
@@ -32,17 +35,18 @@ fn every_recorded_request_is_answered_as_the_contract_asks() {
         Err(_) => (0..cases.len()).collect(),
     };
 
-    let database = Database::fresh();
-    seed::reset(&mut database.conn());
+    let mut database = Stage::of_any_engine();
     let mut daemons: BTreeMap<(String, bool), Daemon> = BTreeMap::new();
     for &number in &chosen {
         let (app_url, hasty) = stage(&cases[number]);
         daemons.entry((app_url.clone(), hasty)).or_insert_with(|| {
-            let mut options = Options::new().dotenv("APP_URL", &app_url);
-            if hasty {
-                options = options.env("CHAT_WEBSOCKET_HANDSHAKE_TIMEOUT", "1");
-            }
-            Daemon::start(&database, &options)
+            database.start(|options| {
+                let options = options.dotenv("APP_URL", &app_url);
+                match hasty {
+                    true => options.env("CHAT_WEBSOCKET_HANDSHAKE_TIMEOUT", "1"),
+                    false => options,
+                }
+            })
         });
     }
 
@@ -247,6 +251,7 @@ fn seeded() -> Database {
 
 #[test]
 fn a_header_over_16_kib_is_refused_with_431() {
+    needs!(MariaDb);
     let daemon = Daemon::start(&seeded(), &Options::new());
     let (start, end) = REQUEST.split_at(REQUEST.len() - 2);
     // Whole and too long, or too long before it is whole: the limit does not wait for the end.
@@ -266,6 +271,7 @@ fn a_header_over_16_kib_is_refused_with_431() {
 
 #[test]
 fn a_service_that_is_switched_off_refuses_with_503() {
+    needs!(MariaDb);
     let database = seeded();
     seed::set(&mut database.conn(), "chat_websocket_enabled", &"0".into());
     let daemon = Daemon::start(&database, &Options::new());
@@ -274,6 +280,7 @@ fn a_service_that_is_switched_off_refuses_with_503() {
 
 #[test]
 fn one_connection_more_than_the_limit_is_refused_with_503() {
+    needs!(MariaDb);
     let options = Options::new().env("CHAT_WEBSOCKET_MAX_CONNECTIONS", "2");
     let daemon = Daemon::start(&seeded(), &options);
     let first = daemon.connect().expect("the first connection");

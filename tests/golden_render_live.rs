@@ -20,6 +20,7 @@ const CASES: usize = 1095;
 
 #[test]
 fn every_recorded_body_is_rendered_stored_and_sent_as_the_contract_asks() {
+    needs!(MariaDb);
     let recording = fixtures::golden("render");
     let sections = recording.need("sections").items();
     let count: usize = sections.iter().map(|s| s.need("cases").items().len()).sum();

@@ -1,10 +1,10 @@
 //! Replays the recorded runs of the supervisor (ops.json, `supervisor.table`): what is decided, said and written for
 //! each of them, and whether a daemon ends or starts. The world is played by the test; what really happens to
-//! processes is tested in `supervise`.
+//! processes is tested in `supervisor`.
 
-use andrea_chat_websocket::pid_file::Holder;
-use andrea_chat_websocket::settings::Rows;
-use andrea_chat_websocket::supervise::{Observed, World, carry_out, decide};
+use andrea_chat_websocket::config::settings::Rows;
+use andrea_chat_websocket::platform::pid_file::Holder;
+use andrea_chat_websocket::supervisor::{Effects, Observed, carry_out, decide};
 
 use crate::support::fixtures;
 use crate::support::json::Json;
@@ -36,7 +36,7 @@ struct Stage {
     run: Run,
 }
 
-impl World for Stage {
+impl Effects for Stage {
     fn say(&mut self, line: &str) {
         let line = line
             .replace(&format!("={NEW_PID}"), "=<new pid>")

@@ -1,5 +1,5 @@
-//! What happens by the clock: pings, deadlines, presence and its grace, agents that are deactivated, tokens that run
-//! out, keystrokes. The intervals are set short; the order of events is what is looked at.
+//! Timed behaviour: pings, deadlines, presence and its grace, deactivated agents, expired tokens, typing. The tests set
+//! short intervals and check the order of events.
 
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,7 @@ fn presence(agent_id: i64, online: bool) -> Json {
 
 #[test]
 fn a_silent_peer_is_pinged_and_stays_while_it_answers_and_is_dropped_when_it_does_not() {
+    needs!(MariaDb);
     let (database, _) = seeded();
     let options = Options::new()
         .env("CHAT_WEBSOCKET_PING_INTERVAL", "1")
@@ -61,7 +62,7 @@ fn a_silent_peer_is_pinged_and_stays_while_it_answers_and_is_dropped_when_it_doe
         let frames: Vec<Frame> = std::iter::from_fn(|| Frame::decode(&mut said)).collect();
         let pings = frames.iter().filter(|frame| frame.opcode() == PING);
         assert!((1..=3).contains(&pings.count()), "{frames:?}");
-        // Nobody is there to read a goodbye.
+        // The peer cannot read a close frame.
         assert!(frames.iter().all(|frame| frame.close_code().is_none()));
         until_barrier(&mut alive);
     });
@@ -71,6 +72,7 @@ fn a_silent_peer_is_pinged_and_stays_while_it_answers_and_is_dropped_when_it_doe
 
 #[test]
 fn a_peer_that_talks_is_not_pinged() {
+    needs!(MariaDb);
     let (database, _) = seeded();
     let options = Options::new()
         .env("CHAT_WEBSOCKET_PING_INTERVAL", "2")
@@ -105,6 +107,7 @@ fn a_peer_that_talks_is_not_pinged() {
 
 #[test]
 fn a_request_that_comes_in_drips_is_refused_with_408() {
+    needs!(MariaDb);
     let (database, _) = seeded();
     let options = Options::new().env("CHAT_WEBSOCKET_HANDSHAKE_TIMEOUT", "1");
     let daemon = Daemon::start(&database, &options);
@@ -117,7 +120,7 @@ fn a_request_that_comes_in_drips_is_refused_with_408() {
     let response = loop {
         slow.write(&request[sent..=sent]);
         sent += 1;
-        assert!(sent < request.len(), "nobody ends it");
+        assert!(sent < request.len(), "the daemon never closes it");
         slow.limit = DRIP;
         if let Ok(response) = slow.response() {
             break response;
@@ -132,6 +135,7 @@ fn a_request_that_comes_in_drips_is_refused_with_408() {
 
 #[test]
 fn a_socket_that_does_not_authenticate_is_closed_with_4408_whatever_else_it_says() {
+    needs!(MariaDb);
     let (database, _) = seeded();
     let options = Options::new().env("CHAT_WEBSOCKET_AUTH_TIMEOUT", "1");
     let daemon = Daemon::start(&database, &options);
@@ -157,6 +161,7 @@ fn a_socket_that_does_not_authenticate_is_closed_with_4408_whatever_else_it_says
 
 #[test]
 fn an_agent_goes_offline_once_when_the_last_socket_is_gone_for_the_grace() {
+    needs!(MariaDb);
     let (database, _) = seeded();
     let options = Options::new().env("CHAT_WEBSOCKET_PRESENCE_GRACE", "1");
     let daemon = Daemon::start(&database, &options);
@@ -183,7 +188,8 @@ fn an_agent_goes_offline_once_when_the_last_socket_is_gone_for_the_grace() {
 }
 
 #[test]
-fn whoever_is_back_within_the_grace_was_never_away() {
+fn an_agent_back_within_the_grace_was_never_away() {
+    needs!(MariaDb);
     let (database, _) = seeded();
     let options = Options::new().env("CHAT_WEBSOCKET_PRESENCE_GRACE", "2");
     let daemon = Daemon::start(&database, &options);
@@ -191,7 +197,7 @@ fn whoever_is_back_within_the_grace_was_never_away() {
     let reloaded = daemon.login(2).unwrap();
     assert_eq!(until_barrier(&mut watcher), [presence(2, true)]);
     drop(reloaded);
-    // An agent in the grace is online for those who come, and himself sees nothing new.
+    // Newcomers see an agent in its grace as online; the agent itself is told nothing new.
     let mut back = daemon.connect().unwrap();
     let welcome = back.auth(2).unwrap();
     assert_eq!(welcome.need("online_agent_ids"), &json("[1,2]"));
@@ -207,6 +213,7 @@ fn whoever_is_back_within_the_grace_was_never_away() {
 
 #[test]
 fn those_who_come_are_told_who_is_online_in_order() {
+    needs!(MariaDb);
     let (database, _) = seeded();
     let daemon = Daemon::start(&database, &Options::new());
     let mut clients = Vec::new();
@@ -236,7 +243,8 @@ fn set_active(conn: &mut Conn, agent_id: i64, is_active: bool) {
 }
 
 #[test]
-fn a_deactivated_agent_is_closed_with_4403_on_every_socket_and_nobody_else_is() {
+fn a_deactivated_agent_alone_is_closed_with_4403_on_every_socket() {
+    needs!(MariaDb);
     let (database, mut conn) = seeded();
     let daemon = Daemon::start(&database, &Options::new());
     let mut sockets = [daemon.login(2).unwrap(), daemon.login(2).unwrap()];
@@ -262,6 +270,7 @@ fn a_deactivated_agent_is_closed_with_4403_on_every_socket_and_nobody_else_is() 
 
 #[test]
 fn a_deactivated_agent_who_comes_back_on_what_is_remembered_does_not_stay() {
+    needs!(MariaDb);
     let (database, mut conn) = seeded();
     let daemon = Daemon::start(&database, &Options::new());
     drop(daemon.login(2).unwrap());
@@ -302,6 +311,7 @@ fn login_with(daemon: &Daemon, token: &str) -> Client {
 /// The thirty seconds are the contract's, so this test takes that long.
 #[test]
 fn an_expired_token_ends_its_socket_only_where_that_is_enforced_and_not_renewed() {
+    needs!(MariaDb, Time);
     let (database, _) = seeded();
     let lenient = Daemon::start(&database, &Options::new());
     let options = Options::new().env("CHAT_WEBSOCKET_ENFORCE_EXPIRY", "1");
@@ -328,6 +338,7 @@ fn typing(client: &mut Client, channel: i64) {
 
 #[test]
 fn keystrokes_are_passed_on_once_a_second_for_each_socket_and_conversation() {
+    needs!(MariaDb);
     let (database, _) = seeded();
     let daemon = Daemon::start(&database, &Options::new());
     let mut reader = daemon.login(2).unwrap();
@@ -361,6 +372,7 @@ fn keystrokes_are_passed_on_once_a_second_for_each_socket_and_conversation() {
 
 #[test]
 fn a_membership_that_ends_ends_typing_within_seconds() {
+    needs!(MariaDb);
     let (database, mut conn) = seeded();
     let options = Options::new()
         .env("CHAT_WEBSOCKET_TYPING_INTERVAL", "0")
@@ -383,6 +395,7 @@ fn a_membership_that_ends_ends_typing_within_seconds() {
 /// What is switched off in the settings is off within seconds, without a signal.
 #[test]
 fn settings_are_looked_at_while_running() {
+    needs!(MariaDb);
     let (database, mut conn) = seeded();
     let daemon = Daemon::start(&database, &Options::new());
     let mut client = daemon.login(1).unwrap();

@@ -5,26 +5,47 @@
     reason = "a test that stops at what it did not expect has done its work"
 )]
 
+#[macro_use]
+mod support;
+
 mod app_cache;
 mod asyncapi;
 mod attacks;
 #[cfg(feature = "embedded")]
+mod autobahn;
 mod browser;
-mod burst;
-mod ceiling;
 mod check;
 mod cli_files;
+mod client;
+#[cfg(feature = "embedded")]
+mod client_docs;
+mod configuration;
+#[cfg(feature = "embedded")]
+mod conformance;
 mod container;
 mod contrib_files;
 mod contrib_run;
-mod database_cuts;
+mod crash_in_burst;
+mod database_defaults;
+mod database_disconnects;
+mod database_errors;
+mod database_idle;
 mod database_locks;
-mod database_trouble;
+mod database_outages;
+#[cfg(feature = "db-tls")]
+mod database_tls;
+mod delivery_order;
 #[cfg(feature = "embedded")]
 mod demo;
 mod dependencies;
+#[cfg(feature = "push")]
+mod doctor;
+mod doctor_service;
+mod documents;
 #[cfg(feature = "embedded")]
 mod embedded;
+mod few_connections;
+mod foreign_writers;
 mod fuzz;
 mod golden_dotenv;
 mod golden_events;
@@ -32,39 +53,58 @@ mod golden_handshake;
 mod golden_render;
 mod golden_render_live;
 mod golden_supervisor;
-mod hand_over;
 mod harness;
 mod health;
-mod hostile;
+mod heavy_queries;
+mod install;
 mod lifecycle;
 mod limits;
 mod liveness;
+mod log_lines;
+mod memory_limit;
+mod misbehaving_peers;
+mod monitoring;
+mod one_day;
 mod operate;
 mod ops_golden;
 mod ops_golden_listen;
-mod ops_golden_second;
-mod other_door;
-mod outer_clients;
+mod ops_golden_pid_file;
+#[cfg(feature = "embedded")]
+mod other_users;
+mod poor_machine;
 mod prune;
 #[cfg(feature = "push")]
 mod push;
+#[cfg(feature = "push")]
+mod push_delays;
 mod random;
 mod readme;
+mod release;
+mod repeated_hour;
+mod retry_and_resume;
 mod rounds;
+#[cfg(feature = "embedded")]
+mod rules;
+mod schemas;
+mod search;
 mod security;
 mod security_access;
 mod security_process;
-mod sending_again;
 mod several_machines;
 mod shutdown;
 mod soak;
+mod standards;
+mod status_watch;
 mod store_contract;
 mod supervise;
-mod support;
 mod systemd;
-mod text_hostile;
+mod targets;
+mod text_complexity;
 mod text_model;
 mod text_properties;
+mod third_party_clients;
+mod tidy;
 mod web_servers;
 mod wire_frames;
 mod wire_limits;
+mod zz_skipped;

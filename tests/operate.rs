@@ -1,5 +1,6 @@
-//! `status`, `start`, `stop`, `restart`, `settings` and `token`, as an administrator or a script calls them.
+//! `status`, `start`, `stop`, `restart`, `settings` and `token`, called as by an administrator or a script.
 
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use mysql::prelude::Queryable;
@@ -69,6 +70,7 @@ fn flags(cron: &mut Cron) -> [String; 4] {
 
 #[test]
 fn status_follows_the_service_through_its_life() {
+    needs!(MariaDb);
     let mut cron = Cron::new();
     let (code, report) = status(&cron);
     assert_eq!((code, report.need("status").str()), (1, Some("stopped")));
@@ -117,6 +119,7 @@ fn status_follows_the_service_through_its_life() {
 
 #[test]
 fn a_status_that_cannot_be_told_says_why_and_what_is_known_all_the_same() {
+    needs!(MariaDb);
     let mut server = Server::own();
     let mut cron = Cron::on(&server.fresh());
     // The daemon stays while its database goes.
@@ -137,7 +140,7 @@ fn a_status_that_cannot_be_told_says_why_and_what_is_known_all_the_same() {
     let (code, report) = status(&cron);
     assert_eq!(code, 4);
     let problem = report.need("problem").str().expect("a reason");
-    assert!(problem.contains("JWT_SECRET"), "{problem}");
+    assert!(problem.contains("DB_DATABASE"), "{problem}");
 }
 
 /// `script` gives the command a terminal.
@@ -160,6 +163,7 @@ fn on_terminal(cron: &Cron, variables: &[(&str, &str)]) -> String {
 
 #[test]
 fn status_for_people_is_coloured_on_a_terminal_alone() {
+    needs!(Script, MariaDb);
     let mut cron = Cron::new();
     cron.started();
     let coloured = on_terminal(&cron, &[]);
@@ -185,7 +189,71 @@ fn status_for_people_is_coloured_on_a_terminal_alone() {
 }
 
 #[test]
+fn d26_colours_are_for_a_terminal_unless_they_are_asked_for() {
+    needs!(MariaDb);
+    let cron = Cron::new();
+    let with = |arguments: &[&str]| {
+        let mut command = Command::new(PROGRAM);
+        let root = cron.root();
+        let output = command
+            .args(arguments)
+            .args(["--root", &root])
+            .env_clear()
+            .env("TERM", "dumb")
+            .env("NO_COLOR", "1")
+            .output()
+            .expect("run");
+        assert_eq!(text(&output.stderr), "", "{arguments:?}");
+        text(&output.stdout).contains('\u{1b}')
+    };
+    for subcommand in ["status", "check"] {
+        for (when, is_coloured) in [("always", true), ("auto", false), ("never", false)] {
+            let option = format!("--color={when}");
+            assert_eq!(with(&[subcommand, &option]), is_coloured, "{when}");
+            assert_eq!(with(&["--color", when, subcommand]), is_coloured, "{when}");
+        }
+        assert!(!with(&[subcommand, "--json", "--color=always"]));
+    }
+    let (code, _, stderr) = run(&cron, "status", &["--color", "loud"]);
+    assert_eq!(code, 64);
+    assert!(stderr.contains("always"), "{stderr}");
+}
+
+#[test]
+fn d26_the_version_has_features_and_commit() {
+    let output = Command::new(PROGRAM)
+        .arg("--version")
+        .output()
+        .expect("run");
+    let said = text(&output.stdout);
+    let name = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
+    assert!(said.starts_with(name), "{said}");
+    let git = Command::new("git")
+        .args(["rev-parse", "--short=12", "HEAD"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output();
+    let head = git.ok().filter(|output| output.status.success());
+    let is_checkout = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.git")).exists();
+    if let (true, Some(head)) = (is_checkout, head) {
+        let head = text(&head.stdout);
+        let wanted = format!(" (commit {})\n", head.trim());
+        assert!(said.contains(&wanted), "{wanted}: {said}");
+    }
+    for (feature, is_on) in [
+        ("push", cfg!(feature = "push")),
+        ("embedded", cfg!(feature = "embedded")),
+        ("bus", cfg!(feature = "bus")),
+        ("db-tls", cfg!(feature = "db-tls")),
+    ] {
+        let features = said.split_once("\nfeatures: ").expect("features").1;
+        let mut named = features.trim().split(", ");
+        assert_eq!(named.any(|one| one == feature), is_on, "{feature}: {said}");
+    }
+}
+
+#[test]
 fn start_stop_and_restart_leave_the_request_that_the_buttons_leave() {
+    needs!(MariaDb);
     let mut cron = Cron::new();
     let cron_payload = Json::object([("ip", "cli".into()), ("mode", "cron".into())]);
     for (subcommand, before, after) in [
@@ -221,6 +289,7 @@ fn start_stop_and_restart_leave_the_request_that_the_buttons_leave() {
 
 #[test]
 fn the_supervisor_carries_the_requests_out() {
+    needs!(MariaDb);
     let mut cron = Cron::new();
     cron.set("chat_websocket_autostart", "0");
     assert_eq!(run(&cron, "start", &[]).0, 0);
@@ -237,6 +306,7 @@ fn the_supervisor_carries_the_requests_out() {
 
 #[test]
 fn in_external_mode_the_service_manager_has_to_be_asked() {
+    needs!(MariaDb);
     let mut cron = Cron::new();
     cron.set("chat_websocket_management_mode", "external");
     let before = flags(&mut cron);
@@ -256,6 +326,7 @@ fn in_external_mode_the_service_manager_has_to_be_asked() {
 
 #[test]
 fn settings_are_listed_read_and_set_with_the_applications_rules() {
+    needs!(MariaDb);
     let mut cron = Cron::new();
     let (code, stdout, _) = run(&cron, "settings", &["list", "--json"]);
     assert_eq!(code, 0);
@@ -314,8 +385,30 @@ fn settings_are_listed_read_and_set_with_the_applications_rules() {
 }
 
 #[test]
-fn a_setting_that_a_variable_wins_over_says_so() {
+fn d21_a_setting_that_a_variable_wins_over_is_shown_as_it_counts() {
+    needs!(MariaDb);
     let cron = Cron::new();
+    let under = |arguments: &[&str]| {
+        let mut command = cron.install.command("settings", arguments);
+        command
+            .env("CHAT_WEBSOCKET_PORT", "8098")
+            .env("CHAT_WEBSOCKET_HOST", "0");
+        text(&command.output().expect("run").stdout)
+    };
+    assert_eq!(under(&["get", "chat_websocket_port"]), "8098\n");
+    let list = Json::parse(&under(&["list", "--json"])).expect("JSON");
+    assert_eq!(list.need("chat_websocket_port").str(), Some("8098"));
+    assert_eq!(list.need("chat_websocket_host").str(), Some("127.0.0.1"));
+    let list = under(&["list"]);
+    let line = list
+        .lines()
+        .find(|line| line.starts_with("chat_websocket_port"));
+    let wanted = format!(
+        "8098        listen port; from the environment variable CHAT_WEBSOCKET_PORT, the settings have {}",
+        cron.port
+    );
+    assert!(line.expect("a line").ends_with(&wanted), "{list}");
+    assert_eq!(list.matches("; from ").count(), 1, "{list}");
     let mut command = cron
         .install
         .command("settings", &["set", "chat_websocket_port", "8099"]);
@@ -329,6 +422,7 @@ fn a_setting_that_a_variable_wins_over_says_so() {
 
 #[test]
 fn a_token_lets_its_agent_in_for_its_time() {
+    needs!(MariaDb);
     let mut cron = Cron::new();
     cron.started();
     let (code, token, notes) = run(&cron, "token", &["--agent", "2", "--ttl", "60"]);
@@ -344,7 +438,7 @@ fn a_token_lets_its_agent_in_for_its_time() {
     assert_eq!(answer.need("agent_id").int(), Some(2));
 
     let (code, token, notes) = run(&cron, "token", &["--agent", "999"]);
-    assert_eq!(code, 0);
+    assert_eq!(code, 1);
     assert!(
         token.len() > 100 && notes.contains("does not exist"),
         "{notes}"
@@ -370,8 +464,11 @@ fn every_subcommand_has_its_help_without_an_install() {
         "stop",
         "restart",
         "settings",
+        "config",
+        "connections",
         "prune",
         "check",
+        "healthcheck",
         "token",
     ] {
         let mut command = Command::new(PROGRAM);
@@ -387,4 +484,79 @@ fn every_subcommand_has_its_help_without_an_install() {
         assert!(!help.contains("__detached") && !help.contains("--supervised"));
         assert_eq!(text(&output.stderr), "");
     }
+}
+
+#[test]
+fn d26_config_shows_every_option_with_its_value_and_its_source() {
+    needs!(MariaDb);
+    let cron = Cron::new();
+    let arguments = ["--json", "--rate", "7"];
+    let output = cron
+        .install
+        .command("config", &arguments)
+        .env("CHAT_WEBSOCKET_BURST", "8")
+        .output()
+        .expect("run");
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    let entries: Vec<serde_json::Value> = serde_json::from_str(&said).expect("JSON");
+    for (name, value, source) in [
+        ("CHAT_WEBSOCKET_RATE", "7", "option"),
+        ("CHAT_WEBSOCKET_BURST", "8", "environment"),
+        ("JWT_SECRET", "***", "env_file"),
+        ("CHAT_WEBSOCKET_QUEUE_SECONDS", "30", "default"),
+        ("chat_max_message_length", "4000", "setting"),
+    ] {
+        let wanted = serde_json::json!({"name": name, "value": value, "source": source});
+        assert!(entries.contains(&wanted), "{wanted}: {said}");
+    }
+    let document = std::fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/docs/configuration.md"
+    ));
+    let document = document.expect("docs/configuration.md");
+    let rows = document.lines().filter(|line| line.starts_with("| `"));
+    let cells = rows.filter_map(|line| line.split('|').nth(1));
+    for name in cells.flat_map(|cell| cell.split(", ")) {
+        let name = name.trim().trim_matches('`');
+        let is_variable = name.starts_with("CHAT_") || name.starts_with("DB_");
+        assert!(
+            !is_variable || said.contains(&format!("\"{name}\"")),
+            "{name}: {said}"
+        );
+    }
+    // Without a database what is known is shown all the same.
+    let mut command = cron.install.command("config", &[]);
+    let output = command
+        .env("DB_PORT", "1")
+        .env("DB_HOST", "127.0.0.1")
+        .output()
+        .expect("run");
+    assert_eq!(code(&output), 69);
+    assert!(
+        text(&output.stdout).contains("environment  1\n"),
+        "{}",
+        text(&output.stdout)
+    );
+    let mut command = cron.install.command("config", &[]);
+    let output = command.env("DB_PORT", "x").output().expect("run");
+    assert_eq!(code(&output), 78);
+    assert!(
+        text(&output.stdout).contains("environment  x\n"),
+        "{}",
+        text(&output.stdout)
+    );
+}
+
+/// What `settings set` says and what the document says is one.
+#[test]
+fn d20_a_setting_is_followed_within_the_second_that_is_told() {
+    needs!(MariaDb);
+    let cron = Cron::new();
+    let set = ["set", "chat_max_message_length", "3000"];
+    let said = text(&cron.install.run("settings", &set).stdout);
+    assert!(said.contains("follows it within a second"), "{said}");
+    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
+    let document = std::fs::read_to_string(document).expect("the document");
+    assert!(document.contains("again every second"));
 }

@@ -1,5 +1,5 @@
-//! Replays what was recorded of starting, stopping, signals and second starts (ops.json). Where the contract
-//! asks for something else than the recording, the reason stands beside the exception.
+//! Replays the recordings of starting, stopping, signals and second starts (ops.json). Where the contract differs from
+//! the recording, the exception states the reason.
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
@@ -38,6 +38,7 @@ fn exit_number(status: ExitStatus) -> Option<i64> {
 
 #[test]
 fn a_start_leaves_the_recorded_files_rows_and_log_lines() {
+    needs!(MariaDb);
     let recorded = recorded("start");
     let (database, mut conn) = seeded();
     let options = Options::new().through(&["sh", "-c", "umask 022; exec \"$@\"", "sh"]);
@@ -60,6 +61,7 @@ fn a_start_leaves_the_recorded_files_rows_and_log_lines() {
 
 #[test]
 fn the_heartbeat_says_every_fifteen_seconds_that_the_daemon_runs() {
+    needs!(MariaDb);
     let recorded = recorded("start");
     let writes = recorded.need("writes_to_settings_in_35_seconds").items();
     let (database, mut conn) = seeded();
@@ -122,6 +124,7 @@ fn check_stopped(
 
 #[test]
 fn the_stop_flag_stops_and_leaves_what_was_recorded() {
+    needs!(MariaDb);
     let recorded = recorded("stop");
     let (database, mut conn) = seeded();
     let mut daemon = Daemon::start(&database, &Options::new());
@@ -139,6 +142,7 @@ fn the_stop_flag_stops_and_leaves_what_was_recorded() {
 
 #[test]
 fn only_a_flag_of_one_stops_and_no_other_setting_does() {
+    needs!(MariaDb);
     let recorded = recorded("stop");
     let values = recorded.need("values").items();
     let others = recorded.need("not_looked_at").items();
@@ -206,6 +210,7 @@ fn goes_on(daemon: &mut Daemon, conn: &mut Conn) -> Result<(), String> {
 
 #[test]
 fn signals_do_what_was_recorded() {
+    needs!(MariaDb);
     let signals = recorded("signals");
     let each = signals.need("each").items();
     let complaints = workers::run(each.len(), seeded, |(database, conn), job| {
@@ -276,6 +281,7 @@ fn still_serves(daemon: &mut Daemon, clients: Vec<Client>) -> Result<(), String>
 
 #[test]
 fn a_killed_daemon_leaves_nothing_that_stops_the_next_one() {
+    needs!(MariaDb);
     let recorded = recorded("signals");
     let recorded = recorded.need("start_after_SIGKILL");
     let (database, mut conn) = seeded();
@@ -310,6 +316,7 @@ fn a_killed_daemon_leaves_nothing_that_stops_the_next_one() {
 
 #[test]
 fn a_stopped_and_continued_daemon_answers() {
+    needs!(MariaDb);
     let recorded = recorded("signals");
     let recorded = recorded.need("SIGSTOP_for_1.5_seconds_then_SIGCONT");
     let (database, _) = seeded();

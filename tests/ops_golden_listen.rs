@@ -1,5 +1,5 @@
-//! Replays what was recorded of listen addresses, of ports in use and of databases that are not there (ops.json).
-//! Where the contract asks for something else than the recording, the reason stands beside the exception.
+//! Replays the recordings of listen addresses, ports in use and unreachable databases (ops.json). Where the contract
+//! differs from the recording, the exception states the reason.
 
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
@@ -54,6 +54,7 @@ fn rename(text: &str, renamed: &Renamed) -> String {
 
 #[test]
 fn the_environment_says_where_to_listen_or_is_refused() {
+    needs!(MariaDb);
     let recorded = recorded("listen");
     let rows = recorded.need("env").items();
     let refused = |row: &Json| {
@@ -156,6 +157,7 @@ fn warnings(daemon: &Daemon, key: &str) -> usize {
 
 #[test]
 fn the_settings_say_where_to_listen_or_are_passed_over_with_a_warning() {
+    needs!(MariaDb);
     let recorded = recorded("listen");
     let hosts = recorded.need("settings_host").items();
     let ports = recorded.need("settings_port").items();
@@ -199,6 +201,7 @@ fn is_meant(value: &str, addresses: &Json, renamed: &Renamed) -> bool {
 
 #[test]
 fn a_port_in_use_ends_the_start_and_is_free_again_at_once_after_a_stop() {
+    needs!(MariaDb);
     let recorded = recorded("port");
     let (database, mut conn) = seeded();
     let port = mariadb::free_port();
@@ -234,6 +237,7 @@ fn a_port_in_use_ends_the_start_and_is_free_again_at_once_after_a_stop() {
 /// down, and gives each failure a code and a sentence.
 #[test]
 fn a_database_that_is_not_there_is_waited_for_and_one_that_refuses_is_not() {
+    needs!(MariaDb);
     let recorded = recorded("db");
     let cases = recorded.need("at_start").items();
     let (database, _) = seeded();
@@ -291,6 +295,6 @@ fn check_no_database(database: &Database, code: i32, limit: Duration) -> Result<
     ensure(pid_file(&daemon).is_none(), || "a pid file".to_owned())?;
     let refuses = TcpStream::connect(("127.0.0.1", database.port)).is_err();
     ensure(refuses == (code == 69), || {
-        "somebody took the port".to_owned()
+        "another process took the port".to_owned()
     })
 }

@@ -1,4 +1,4 @@
-//! The README's way from the PHP daemon to this one and back: every command of that chapter, as it stands there, in its
+//! The way from the PHP daemon to this one and back: every command of docs/migrate-from-php.md, as it stands there, in its
 //! order, on a machine of its own (`support/machine.rs`), with a minute of cron's after each. What runs there as the PHP
 //! daemon and its supervisor plays them as they were recorded.
 
@@ -10,7 +10,7 @@ use crate::support::json::Json;
 use crate::support::machine::{Kind, Machine, ROOT, USER};
 use crate::support::ws::Client;
 
-const CHAPTER: &str = "Use it in place of the PHP daemon";
+const CHAPTER: &str = "Migrate from the PHP daemon";
 const UNIT: &str = "andrea-chat-websocket";
 const UNIT_FILE: &str = "/etc/systemd/system/andrea-chat-websocket.service";
 
@@ -33,13 +33,10 @@ Group=www-data
 WantedBy=multi-user.target
 ";
 
-/// The chapter's commands by the heading above them, each block as it stands.
+/// Its commands by the heading above them, each block as it stands.
 fn chapter() -> BTreeMap<String, Vec<String>> {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let readme = fs::read_to_string(readme).expect("the README");
-    let start = readme.find(&format!("\n## {CHAPTER}\n")).expect(CHAPTER);
-    let text = &readme[start + 1..];
-    let text = &text[..text[1..].find("\n## ").expect("a chapter after it")];
+    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/migrate-from-php.md");
+    let text = fs::read_to_string(document).expect("the document");
     let mut blocks: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut heading = String::new();
     let mut block: Option<Vec<&str>> = None;
@@ -141,7 +138,7 @@ impl Reader {
     }
 }
 
-/// Every block of the chapter is in one of the tests below, or they would not test what the README says.
+/// Every block of the chapter is in one of the tests below, or they would not test what the document says.
 #[test]
 fn the_chapter_has_the_steps_that_are_tried_here() {
     let counts: Vec<(String, usize)> = chapter()
@@ -149,11 +146,11 @@ fn the_chapter_has_the_steps_that_are_tried_here() {
         .map(|(heading, blocks)| (heading, blocks.len()))
         .collect();
     let expected = [
-        ("Back, with cron", 2),
-        ("Back, with systemd", 3),
-        ("Over, with cron", 4),
-        ("Over, with systemd", 5),
         (CHAPTER, 1),
+        ("Migrate with cron", 4),
+        ("Migrate with systemd", 4),
+        ("Roll back with cron", 2),
+        ("Roll back with systemd", 3),
         ("Where the crontab cannot be changed", 2),
     ];
     assert_eq!(
@@ -164,6 +161,7 @@ fn the_chapter_has_the_steps_that_are_tried_here() {
 
 #[test]
 fn from_a_unit_of_the_php_daemon_to_ours_and_back() {
+    needs!(MariaDb, Namespaces);
     let mut reader = Reader::new();
     reader
         .machine
@@ -176,18 +174,16 @@ fn from_a_unit_of_the_php_daemon_to_ours_and_back() {
     // Twice, since what the way back leaves is what the next way over finds.
     for _ in 0..2 {
         reader.installs();
-        reader.does("Over, with systemd", 0);
-        reader.does("Over, with systemd", 1);
-        assert_eq!(reader.machine.daemon(), None);
-        reader.does("Over, with systemd", 3);
-        reader.sees_it_run("Over, with systemd", 4);
+        reader.does("Migrate with systemd", 0);
+        reader.does("Migrate with systemd", 2);
+        reader.sees_it_run("Migrate with systemd", 3);
         assert!(reader.machine.is_active(UNIT));
         let heard = reader.machine.heard(UNIT);
         assert!(heard.contains(&"WATCHDOG=1".to_owned()), "{heard:?}");
 
-        reader.does("Back, with systemd", 0);
+        reader.does("Roll back with systemd", 0);
         assert_eq!(reader.machine.daemon(), None);
-        reader.does("Back, with systemd", 1);
+        reader.does("Roll back with systemd", 1);
         reader.machine.await_daemon(Kind::Php);
         assert!(reader.machine.is_active(UNIT));
         assert_eq!(reader.machine.read(UNIT_FILE), PHP_UNIT);
@@ -196,28 +192,29 @@ fn from_a_unit_of_the_php_daemon_to_ours_and_back() {
 
 #[test]
 fn from_the_php_supervisor_to_our_unit_and_back() {
+    needs!(MariaDb, Namespaces);
     let mut reader = Reader::new();
     reader.php_supervisor();
     reader.machine.minute();
     for _ in 0..2 {
         reader.stays(Kind::Php);
         reader.installs();
-        reader.does("Over, with systemd", 0);
+        reader.does("Migrate with systemd", 0);
         reader.stays(Kind::Php);
         let php = reader.machine.await_daemon(Kind::Php);
-        reader.does("Over, with systemd", 2);
+        reader.does("Migrate with systemd", 1);
         reader.ends(php);
         reader.machine.minute();
         assert_eq!(reader.machine.daemon(), None, "no supervisor starts any");
-        reader.does("Over, with systemd", 3);
-        reader.sees_it_run("Over, with systemd", 4);
+        reader.does("Migrate with systemd", 2);
+        reader.sees_it_run("Migrate with systemd", 3);
         reader.stays(Kind::Ours);
         assert!(reader.machine.is_active(UNIT));
 
-        reader.does("Back, with systemd", 0);
+        reader.does("Roll back with systemd", 0);
         reader.machine.minute();
         assert_eq!(reader.machine.daemon(), None);
-        reader.does("Back, with systemd", 2);
+        reader.does("Roll back with systemd", 2);
         reader.machine.minute();
     }
     reader.stays(Kind::Php);
@@ -225,6 +222,7 @@ fn from_the_php_supervisor_to_our_unit_and_back() {
 
 #[test]
 fn from_the_php_supervisor_to_ours_and_back() {
+    needs!(MariaDb, Namespaces);
     let mut reader = Reader::new();
     reader.php_supervisor();
     reader.machine.minute();
@@ -232,14 +230,14 @@ fn from_the_php_supervisor_to_ours_and_back() {
         reader.stays(Kind::Php);
         reader.installs();
         for step in 0..2 {
-            reader.does("Over, with cron", step);
+            reader.does("Migrate with cron", step);
             reader.stays(Kind::Php);
         }
         let php = reader.machine.await_daemon(Kind::Php);
-        reader.does("Over, with cron", 2);
+        reader.does("Migrate with cron", 2);
         reader.ends(php);
         reader.machine.minute();
-        reader.sees_it_run("Over, with cron", 3);
+        reader.sees_it_run("Migrate with cron", 3);
         reader.stays(Kind::Ours);
         let said = reader
             .machine
@@ -250,9 +248,9 @@ fn from_the_php_supervisor_to_ours_and_back() {
         );
 
         let ours = reader.machine.await_daemon(Kind::Ours);
-        reader.does("Back, with cron", 0);
+        reader.does("Roll back with cron", 0);
         reader.stays(Kind::Ours);
-        reader.does("Back, with cron", 1);
+        reader.does("Roll back with cron", 1);
         reader.machine.minute();
         reader.machine.await_end(ours);
     }
@@ -263,21 +261,23 @@ fn from_the_php_supervisor_to_ours_and_back() {
     assert!(table.contains("\n* * * * * cd"), "as it was: {table}");
 }
 
-/// What the README gives as the reason for a kill in place of a restart.
+/// What the document gives as the reason for a kill in place of a restart.
 #[test]
 fn while_the_php_daemon_holds_its_supervisors_lock_a_restart_is_not_carried_out() {
+    needs!(MariaDb, Namespaces);
     let mut reader = Reader::new();
     reader.php_supervisor();
     reader.machine.minute();
     reader.installs();
-    reader.does("Over, with cron", 0);
-    reader.does("Over, with cron", 1);
-    reader.does("Back, with cron", 1);
+    reader.does("Migrate with cron", 0);
+    reader.does("Migrate with cron", 1);
+    reader.does("Roll back with cron", 1);
     reader.stays(Kind::Php);
 }
 
 #[test]
 fn where_the_crontab_stays_the_php_supervisor_starts_ours_and_again_its_own() {
+    needs!(MariaDb, Namespaces);
     let mut reader = Reader::new();
     reader.php_supervisor();
     reader.machine.minute();
@@ -288,7 +288,7 @@ fn where_the_crontab_stays_the_php_supervisor_starts_ours_and_again_its_own() {
         reader.does("Where the crontab cannot be changed", 0);
         reader.machine.await_end(php);
         reader.machine.minute();
-        reader.sees_it_run("Over, with cron", 3);
+        reader.sees_it_run("Migrate with cron", 3);
         reader.stays(Kind::Ours);
 
         let ours = reader.machine.await_daemon(Kind::Ours);
@@ -302,6 +302,7 @@ fn where_the_crontab_stays_the_php_supervisor_starts_ours_and_again_its_own() {
 /// The third thing that may start the PHP daemon's script: the unit that the helpdesk documents.
 #[test]
 fn the_documented_unit_of_the_php_daemon_starts_ours_where_our_script_is_in_its_place() {
+    needs!(MariaDb, Namespaces);
     let mut reader = Reader::new();
     reader
         .machine
@@ -315,7 +316,7 @@ fn the_documented_unit_of_the_php_daemon_starts_ours_where_our_script_is_in_its_
     let end = "sudo systemctl disable --now andrea-chat-websocket";
     assert_eq!(reader.machine.run(end).code, Some(0));
     assert_eq!(reader.machine.run(begin).code, Some(0));
-    reader.sees_it_run("Over, with cron", 3);
+    reader.sees_it_run("Migrate with cron", 3);
     assert!(reader.machine.is_active(UNIT));
     assert_eq!(reader.machine.run(end).code, Some(0));
     assert_eq!(

@@ -1,5 +1,5 @@
-//! Who may no longer hear something stops hearing it, whatever kind of event it is, within five seconds; and is never left
-//! with a socket that only seems to work.
+//! An agent who loses access stops receiving events of every kind within five seconds, and is never left with a socket
+//! that only seems to work.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -13,8 +13,8 @@ use crate::support::ops::seeded;
 use crate::support::ws::{Client, Frame};
 use crate::support::{seed, wait};
 
-/// For so long at most somebody may go on hearing what is not his any more. Counted from before the statement that takes
-/// it from him, so what is measured is never less than the time since its commit.
+/// The longest time that an agent may keep receiving events after losing access. Counted from before the statement that
+/// revokes it, so the measured time is never less than the time since its commit.
 const AT_MOST: Duration = Duration::from_secs(5);
 
 /// All that is told of a channel.
@@ -191,6 +191,7 @@ fn daemon() -> (crate::support::mariadb::Database, Conn, Daemon) {
 
 #[test]
 fn who_is_removed_from_a_channel_hears_no_kind_of_event_of_it_and_keeps_the_socket() {
+    needs!(MariaDb);
     let (_database, mut conn, daemon) = daemon();
     let [mut ann, mut bob, mut dee] = [1, 2, 4].map(|agent| daemon.login(agent).unwrap());
     hear_all_kinds(&mut conn, &mut ann, &mut [&mut bob, &mut dee], 1);
@@ -230,6 +231,7 @@ fn who_is_removed_from_a_channel_hears_no_kind_of_event_of_it_and_keeps_the_sock
 
 #[test]
 fn a_channel_that_is_switched_off_falls_silent_for_all_and_they_keep_their_sockets() {
+    needs!(MariaDb);
     let (_database, mut conn, daemon) = daemon();
     let [mut ann, mut ann_too, mut bob, mut bob_too, mut dee] =
         [1, 1, 2, 2, 4].map(|agent| daemon.login(agent).unwrap());
@@ -254,9 +256,10 @@ fn a_channel_that_is_switched_off_falls_silent_for_all_and_they_keep_their_socke
     still_works(&mut ann, &mut bob);
 }
 
-/// Who is in a conversation is remembered for typing, and here nobody does anything else that would refresh that.
+/// Typing uses cached membership, and in this test nothing else refreshes the cache.
 #[test]
 fn nor_is_typing_heard_for_longer_where_nothing_else_happens() {
+    needs!(MariaDb);
     let (_database, mut conn, daemon) = daemon();
     let [mut ann, mut bob, mut dee] = [1, 2, 4].map(|agent| daemon.login(agent).unwrap());
     let mut type_in_both = || {
@@ -315,6 +318,7 @@ fn nor_is_typing_heard_for_longer_where_nothing_else_happens() {
 
 #[test]
 fn who_is_deactivated_is_closed_and_not_starved() {
+    needs!(MariaDb);
     let (_database, mut conn, daemon) = daemon();
     let [mut ann, mut bob, mut dee] = [1, 2, 4].map(|agent| daemon.login(agent).unwrap());
     hear_all_kinds(&mut conn, &mut ann, &mut [&mut bob, &mut dee], 1);
@@ -338,9 +342,10 @@ fn who_is_deactivated_is_closed_and_not_starved() {
     println!("deactivated: closed after {:.1} s", after.as_secs_f64());
 }
 
-/// Nothing of who may speak where, who hears it and what he is called is remembered from one message to the next.
+/// Posting rights, audience and sender's name are read anew for every message.
 #[test]
 fn what_has_changed_since_an_agents_last_message_counts_for_the_next() {
+    needs!(MariaDb);
     let (_database, mut conn, daemon) = daemon();
     let [mut ann, mut bob] = [1, 2].map(|agent| daemon.login(agent).unwrap());
     let say = |client: &mut Client, body: &str| {

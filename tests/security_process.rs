@@ -1,5 +1,5 @@
-//! What the process itself gives away or leaves open: secrets in places that others can see, files that others can write,
-//! rights that it does not need.
+//! Exposure by the process itself: secrets that other users can see, files that other users can write, privileges that it
+//! does not need.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -19,6 +19,7 @@ fn proc_file(pid: u32, name: &str) -> String {
 
 #[test]
 fn no_secret_is_in_the_command_line_or_what_a_panic_could_show() {
+    needs!(MariaDb);
     let (database, _) = seeded();
     let install = Install::new(&database, &Options::new());
     let daemon = Daemon::start_in(install.clone(), &Options::new());
@@ -46,6 +47,7 @@ fn no_secret_is_in_the_command_line_or_what_a_panic_could_show() {
 /// The supervisor has read `.env` when it starts the daemon, and what it hands over could be seen there.
 #[test]
 fn the_supervisor_hands_no_secret_to_the_daemon_that_it_starts() {
+    needs!(MariaDb);
     let (database, _) = seeded();
     let mut cron = Cron::on(&database);
     let pid = cron.started();
@@ -61,6 +63,7 @@ fn the_supervisor_hands_no_secret_to_the_daemon_that_it_starts() {
 
 #[test]
 fn every_file_is_closed_to_others_writing_whatever_the_umask() {
+    needs!(MariaDb);
     let (database, _) = seeded();
     let options = Options::new().through(&["sh", "-c", "umask 000; exec \"$@\"", "sh"]);
     let daemon = Daemon::start(&database, &options);
@@ -83,7 +86,8 @@ fn every_file_is_closed_to_others_writing_whatever_the_umask() {
 
 #[cfg(feature = "embedded")]
 #[test]
-fn a_database_of_its_own_is_for_nobody_else_to_read() {
+fn the_services_own_database_is_unreadable_to_others() {
+    needs!(MariaDb);
     let (database, _) = seeded();
     let options = Options::new()
         .dotenv("DB_CONNECTION", "sqlite")
@@ -105,6 +109,7 @@ fn a_database_of_its_own_is_for_nobody_else_to_read() {
 
 #[test]
 fn no_thread_can_gain_rights_and_root_is_warned_of() {
+    needs!(MariaDb);
     let (database, _) = seeded();
     let daemon = Daemon::start(&database, &Options::new());
     let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid())).expect("the threads");

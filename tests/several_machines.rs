@@ -25,6 +25,7 @@ fn options(redis: &Redis, port: u16) -> Options {
         .port(port)
         .env("CHAT_BUS_URL", &redis.url())
         .env("CHAT_WEBSOCKET_RATE", "0")
+        .env("CHAT_WEBSOCKET_TYPING_INTERVAL", "0")
         .env("CHAT_WEBSOCKET_PRESENCE_GRACE", "1")
 }
 
@@ -40,6 +41,7 @@ fn say(client: &mut Client, event: &str) {
 
 #[test]
 fn typing_presence_markers_and_messages_cross_machines() {
+    needs!(Redis, MariaDb);
     let (redis, database) = (Redis::start(), database());
     let daemons: Vec<Daemon> = (0..3)
         .map(|_| Daemon::start(&database, &options(&redis, free_port())))
@@ -95,6 +97,7 @@ fn typing_presence_markers_and_messages_cross_machines() {
 
 #[test]
 fn without_the_bus_messages_cross_all_the_same() {
+    needs!(Redis, MariaDb);
     let (mut redis, database) = (Redis::start(), database());
     let one = Daemon::start(&database, &options(&redis, free_port()));
     let other = Daemon::start(&database, &options(&redis, free_port()));
@@ -199,6 +202,7 @@ fn read_all(
 
 #[test]
 fn nothing_is_lost_or_doubled_while_daemons_bus_and_database_die() {
+    needs!(Redis, MariaDb);
     const EACH: usize = 120;
     let mut redis = Redis::start();
     let mut server = Server::own();
@@ -277,4 +281,216 @@ fn nothing_is_lost_or_doubled_while_daemons_bus_and_database_die() {
         assert_eq!(seen, &stored);
     }
     assert!(done);
+}
+
+/// Two daemons that know of each other: an agent at each, and what was said on their channel meanwhile.
+struct TwoMachines {
+    daemons: [Daemon; 2],
+    ann: Client,
+    bob: Client,
+    channel: String,
+    redis: redis::Connection,
+    heard: Vec<Vec<u8>>,
+    _database: Database,
+}
+
+fn two_machines(server: &Redis) -> TwoMachines {
+    let database = database();
+    let mut spy = redis::Client::open(server.url())
+        .and_then(|client| client.get_connection())
+        .expect("connect to Redis");
+    let mut spy = spy.as_pubsub();
+    spy.psubscribe("*").expect("subscribe to everything");
+    let one = Daemon::start(&database, &options(server, free_port()));
+    let other = Daemon::start(&database, &options(server, free_port()));
+    let mut bob = other.login(2).expect("login");
+    // Presence is told again until it is heard: both are connected then.
+    let mut ann = wait::until(LIMIT, || {
+        let mut ann = one.connect().ok()?;
+        let welcome = ann.auth(1).ok()?;
+        let online = welcome.need("online_agent_ids").items().iter();
+        online.map(Json::int).any(|id| id == Some(2)).then_some(ann)
+    })
+    .expect("the daemons hear of each other");
+    types(&mut ann, &mut bob, 1);
+    let mut heard: Vec<Vec<u8>> = Vec::new();
+    let mut channel = String::new();
+    while !heard.iter().any(|note| contains(note, b"typing")) {
+        let message = spy.get_message().expect("a note");
+        channel = message.get_channel_name().to_owned();
+        heard.push(message.get_payload_bytes().to_vec());
+    }
+    TwoMachines {
+        daemons: [one, other],
+        ann,
+        bob,
+        channel,
+        redis: redis::Client::open(server.url())
+            .and_then(|client| client.get_connection())
+            .expect("connect to Redis"),
+        heard,
+        _database: database,
+    }
+}
+
+fn contains(note: &[u8], word: &[u8]) -> bool {
+    note.windows(word.len()).any(|part| part == word)
+}
+
+/// What the first types, the second sees.
+fn types(one: &mut Client, other: &mut Client, agent: i64) {
+    one.send(r#"{"type":"chat.typing","channel_id":1}"#);
+    let typing = other.until_type("chat.typing").expect("typing");
+    assert_eq!(typing.need("agent_id").int(), Some(agent));
+}
+
+impl TwoMachines {
+    /// As anyone who may use this Redis.
+    fn publish(&mut self, note: &[u8]) {
+        let heard: redis::RedisResult<i64> = redis::cmd("PUBLISH")
+            .arg(&self.channel)
+            .arg(note)
+            .query(&mut self.redis);
+        heard.expect("publish");
+    }
+
+    /// What Bob was told until a message came that Ann sends now. Messages go through the database.
+    fn told_to_bob(&mut self, body: &str) -> Vec<Json> {
+        say(
+            &mut self.ann,
+            &format!(r#"{{"type":"chat.channel.message.send","channel_id":1,"body":"{body}"}}"#),
+        );
+        let mut told = Vec::new();
+        loop {
+            let event = self.bob.next_json().expect("an event");
+            if event.need("type").str() == Some("chat.channel.message.created") {
+                return told;
+            }
+            told.push(event);
+        }
+    }
+}
+
+/// Forged in every way that needs no secret.
+fn forged(genuine: &[u8]) -> Vec<Vec<u8>> {
+    let online = (1000..51_000).map(|id| id.to_string());
+    let online = online.collect::<Vec<_>>().join(",");
+    let of_old = |rest: &str| format!(r#"{{"from":1,{rest}}}"#).into_bytes();
+    let mut altered = genuine.to_vec();
+    let place = altered.len() - 3;
+    altered[place] ^= 1;
+    let mut grown = genuine.to_vec();
+    grown.extend(b" ");
+    let agents =
+        format!(r#"{{"from":9,"number":1,"at":1,"note":{{"kind":"agents","agents":[{online}]}}}}"#);
+    let mut invented = genuine[..32].to_vec();
+    invented.extend(agents.as_bytes());
+    vec![
+        of_old(
+            r#""kind":"relay","audience":[1,2],"ephemeral":false,"text":"<script>alert(1)</script>""#,
+        ),
+        of_old(r#""kind":"relay","audience":[1,2],"ephemeral":false,"text":"no JSON""#),
+        of_old(&format!(r#""kind":"agents","agents":[{online}]"#)),
+        of_old(r#""kind":"presence","agent":2,"online":false"#),
+        invented,
+        altered,
+        grown,
+        genuine[32..].to_vec(),
+        vec![0xff; 1000],
+        vec![b'x'; 60_000],
+        Vec::new(),
+        b"{}".to_vec(),
+    ]
+}
+
+#[test]
+fn s4_forged_notes_in_redis_are_ignored() {
+    let redis = Redis::start();
+    let mut machines = two_machines(&redis);
+    let heard = machines.heard.clone();
+    let typing = heard.iter().find(|note| contains(note, b"typing"));
+    let typing = typing.expect("a note about typing").clone();
+    for note in forged(&typing) {
+        machines.publish(&note);
+    }
+    // Everything that was ever said, once more.
+    for note in &heard {
+        machines.publish(note);
+    }
+    let told = machines.told_to_bob("still here");
+    assert!(told.is_empty(), "{told:?}");
+    let TwoMachines { ann, bob, .. } = &mut machines;
+    types(bob, ann, 2);
+    types(ann, bob, 1);
+}
+
+#[test]
+fn s4_what_was_recorded_before_a_daemon_came_is_not_taken_after() {
+    let redis = Redis::start();
+    let mut machines = two_machines(&redis);
+    let recorded = machines.heard.clone();
+    machines.daemons[0].stop();
+    let [_, other] = &mut machines.daemons;
+    let port = other.port();
+    other.stop();
+    let database = &machines._database;
+    let alone = Daemon::start(database, &options(&redis, port));
+    let mut bob = alone.login(2).expect("login");
+    // The channel is listened to once what a daemon says to itself comes back.
+    wait::until(LIMIT, || {
+        let subscribers: Vec<(String, i64)> = redis::cmd("PUBSUB")
+            .arg("NUMSUB")
+            .arg(&machines.channel)
+            .query(&mut machines.redis)
+            .expect("NUMSUB");
+        (subscribers[0].1 == 1).then_some(())
+    })
+    .expect("the daemon listens");
+    for note in &recorded {
+        machines.publish(note);
+    }
+    bob.send(r#"{"type":"chat.channel.message.send","channel_id":1,"body":"hello"}"#);
+    let told = std::iter::from_fn(|| {
+        let event = bob.next_json().expect("an event");
+        (event.need("type").str() != Some("chat.channel.message.created")).then_some(event)
+    });
+    assert_eq!(told.collect::<Vec<_>>(), Vec::<Json>::new());
+    let welcome = alone.connect().and_then(|mut bob| bob.auth(2));
+    let welcome = welcome.expect("auth.ok");
+    assert_eq!(welcome.need("online_agent_ids").to_string(), "[2]");
+}
+
+#[test]
+fn s4_a_flood_on_the_bus_and_notes_of_any_size_cost_no_message() {
+    let redis = Redis::start();
+    let mut machines = two_machines(&redis);
+    let huge = vec![b'x'; 3_000_000];
+    machines.publish(&huge);
+    let mut pipeline = redis::pipe();
+    for _ in 0..2_000 {
+        pipeline
+            .cmd("PUBLISH")
+            .arg(&machines.channel)
+            .arg("x")
+            .ignore();
+        pipeline
+            .cmd("PUBLISH")
+            .arg(&machines.channel)
+            .arg(&huge[..60_000])
+            .ignore();
+    }
+    for number in 0..5 {
+        let () = pipeline.query(&mut machines.redis).expect("publish");
+        let told = machines.told_to_bob(&format!("message {number}"));
+        let types: Vec<_> = told.iter().map(|event| event.need("type").str()).collect();
+        assert!(
+            types.iter().all(|one| *one == Some("presence.updated")),
+            "{types:?}"
+        );
+    }
+    for daemon in &machines.daemons {
+        daemon.await_log("the bus");
+        let log = daemon.log();
+        assert!(log.matches("the bus").count() < 20, "{log}");
+    }
 }

@@ -1,5 +1,5 @@
-//! Ending: every socket gets its goodbye, what was received is committed and answered, nothing is left behind, and
-//! all of it within the five seconds that the supervisor waits, also where the database or the clients do not move.
+//! The shutdown: every socket gets its close frame, received messages are committed and answered, and nothing is left
+//! behind, all within the supervisor's five seconds, even where the database or the clients hang.
 
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use mysql::Conn;
 use rustix::process::Signal;
 
-use crate::support::chat::{Answer, Place, Voice, audit};
+use crate::support::chat::{Answer, Participant, Place, audit};
 use crate::support::daemon::{Daemon, Install, Options};
 use crate::support::json::Json;
 use crate::support::mariadb::{Database, Server};
@@ -39,6 +39,7 @@ fn assert_rows_of_a_stop(conn: &mut Conn) {
 
 #[test]
 fn every_upgraded_socket_gets_1001_and_no_other_gets_a_frame() {
+    needs!(MariaDb);
     let (database, mut conn) = seeded();
     let mut daemon = Daemon::start(&database, &Options::new());
     let mut upgraded = [
@@ -66,6 +67,7 @@ fn every_upgraded_socket_gets_1001_and_no_other_gets_a_frame() {
 
 #[test]
 fn hundreds_of_sockets_get_1001_as_well() {
+    needs!(MariaDb);
     let (database, mut conn) = seeded();
     let options = Options::new()
         .env("CHAT_WEBSOCKET_MAX_UNAUTHENTICATED", "1000")
@@ -92,82 +94,87 @@ fn gap(database: &Database) -> Conn {
 /// The stop has begun when this one can be committed.
 #[test]
 fn what_waited_for_a_lock_when_the_signal_came_is_answered() {
+    needs!(MariaDb);
     let (database, mut conn) = seeded();
     let mut daemon = Daemon::start(&database, &Options::new());
-    let mut voice = Voice::login(daemon.port(), 1).unwrap();
+    let mut participant = Participant::login(daemon.port(), 1).unwrap();
     let mut other = daemon.login(3).unwrap();
     let mut locker = gap(&database);
     let lock = "SELECT id FROM chat_threads WHERE id = 1 FOR UPDATE";
     seed::run(&mut locker, lock, vec![]);
-    let body = voice.body();
-    voice.say(Place::Direct(1), &body);
+    let body = participant.body();
+    participant.say(Place::Direct(1), &body);
     other.ping_barrier().unwrap();
     daemon.signal(Signal::TERM);
     // The port is closed once the stop has begun to read no more; then the message still waits.
     let closed = || std::net::TcpStream::connect(("127.0.0.1", daemon.port())).err();
-    wait::until(wait::LIMIT, closed).expect("nobody listens any more");
+    wait::until(wait::LIMIT, closed).expect("the port is closed");
     seed::run(&mut locker, "ROLLBACK", vec![]);
-    assert_eq!(voice.await_end().unwrap(), Some(1001));
+    assert_eq!(participant.await_end().unwrap(), Some(1001));
     assert_eq!(daemon.wait_exit(wait::LIMIT).code(), Some(0));
-    let answer = voice.sent[0].answer.clone();
+    let answer = participant.sent[0].answer.clone();
     assert!(matches!(answer, Some(Answer::Stored(_))), "{answer:?}");
-    audit(&mut conn, &[&voice]).unwrap();
+    audit(&mut conn, &[&participant]).unwrap();
 }
 
 /// A person who presses Enter just before a restart must not lose the line.
 #[test]
 fn what_was_sent_before_the_signal_is_committed_and_answered() {
+    needs!(MariaDb);
     let (database, mut conn) = seeded();
     let options = Options::new().env("CHAT_WEBSOCKET_RATE", "0");
     for round in 0..5 {
         let mut daemon = Daemon::start(&database, &options);
         let agents = [1, 2, 3, 4, 8].into_iter().cycle().take(40);
-        let mut voices: Vec<Voice> = agents
-            .map(|agent| Voice::login(daemon.port(), agent).unwrap())
+        let mut participants: Vec<Participant> = agents
+            .map(|agent| Participant::login(daemon.port(), agent).unwrap())
             .collect();
-        // Somebody else's message, which never is committed, leaves a gap before ours: they wait for it a moment.
+        // Another transaction's message is never committed and leaves a gap before ours, which delivery waits for briefly.
         let mut gap = database.conn();
         seed::run(&mut gap, "START TRANSACTION", vec![]);
         let message =
             r#"{"message_scope":"channel","channel_id":1,"sender_agent_id":1,"body_text":"never"}"#;
         seed::insert(&mut gap, "chat_messages", &[Json::parse(message).unwrap()]);
-        for voice in &mut voices {
-            let body = format!("round {round}, {}", voice.body());
-            voice.say(Place::Channel(1), &body);
+        for participant in &mut participants {
+            let body = format!("round {round}, {}", participant.body());
+            participant.say(Place::Channel(1), &body);
         }
         stop(&mut daemon);
         drop(gap);
-        for voice in &mut voices {
-            assert_eq!(voice.await_end().unwrap(), Some(1001));
-            let answer = voice.sent[0].answer.clone();
+        for participant in &mut participants {
+            assert_eq!(participant.await_end().unwrap(), Some(1001));
+            let answer = participant.sent[0].answer.clone();
             assert!(matches!(answer, Some(Answer::Stored(_))), "{answer:?}");
         }
-        let voices: Vec<&Voice> = voices.iter().collect();
-        audit(&mut conn, &voices).unwrap();
+        let participants: Vec<&Participant> = participants.iter().collect();
+        audit(&mut conn, &participants).unwrap();
     }
     assert_rows_of_a_stop(&mut conn);
 }
 
 #[test]
 fn of_what_was_sent_in_one_go_nothing_is_half_done() {
+    needs!(MariaDb);
     let (database, mut conn) = seeded();
     let options = Options::new().env("CHAT_WEBSOCKET_RATE", "0");
     let mut daemon = Daemon::start(&database, &options);
-    let mut voices: Vec<Voice> = [1, 2, 3, 4, 8]
-        .map(|agent| Voice::login(daemon.port(), agent).unwrap())
+    let mut participants: Vec<Participant> = [1, 2, 3, 4, 8]
+        .map(|agent| Participant::login(daemon.port(), agent).unwrap())
         .into();
-    for voice in &mut voices {
-        voice.say_many(Place::Channel(1), 200);
+    for participant in &mut participants {
+        participant.say_many(Place::Channel(1), 200);
     }
-    voices[0].await_heard(100).unwrap();
+    participants[0].await_heard(100).unwrap();
     stop(&mut daemon);
-    for voice in &mut voices {
-        assert_eq!(voice.await_end().unwrap(), Some(1001));
+    for participant in &mut participants {
+        assert_eq!(participant.await_end().unwrap(), Some(1001));
     }
-    let voices: Vec<&Voice> = voices.iter().collect();
-    let table = audit(&mut conn, &voices).unwrap();
+    let participants: Vec<&Participant> = participants.iter().collect();
+    let table = audit(&mut conn, &participants).unwrap();
     // Whatever is stored was answered: its sender does not have to wonder.
-    let answered = voices.iter().flat_map(|voice| &voice.sent);
+    let answered = participants
+        .iter()
+        .flat_map(|participant| &participant.sent);
     let answered = answered.filter(|s| matches!(s.answer, Some(Answer::Stored(_))));
     assert_eq!(answered.count(), table.len());
     assert_rows_of_a_stop(&mut conn);
@@ -175,12 +182,13 @@ fn of_what_was_sent_in_one_go_nothing_is_half_done() {
 
 #[test]
 fn clients_that_do_not_read_hold_up_no_stop() {
+    needs!(MariaDb);
     let (database, mut conn) = seeded();
     set(&mut conn, "chat_max_message_length", "16000");
     let options = Options::new().env("CHAT_WEBSOCKET_RATE", "0");
     let mut daemon = Daemon::start(&database, &options);
     let deaf: Vec<Client> = (0..5).map(|_| daemon.login(2).unwrap()).collect();
-    let mut loud = Voice::login(daemon.port(), 1).unwrap();
+    let mut loud = Participant::login(daemon.port(), 1).unwrap();
     // Small against what makes the daemon drop a slow reader, large against what a socket takes at once.
     for _ in 0..110 {
         let body = format!("{} {}", loud.body(), "x".repeat(15_000));
@@ -203,11 +211,12 @@ fn own_server() -> (Server, Database) {
 
 #[test]
 fn a_database_that_hangs_holds_up_no_stop() {
+    needs!(MariaDb);
     let (server, database) = own_server();
     let mut daemon = Daemon::start(&database, &Options::new());
     let mut idle = daemon.login(1).unwrap();
-    let mut sender = Voice::login(daemon.port(), 2).unwrap();
-    let mut queued = Voice::login(daemon.port(), 3).unwrap();
+    let mut sender = Participant::login(daemon.port(), 2).unwrap();
+    let mut queued = Participant::login(daemon.port(), 3).unwrap();
     server.pause();
     let body = sender.body();
     sender.say(Place::Channel(1), &body);
@@ -218,9 +227,9 @@ fn a_database_that_hangs_holds_up_no_stop() {
     idle.ping_barrier().unwrap();
     stop(&mut daemon);
     assert_eq!(idle.until_end().unwrap().1, Some(1001));
-    for voice in [&mut sender, &mut queued] {
-        assert_eq!(voice.await_end().unwrap(), Some(1001));
-        let answer = voice.sent[0].answer.clone();
+    for participant in [&mut sender, &mut queued] {
+        assert_eq!(participant.await_end().unwrap(), Some(1001));
+        let answer = participant.sent[0].answer.clone();
         assert!(matches!(answer, Some(Answer::Refused(_))), "{answer:?}");
     }
     server.resume();
@@ -233,9 +242,10 @@ fn a_database_that_hangs_holds_up_no_stop() {
 
 #[test]
 fn a_database_that_is_down_holds_up_no_stop() {
+    needs!(MariaDb);
     let (mut server, database) = own_server();
     let mut daemon = Daemon::start(&database, &Options::new());
-    let mut sender = Voice::login(daemon.port(), 2).unwrap();
+    let mut sender = Participant::login(daemon.port(), 2).unwrap();
     let mut other = daemon.login(1).unwrap();
     server.kill();
     let body = sender.body();
@@ -251,6 +261,7 @@ fn a_database_that_is_down_holds_up_no_stop() {
 
 #[test]
 fn a_second_request_to_stop_changes_nothing() {
+    needs!(MariaDb);
     let (database, mut conn) = seeded();
     let mut daemon = Daemon::start(&database, &Options::new());
     let mut client = daemon.login(1).unwrap();
@@ -269,6 +280,7 @@ fn a_second_request_to_stop_changes_nothing() {
 
 #[test]
 fn a_stop_in_the_middle_of_a_start_cleans_up_as_well() {
+    needs!(MariaDb);
     let (database, mut conn) = seeded();
     for _ in 0..10 {
         seed::reset(&mut conn);
@@ -286,6 +298,7 @@ fn a_stop_in_the_middle_of_a_start_cleans_up_as_well() {
 
 #[test]
 fn a_stop_ends_the_wait_for_a_database() {
+    needs!(MariaDb);
     let (mut database, _) = seeded();
     database.port = mariadb::free_port();
     let install = Install::new(&database, &Options::new());
@@ -301,6 +314,7 @@ fn a_stop_ends_the_wait_for_a_database() {
 
 #[test]
 fn a_daemon_without_any_client_stops_at_once_again_and_again() {
+    needs!(MariaDb);
     let (database, mut conn) = seeded();
     for _ in 0..20 {
         let mut daemon = Daemon::start(&database, &Options::new());

@@ -1,5 +1,5 @@
-//! A soak: churn, bursts and slow readers, for a few seconds in every run and for half an hour when asked. What the
-//! daemon took before it has to be given back after it, and in the long form its memory must not grow.
+//! A soak: churn, bursts and slow readers, for a few seconds in every run and for half an hour on request. Afterwards the
+//! daemon must have released its resources, and in the long form its memory must not grow.
 //!
 //! ```sh
 //! cargo build --release --locked
@@ -12,6 +12,8 @@ mod load;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use andrea_chat_websocket::supervisor::ALLOCATOR;
 
 use self::figures::{Sample, Slope, means};
 use self::load::Done;
@@ -37,7 +39,7 @@ const REST: Duration = Duration::from_secs(12 * 60);
 /// What a daemon that rests may have kept of what it took: what the allocator has in pieces.
 const KEPT_KB: u64 = 8 * 1024;
 
-/// How long, where somebody asks for the long form; 30 minutes if he does not say.
+/// The duration of the long form, if requested; 30 minutes if the variable holds no number.
 fn long() -> Option<Duration> {
     let minutes = std::env::var("ANDREA_SOAK_MINUTES").ok()?;
     let minutes: f64 = match minutes.as_str() {
@@ -73,16 +75,20 @@ fn soak(
             }
         }
         stop.store(true, Ordering::SeqCst);
-        load.join().expect("nobody met anything unexpected");
+        load.join().expect("no client met an unexpected event");
     });
     samples
 }
 
 #[test]
 fn what_a_soak_takes_is_given_back() {
+    needs!(MariaDb, Time);
     let time = long().unwrap_or(SHORT);
     let (database, _) = seeded();
-    let options = Options::new()
+    // As the unit starts it.
+    let options = ALLOCATOR
+        .iter()
+        .fold(Options::new(), |options, (name, value)| options.env(name, value))
         .env("CHAT_WEBSOCKET_RATE", "0")
         .env("CHAT_WEBSOCKET_MAX_PER_AGENT", "1000")
         .env("CHAT_WEBSOCKET_PRESENCE_GRACE", "0")
@@ -107,7 +113,7 @@ fn what_a_soak_takes_is_given_back() {
     let after = wait::until(wait::LIMIT, || settled().filter(is_as_before));
     let after = after.unwrap_or_else(|| {
         panic!(
-            "before: {before}; and now, with nobody there: {}",
+            "before: {before}; and now, without clients: {}",
             Sample::of(daemon.pid())
         )
     });
@@ -157,7 +163,7 @@ fn connections(daemon: &Daemon) -> usize {
 /// How many sockets it has dropped for reading too slowly.
 fn dropped(daemon: &Daemon) -> u64 {
     let mut client = Client::open(daemon.port());
-    client.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    client.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     let text = String::from_utf8(client.rest().unwrap()).expect("text");
     let sample = |line: &str| {
         let (name, value) = line.trim_end().rsplit_once(' ')?;

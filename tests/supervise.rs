@@ -15,10 +15,11 @@ use crate::support::cron::{
 };
 use crate::support::daemon::is_stamp;
 use crate::support::mariadb::Server;
-use crate::support::{rows, wait, ws};
+use crate::support::{clock, wait, ws};
 
 #[test]
 fn a_daemon_is_started_from_crons_environment_and_keeps_nothing_of_it() {
+    needs!(MariaDb);
     let mut cron = Cron::new();
     let pid = cron.started();
     cron.serves();
@@ -57,6 +58,7 @@ fn a_daemon_is_started_from_crons_environment_and_keeps_nothing_of_it() {
 
 #[test]
 fn a_lock_of_a_wrapper_round_the_supervisor_is_not_kept() {
+    needs!(MariaDb);
     let mut cron = Cron::new();
     let lock = cron.install.root().join("wrapper.lock");
     let wrapped = |cron: &mut Cron| {
@@ -79,6 +81,7 @@ fn a_lock_of_a_wrapper_round_the_supervisor_is_not_kept() {
 
 #[test]
 fn a_daemon_is_restarted_and_stopped_as_the_settings_ask() {
+    needs!(MariaDb);
     let mut cron = Cron::new();
     let first = cron.started();
     let mut client = ws::Client::login(cron.port, 1).unwrap();
@@ -109,6 +112,7 @@ fn a_daemon_is_restarted_and_stopped_as_the_settings_ask() {
 
 #[test]
 fn a_stop_request_that_the_daemon_has_obeyed_already_is_no_start() {
+    needs!(MariaDb);
     let mut cron = Cron::new();
     let pid = cron.started();
     cron.set("chat_websocket_autostart", "0");
@@ -121,6 +125,7 @@ fn a_stop_request_that_the_daemon_has_obeyed_already_is_no_start() {
 
 #[test]
 fn a_hung_daemon_is_killed_and_another_started() {
+    needs!(MariaDb);
     let mut cron = Cron::new();
     let hung = cron.started();
     signal(hung, Signal::STOP);
@@ -149,6 +154,7 @@ fn a_hung_daemon_is_killed_and_another_started() {
 
 #[test]
 fn a_daemon_that_hangs_but_may_still_come_back_is_not_killed() {
+    needs!(MariaDb);
     let mut cron = Cron::new();
     let hung = cron.started();
     signal(hung, Signal::STOP);
@@ -167,6 +173,7 @@ fn a_daemon_that_hangs_but_may_still_come_back_is_not_killed() {
 
 #[test]
 fn a_crashed_daemon_is_started_again_at_once() {
+    needs!(MariaDb);
     let mut cron = Cron::new();
     let crashed = cron.started();
     signal(crashed, Signal::KILL);
@@ -178,6 +185,7 @@ fn a_crashed_daemon_is_started_again_at_once() {
 
 #[test]
 fn another_program_that_has_the_daemons_old_number_is_left_alone() {
+    needs!(MariaDb);
     for stop in [false, true] {
         let mut cron = Cron::new();
         let mut sleep = Command::new("sleep");
@@ -199,6 +207,7 @@ fn another_program_that_has_the_daemons_old_number_is_left_alone() {
 
 #[test]
 fn a_daemon_of_another_install_is_left_alone() {
+    needs!(MariaDb);
     let mut one = Cron::new();
     let mut two = Cron::new();
     let pid = one.started();
@@ -213,12 +222,13 @@ fn a_daemon_of_another_install_is_left_alone() {
 
 #[test]
 fn the_php_daemon_is_stopped_like_ours_and_killed_when_it_hangs() {
+    needs!(MariaDb);
     let mut cron = Cron::new();
     let php = Other::deaf_php_daemon(cron.install.root());
     write_pid_file(&cron.install, php.pid());
     cron.set(STOP_REQUESTED, "1");
-    let now = rows::select(&mut cron.conn, "SELECT NOW() + INTERVAL 1 DAY AS t");
-    cron.set(LAST_SEEN, now[0].need("t").str().expect("a time"));
+    // Fresh for as long as the run may take: a minute from now.
+    cron.set(LAST_SEEN, &clock::app_time(60));
     let pending = format!("stop pending for chat websocket daemon pid={}", php.pid());
     assert_eq!(cron.run(), (0, vec![pending]));
     assert_eq!(cron.setting(STATUS), "stale");
@@ -233,6 +243,7 @@ fn the_php_daemon_is_stopped_like_ours_and_killed_when_it_hangs() {
 
 #[test]
 fn a_run_beside_another_ends_at_once_and_says_nothing() {
+    needs!(MariaDb);
     let mut cron = Cron::new();
     let runtime = cron.install.root().join("storage/runtime");
     fs::create_dir_all(&runtime).expect("make the folder");
@@ -247,6 +258,7 @@ fn a_run_beside_another_ends_at_once_and_says_nothing() {
 
 #[test]
 fn of_two_supervisors_at_once_one_starts_one_daemon() {
+    needs!(MariaDb);
     let mut cron = Cron::new();
     let runs: Vec<Child> = (0..4)
         .map(|_| {
@@ -278,6 +290,7 @@ fn of_two_supervisors_at_once_one_starts_one_daemon() {
 
 #[test]
 fn in_external_mode_processes_are_left_alone() {
+    needs!(MariaDb);
     let mut cron = Cron::new();
     let pid = cron.started();
     cron.set("chat_websocket_management_mode", "external");
@@ -300,6 +313,7 @@ fn in_external_mode_processes_are_left_alone() {
 
 #[test]
 fn a_start_that_fails_says_why_and_leaves_the_reason_in_the_log() {
+    needs!(MariaDb);
     let mut cron = Cron::new();
     let taken = std::net::TcpListener::bind(("127.0.0.1", cron.port)).expect("the port is free");
     let (code, lines) = cron.run();
@@ -320,6 +334,7 @@ fn a_start_that_fails_says_why_and_leaves_the_reason_in_the_log() {
 
 #[test]
 fn a_database_that_cannot_be_reached_is_an_error_with_its_reason() {
+    needs!(MariaDb);
     let mut server = Server::own();
     let mut cron = Cron::on(&server.fresh());
     server.stop();
@@ -335,13 +350,14 @@ fn a_database_that_cannot_be_reached_is_an_error_with_its_reason() {
 
 #[test]
 fn a_folder_that_is_no_install_is_an_error_on_standard_error() {
+    needs!(MariaDb);
     let cron = Cron::new();
     fs::remove_file(cron.install.root().join(".env")).expect("remove .env");
     let output = cron.command().output().expect("run");
     assert_eq!(output.status.code(), Some(78));
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        stderr.contains("JWT_SECRET") && stderr.contains(".env"),
+        stderr.contains("there is no .env in") && stderr.contains("--root DIR"),
         "{stderr}"
     );
     // Nothing was made there.
@@ -353,6 +369,7 @@ fn a_folder_that_is_no_install_is_an_error_on_standard_error() {
 
 #[test]
 fn folders_that_a_first_run_makes_are_for_the_owners_group_too() {
+    needs!(MariaDb);
     let mut cron = Cron::new();
     let mut command = Command::new("sh");
     command.args([
@@ -367,5 +384,28 @@ fn folders_that_a_first_run_makes_are_for_the_owners_group_too() {
             .expect(name)
             .mode();
         assert_eq!(mode & 0o777, 0o775, "{name}");
+    }
+}
+
+#[test]
+fn what_a_service_manager_tells_the_supervisor_is_not_for_the_daemon() {
+    needs!(MariaDb);
+    let mut cron = Cron::new();
+    let names = [
+        "NOTIFY_SOCKET",
+        "WATCHDOG_USEC",
+        "WATCHDOG_PID",
+        "LISTEN_FDS",
+        "LISTEN_PID",
+    ];
+    let output = cron.command().envs(names.map(|name| (name, "1"))).output();
+    cron.note_daemon();
+    assert_eq!(said(&output.expect("run the supervisor")).0, 0);
+    let pid = cron.pid().expect("a daemon");
+    let environment = fs::read(format!("/proc/{pid}/environ")).expect("its environment");
+    let environment = String::from_utf8_lossy(&environment).into_owned();
+    assert!(environment.contains("PATH="), "{environment:?}");
+    for name in names {
+        assert!(!environment.contains(name), "{environment:?}");
     }
 }

@@ -7,6 +7,9 @@
     reason = "a toolbox: which tool a test happens to use today is no measure of what belongs in it"
 )]
 
+#[macro_use]
+pub mod needs;
+
 pub mod chat;
 pub mod clock;
 pub mod cron;
@@ -18,6 +21,7 @@ pub mod document;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod expect;
+pub mod fake_mysql;
 pub mod fixtures;
 pub mod json;
 pub mod jwt;
@@ -34,7 +38,9 @@ pub mod replay;
 pub mod rows;
 pub mod script;
 pub mod seed;
+pub mod signals;
 pub mod sql;
+pub mod typescript;
 pub mod wait;
 pub mod watch;
 pub mod web_server;

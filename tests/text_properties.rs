@@ -2,7 +2,7 @@
 
 use andrea_chat_websocket::text::{self, Ticket, Tickets};
 
-use crate::random::Random;
+use crate::random::{Random, each_seed};
 use crate::text_model;
 
 const PIECES: [&str; 85] = [
@@ -110,41 +110,37 @@ fn tickets() -> Vec<Ticket> {
 fn the_html_and_the_mentions_are_those_of_the_slow_model() {
     let known = tickets();
     let found = Tickets::new(known.clone());
-    for seed in 0..10_000 {
-        let body = Random::new(seed).text_of(&PIECES, 20);
+    let body = |seed| Random::new(seed).text_of(&PIECES, 20);
+    each_seed("slow_model", 0..10_000, body, |_, body| {
         for links in [true, false] {
-            let html = text::render(&body, links, &found);
+            let html = text::render(body, links, &found);
             assert_eq!(
                 html,
-                text_model::render(&body, links, &known),
-                "seed {seed}, links {links}: {body:?}"
+                text_model::render(body, links, &known),
+                "links {links}"
             );
         }
-        assert_eq!(
-            text::mentions(&body),
-            text_model::mentions(&body),
-            "seed {seed}: {body:?}"
-        );
-    }
+        assert_eq!(text::mentions(body), text_model::mentions(body));
+    });
 }
 
 #[test]
 fn the_html_has_only_the_tags_of_the_contract_and_says_what_was_typed() {
     let found = Tickets::new(tickets());
-    for seed in 100_000..115_000 {
-        let body = Random::new(seed).text_of(&PIECES, 24);
-        let html = text::render(&body, seed % 2 == 0, &found);
-        if let Err(problem) = read_back(&html, &body) {
-            panic!("seed {seed}: {problem}\nbody {body:?}\nhtml {html:?}");
+    let body = |seed| Random::new(seed).text_of(&PIECES, 24);
+    each_seed("html_tags", 100_000..115_000, body, |seed, body| {
+        let html = text::render(body, seed % 2 == 0, &found);
+        if let Err(problem) = read_back(&html, body) {
+            panic!("{problem}\nhtml {html:?}");
         }
-    }
+    });
 }
 
 #[test]
 fn what_has_to_be_looked_up_is_what_would_be_linked() {
-    for seed in 200_000..210_000 {
-        let body = Random::new(seed).text_of(&PIECES, 24);
-        let references = text::ticket_references(&body);
+    let body = |seed| Random::new(seed).text_of(&PIECES, 24);
+    each_seed("looked_up", 200_000..210_000, body, |_, body| {
+        let references = text::ticket_references(body);
         let by_id = references.ids.iter().map(|id| Ticket {
             id: *id,
             number: format!("N-{id}"),
@@ -156,42 +152,33 @@ fn what_has_to_be_looked_up_is_what_would_be_linked() {
             number: number.clone(),
         });
         let all: Vec<Ticket> = by_id.chain(by_number).collect();
-        let html = text::render(&body, true, &Tickets::new(all.clone()));
+        let html = text::render(body, true, &Tickets::new(all.clone()));
         for ticket in &all {
             let link = format!("href=\"#/tickets/{}\"", ticket.id);
-            assert!(html.contains(&link), "seed {seed}: {link} for {body:?}");
+            assert!(html.contains(&link), "{link} is missing");
         }
-        let none = text::render(&body, true, &Tickets::default());
-        assert!(!none.contains("#/tickets/"), "seed {seed}: {body:?}");
-    }
+        let none = text::render(body, true, &Tickets::default());
+        assert!(!none.contains("#/tickets/"), "{none}");
+    });
 }
 
 #[test]
 fn the_stored_text_is_trimmed_and_the_preview_is_short() {
     const BLANKS: [char; 6] = [' ', '\t', '\n', '\r', '\0', '\x0b'];
-    for seed in 300_000..310_000 {
-        let raw = Random::new(seed).text_of(&PIECES, 60);
-        let body = text::normalise(&raw);
-        assert_eq!(body.trim_matches(BLANKS), body, "seed {seed}: {raw:?}");
+    let raw = |seed| Random::new(seed).text_of(&PIECES, 60);
+    each_seed("trimmed", 300_000..310_000, raw, |_, raw| {
+        let body = text::normalise(raw);
+        assert_eq!(body.trim_matches(BLANKS), body);
         if !raw.contains(":)") && !raw.to_lowercase().contains("xd") {
             let emoji = ['🙂', '😉', '🙁', '😕', '😡', '😳', '😢', '🥲'];
             let as_typed = raw.trim_matches(BLANKS);
-            assert!(
-                body == as_typed || body.contains(emoji),
-                "seed {seed}: {raw:?}"
-            );
+            assert!(body == as_typed || body.contains(emoji), "{body:?}");
         }
         let preview = text::preview(&body);
-        assert!(
-            preview.chars().count() <= text::PREVIEW_CHARS,
-            "seed {seed}: {raw:?}"
-        );
-        assert!(
-            !preview.contains("  ") && !preview.contains(['\n', '\r', '\t']),
-            "seed {seed}: {raw:?}"
-        );
-        assert_eq!(preview.trim_matches(' '), preview, "seed {seed}: {raw:?}");
-    }
+        assert!(preview.chars().count() <= text::PREVIEW_CHARS);
+        assert!(!preview.contains("  ") && !preview.contains(['\n', '\r', '\t']));
+        assert_eq!(preview.trim_matches(' '), preview);
+    });
 }
 
 /// Reads `html` as a strict reader would, tag by tag, and holds what it shows against `body`.

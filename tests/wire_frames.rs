@@ -1,12 +1,11 @@
-//! Frames at the edges of their length forms, both ways and in any packets; readers that are too slow for what
-//! they get.
+//! Frames at the boundaries of their length encodings, in both directions and split into arbitrary packets; slow readers.
 
 use std::fs;
 
 use mysql::Conn;
 
 use crate::limits::hits;
-use crate::support::chat::{Place, Voice, audit, heard_all};
+use crate::support::chat::{Participant, Place, audit, heard_all};
 use crate::support::daemon::{Daemon, Options};
 use crate::support::json::Json;
 use crate::support::mariadb::Database;
@@ -36,6 +35,7 @@ fn ping_of(bytes: usize) -> String {
 
 #[test]
 fn frames_at_the_edges_of_every_length_are_understood() {
+    needs!(MariaDb);
     let (database, _) = seeded();
     let options = Options::new().env("CHAT_WEBSOCKET_RATE", "0");
     let daemon = Daemon::start(&database, &options);
@@ -61,6 +61,7 @@ fn frames_at_the_edges_of_every_length_are_understood() {
 
 #[test]
 fn frames_at_the_edges_of_every_length_are_sent() {
+    needs!(MariaDb);
     let (_database, mut conn, daemon) = daemon_without_rate();
     let mut sender = daemon.login(1).unwrap();
     let mut reader = daemon.login(2).unwrap();
@@ -122,25 +123,27 @@ fn message_of(conn: &mut Conn, sender: &mut Client, reader: &mut Client, bytes: 
 
 #[test]
 fn many_frames_in_one_packet_are_handled_in_order() {
+    needs!(MariaDb);
     let (_database, mut conn, daemon) = daemon_without_rate();
-    let mut reader = Voice::login(daemon.port(), 2).unwrap();
-    let mut voice = Voice::login(daemon.port(), 1).unwrap();
-    voice.say_many(Place::Channel(2), 150);
-    voice.await_answers().unwrap();
+    let mut reader = Participant::login(daemon.port(), 2).unwrap();
+    let mut participant = Participant::login(daemon.port(), 1).unwrap();
+    participant.say_many(Place::Channel(2), 150);
+    participant.await_answers().unwrap();
     reader.await_heard(150).unwrap();
-    let table = audit(&mut conn, &[&voice, &reader]).unwrap();
+    let table = audit(&mut conn, &[&participant, &reader]).unwrap();
     heard_all(&table, &reader, &[Place::Channel(2)]).unwrap();
     // What one socket sends is handled in the order sent.
     let stored: Vec<&str> = table.values().map(|m| m.body.as_str()).collect();
-    let sent: Vec<&str> = voice.sent.iter().map(|s| s.body.as_str()).collect();
+    let sent: Vec<&str> = participant.sent.iter().map(|s| s.body.as_str()).collect();
     assert_eq!(stored, sent);
 }
 
 #[test]
 fn events_of_every_kind_in_one_packet_are_answered_in_order() {
+    needs!(MariaDb);
     let (_database, _conn, daemon) = daemon_without_rate();
     let mut client = daemon.login(1).unwrap();
-    // Some are answered at once, some by the database, some by nobody.
+    // Some are answered at once, some after a query, some not at all.
     let events = [
         r#"{"type":"ping","ref":0}"#,
         r#"{"type":"chat.channel.message.send","channel_id":1,"body":"a","ref":1}"#,
@@ -165,19 +168,20 @@ fn events_of_every_kind_in_one_packet_are_answered_in_order() {
 
 #[test]
 fn one_frame_in_many_packets_is_one_event() {
+    needs!(MariaDb);
     let (_database, mut conn, daemon) = daemon_without_rate();
-    let mut voice = Voice::login(daemon.port(), 1).unwrap();
+    let mut participant = Participant::login(daemon.port(), 1).unwrap();
     let event = r#"{"type":"chat.channel.message.send","channel_id":2,"body":"piece by piece"}"#;
     for byte in FrameSpec::text(event).encode() {
-        voice.client.write(&[byte]);
+        participant.client.write(&[byte]);
     }
     // A long one, in pieces that end nowhere in particular.
     for piece in FrameSpec::text(&ping_of(60_000)).encode().chunks(777) {
-        voice.client.write(piece);
+        participant.client.write(piece);
     }
-    voice.await_heard(1).unwrap();
-    voice.catch_up().unwrap();
-    let table = audit(&mut conn, &[&voice]).unwrap();
+    participant.await_heard(1).unwrap();
+    participant.catch_up().unwrap();
+    let table = audit(&mut conn, &[&participant]).unwrap();
     let bodies: Vec<&str> = table.values().map(|m| m.body.as_str()).collect();
     assert_eq!(bodies, ["piece by piece"]);
 }
@@ -193,7 +197,8 @@ pub fn memory(daemon: &Daemon) -> u64 {
 }
 
 #[test]
-fn a_client_that_stops_reading_is_dropped_and_nobody_else_notices() {
+fn a_client_that_stops_reading_is_dropped_without_effect_on_others() {
+    needs!(MariaDb);
     const QUEUE: u64 = 128 * 1024;
     const DEAF: u64 = 8;
     let (database, mut conn) = seeded();
@@ -203,9 +208,9 @@ fn a_client_that_stops_reading_is_dropped_and_nobody_else_notices() {
         .env("CHAT_WEBSOCKET_QUEUE_BYTES", &QUEUE.to_string());
     let daemon = Daemon::start(&database, &options);
     let deaf: Vec<Client> = (0..DEAF).map(|_| daemon.login(2).unwrap()).collect();
-    let mut reader = Voice::login(daemon.port(), 1).unwrap();
-    let mut sender = Voice::login(daemon.port(), 1).unwrap();
-    let mut say = |sender: &mut Voice| {
+    let mut reader = Participant::login(daemon.port(), 1).unwrap();
+    let mut sender = Participant::login(daemon.port(), 1).unwrap();
+    let mut say = |sender: &mut Participant| {
         let body = format!("{} {}", sender.body(), "x".repeat(15_000));
         sender.say(Place::Channel(2), &body);
         sender.await_answers().unwrap();
@@ -215,7 +220,7 @@ fn a_client_that_stops_reading_is_dropped_and_nobody_else_notices() {
     let before = memory(&daemon);
     // Until the kernel's buffers and the daemon's are full: a few megabytes for each.
     while !daemon.log().contains("reads too slowly") {
-        assert!(sender.sent.len() < 2_000, "nobody is dropped");
+        assert!(sender.sent.len() < 2_000, "no reader is dropped");
         say(&mut sender);
     }
     // All of them are in the same position, so they go one right behind the other.
@@ -228,8 +233,8 @@ fn a_client_that_stops_reading_is_dropped_and_nobody_else_notices() {
     reader.catch_up().unwrap();
     sender.catch_up().unwrap();
     let table = audit(&mut conn, &[&reader, &sender]).unwrap();
-    for voice in [&reader, &sender] {
-        heard_all(&table, voice, &[Place::Channel(2)]).unwrap();
+    for participant in [&reader, &sender] {
+        heard_all(&table, participant, &[Place::Channel(2)]).unwrap();
     }
     let dropped = hits(daemon.port())["queue"];
     assert!((1..=DEAF).contains(&dropped), "{dropped}");

@@ -1,9 +1,9 @@
-//! Typing events in one channel: how many deliveries a second at most, what one costs and how long it takes at a given
-//! rate. Every member counts what it gets of whom; those who only listen must all have seen one order.
+//! Typing events in one channel: the maximum of deliveries a second, their cost, and their latency at a given rate. Every
+//! member counts what it receives from each sender; all listeners must see the same order.
 
 use std::time::{Duration, Instant};
 
-use super::crowd::{Crowd, End, Listener};
+use super::client_pool::{ClientPool, End, Listener};
 use super::database::{Database, channel_of};
 use super::process;
 use super::servers::{Contestant, Server};
@@ -14,7 +14,7 @@ use super::wire;
 const SENDERS: usize = 10;
 /// Clients that connect at the same time.
 const AT_ONCE: usize = 64;
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a run with everything saturated showed.
 pub struct Saturated {
@@ -34,7 +34,7 @@ pub struct Paced {
 
 /// A channel whose members are all there.
 struct Channel {
-    crowd: Crowd,
+    pool: ClientPool,
     members: usize,
     senders: usize,
     /// Many events in a row, as one sender writes them.
@@ -65,7 +65,7 @@ struct Pending {
 
 impl Listener for Heard {
     #[inline]
-    fn text(&mut self, seat: usize, payload: &[u8]) {
+    fn text(&mut self, client: usize, payload: &[u8]) {
         const TYPING: &[u8] = b"{\"type\":\"chat.typing\",\"scope\":\"channel\",\"channel_id\":";
         const AGENT: &[u8] = b",\"thread_id\":null,\"agent_id\":";
         let sender = payload.strip_prefix(TYPING).and_then(|rest| {
@@ -76,10 +76,10 @@ impl Listener for Heard {
             return self.other(payload);
         };
         let sender = sender as usize - 1;
-        let count = &mut self.counts[seat * self.senders + sender];
+        let count = &mut self.counts[client * self.senders + sender];
         *count += 1;
         self.received += 1;
-        self.orders[seat] = self.orders[seat]
+        self.orders[client] = self.orders[client]
             .wrapping_mul(31)
             .wrapping_add(sender as u64 + 1);
         if let Some(pending) = &mut self.pending {
@@ -93,9 +93,9 @@ impl Listener for Heard {
         }
     }
 
-    fn ended(&mut self, seat: usize, how: End) {
+    fn ended(&mut self, client: usize, how: End) {
         self.strange
-            .push(format!("member {} lost: {how:?}", seat + 1));
+            .push(format!("member {} lost: {how:?}", client + 1));
     }
 }
 
@@ -111,11 +111,11 @@ impl Heard {
 
 impl Channel {
     fn gather(contestant: &Contestant, server: &Server, members: usize) -> Result<Channel, String> {
-        let mut crowd = Crowd::new(server.address, 0).map_err(|error| error.to_string())?;
+        let mut pool = ClientPool::new(server.address, 0).map_err(|error| error.to_string())?;
         let auths: Vec<_> = (1..=members as u64)
             .map(|agent| contestant.auth(agent))
             .collect();
-        crowd.gather(&auths, AT_ONCE, PATIENCE)?;
+        pool.gather(&auths, AT_ONCE, TIMEOUT)?;
         let text = format!(
             "{{\"type\":\"chat.typing\",\"scope\":\"channel\",\"channel_id\":{}}}",
             channel_of(members as u64)
@@ -123,7 +123,7 @@ impl Channel {
         let event = wire::masked(wire::TEXT, text.as_bytes());
         let senders = SENDERS.min(members - 1);
         let mut channel = Channel {
-            crowd,
+            pool,
             members,
             senders,
             event: event.len(),
@@ -139,19 +139,19 @@ impl Channel {
             },
         };
         // Presence of those who came last.
-        let quiet = Instant::now() + Duration::from_millis(300);
-        while Instant::now() < quiet {
+        let quiet_until = Instant::now() + Duration::from_millis(300);
+        while Instant::now() < quiet_until {
             channel.poll(Duration::from_millis(50));
         }
         Ok(channel)
     }
 
-    fn poll(&mut self, patience: Duration) {
-        self.crowd.poll(patience, &mut self.heard);
+    fn poll(&mut self, timeout: Duration) {
+        self.pool.poll(timeout, &mut self.heard);
     }
 
     fn send(&mut self, sender: usize, count: usize) {
-        self.crowd.send(sender, &self.events[..count * self.event]);
+        self.pool.send(sender, &self.events[..count * self.event]);
         self.sent[sender] += count as u64;
     }
 

@@ -1,5 +1,5 @@
-//! The floors of the fan-out: bare epoll loops in one thread that know no more of the protocol than it takes to pass
-//! frames on. One sends each frame with a system call of its own, the other writes all that waits for a socket in one.
+//! Lower bounds for the fan-out: bare epoll loops in one thread that forward frames and know nothing else of the protocol.
+//! One makes a system call for each frame, the other one for all frames that wait for a socket.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -44,7 +44,7 @@ struct Loop {
 pub fn serve(mode: &str) -> ! {
     let ends = std::thread::Builder::new().spawn(|| {
         let _ = std::io::stdin().read(&mut [0]);
-        // Whoever started this loop is gone; there is nothing to clean up.
+        // The parent has exited; there is nothing to clean up.
         let _ = kill_process(getpid(), Signal::KILL);
     });
     ends.expect("a thread");

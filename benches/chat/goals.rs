@@ -1,4 +1,4 @@
-//! What is to be reached, and whether it is: the one table that the README has.
+//! The performance goals and whether they are met, as a table.
 
 use std::fmt::Write;
 

@@ -1,4 +1,4 @@
-//! What the benchmark is told.
+//! The benchmark's command line.
 
 use std::path::PathBuf;
 
@@ -23,7 +23,7 @@ pub struct Options {
     /// Members of the channel, for fanout, easy and messages
     #[arg(long, value_delimiter = ',')]
     pub members: Vec<u64>,
-    /// Connections, for idle and storm
+    /// Connections, for idle and connect-burst
     #[arg(long, value_delimiter = ',')]
     pub connections: Vec<u64>,
     /// Senders, for messages
@@ -39,7 +39,8 @@ pub struct Options {
     /// Deliveries a second of easy
     #[arg(long, default_value_t = 20_000.0)]
     pub rate: f64,
-    /// A build of the daemon to measure, instead of the present one; several are measured side by side
+    /// A build of the daemon to measure, instead of the present one; several are measured side by side. It is started with
+    /// the unit's environment, unless its name begins with `bare`
     #[arg(long, value_name = "NAME=PROGRAM", value_parser = named)]
     pub daemon: Vec<(String, PathBuf)>,
     /// Another server to measure beside it, one that sends what any socket says to all others
@@ -76,10 +77,12 @@ pub enum Work {
     Idle,
     /// Connect, authenticate, disconnect
     Churn,
-    /// Thousands who arrive at once while others talk
-    Storm,
-    /// Messages by another door, missed messages, and the queries of a daemon that rests
-    Doors,
+    /// Thousands of clients that connect at once while members chat
+    #[value(alias = "storm")]
+    ConnectBurst,
+    /// Messages of other writers, missed messages, and the queries of an idle daemon
+    #[value(alias = "doors")]
+    ForeignWrites,
     /// Latency against load, with charts
     Load,
 }

@@ -1,19 +1,19 @@
-//! Durable messages: how many a second, how long from sending to one's own receipt, and beside it what the database
-//! takes for the same rows through the same driver.
+//! Durable messages: throughput, latency from sending to the sender's own receipt, and for comparison the time that the
+//! database takes for the same rows through the same driver.
 
 use std::time::{Duration, Instant};
 
 use mysql::Conn;
 use mysql::prelude::Queryable;
 
-use super::crowd::{Crowd, End, Listener};
+use super::client_pool::{ClientPool, End, Listener};
 use super::database::{Database, channel_of};
 use super::process;
 use super::servers::Contestant;
 use super::stats::Times;
 use super::wire;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// What may happen between two looks at the clock.
 const SLICE: Duration = Duration::from_millis(20);
 
@@ -54,7 +54,7 @@ struct Talk {
 }
 
 impl Listener for Talk {
-    fn text(&mut self, seat: usize, payload: &[u8]) {
+    fn text(&mut self, client: usize, payload: &[u8]) {
         const CREATED: &[u8] = b"{\"type\":\"chat.channel.message.created\",\"message\":{\"id\":";
         let Some(rest) = payload.strip_prefix(CREATED) else {
             if !payload.starts_with(b"{\"type\":\"presence.updated\"") {
@@ -74,29 +74,29 @@ impl Listener for Talk {
                 .strange
                 .push(String::from_utf8_lossy(payload).into_owned());
         }
-        let heard = &mut self.heard[seat * self.senders + sender];
-        if number != *heard + 1 || id <= self.last_id[seat] {
+        let heard = &mut self.heard[client * self.senders + sender];
+        if number != *heard + 1 || id <= self.last_id[client] {
             self.strange.push(format!(
                 "member {} heard message {number} of sender {sender} with id {id} after message {heard}, id {}",
-                seat + 1,
-                self.last_id[seat]
+                client + 1,
+                self.last_id[client]
             ));
         }
         *heard = number;
-        self.last_id[seat] = id;
+        self.last_id[client] = id;
         self.received += 1;
-        if seat == sender && number == self.own[seat].0 {
+        if client == sender && number == self.own[client].0 {
             if self.record {
-                self.times.add(self.own[seat].1.elapsed());
+                self.times.add(self.own[client].1.elapsed());
                 self.completed += 1;
             }
-            self.ready.push(seat);
+            self.ready.push(client);
         }
     }
 
-    fn ended(&mut self, seat: usize, how: End) {
+    fn ended(&mut self, client: usize, how: End) {
         self.strange
-            .push(format!("member {} lost: {how:?}", seat + 1));
+            .push(format!("member {} lost: {how:?}", client + 1));
     }
 }
 
@@ -111,11 +111,11 @@ pub fn post(
 ) -> Result<Posted, String> {
     let server = contestant.start(database, &[]);
     let mut conn = database.conn();
-    let mut crowd = Crowd::new(server.address, 0).map_err(|error| error.to_string())?;
+    let mut pool = ClientPool::new(server.address, 0).map_err(|error| error.to_string())?;
     let auths: Vec<_> = (1..=members as u64)
         .map(|agent| contestant.auth(agent))
         .collect();
-    crowd.gather(&auths, 64, PATIENCE)?;
+    pool.gather(&auths, 64, TIMEOUT)?;
     let mut talk = Talk {
         senders,
         own: vec![(0, Instant::now()); senders],
@@ -128,11 +128,8 @@ pub fn post(
         record: false,
         strange: Vec::new(),
     };
-    if !pause.is_zero() {
-        for listener in senders..members {
-            crowd.set_aside(listener);
-        }
-    }
+    let aside = if pause.is_zero() { members } else { senders };
+    (aside..members).for_each(|listener| pool.set_aside(listener));
     let channel = channel_of(members as u64);
     let begin = Instant::now();
     let mut look_due = begin;
@@ -157,33 +154,44 @@ pub fn post(
                 body(sender, number)
             );
             talk.own[sender] = (number, Instant::now());
-            crowd.send(sender, &wire::masked(wire::TEXT, event.as_bytes()));
+            pool.send(sender, &wire::masked(wire::TEXT, event.as_bytes()));
             sent += 1;
         }
         if pause.is_zero() {
-            crowd.poll(SLICE, &mut talk);
+            pool.poll(SLICE, &mut talk);
             continue;
         }
         if now >= look_due {
-            crowd.poll_aside(&mut talk);
+            pool.poll_aside(&mut talk);
             look_due = now + pause;
         }
-        crowd.poll(look_due.saturating_duration_since(now), &mut talk);
+        pool.poll(look_due.saturating_duration_since(now), &mut talk);
     }
     let (since, commits, cpu) = from.ok_or("nothing was measured")?;
     let (elapsed, completed) = (since.elapsed(), talk.completed);
     talk.record = false;
     let commits = database.status(&mut conn, "Com_commit") - commits;
     let cpu = process::cpu_ns(server.pid()) - cpu;
-    let expected = sent * members as u64;
+    take_the_rest(&mut pool, &mut talk, sent * members as u64)?;
+    Ok(Posted {
+        messages_per_second: completed as f64 / elapsed.as_secs_f64(),
+        p50_us: talk.times.percentile(0.5),
+        p99_us: talk.times.percentile(0.99),
+        batch: completed as f64 / commits as f64,
+        cpu_us: cpu as f64 / 1e3 / completed as f64,
+    })
+}
+
+/// Until all have received what was sent.
+fn take_the_rest(pool: &mut ClientPool, talk: &mut Talk, expected: u64) -> Result<(), String> {
     let deadline = Instant::now() + Duration::from_secs(6);
     while talk.received < expected && Instant::now() < deadline {
-        if !crowd.poll_aside(&mut talk) {
-            crowd.poll(SLICE, &mut talk);
+        if !pool.poll_aside(talk) {
+            pool.poll(SLICE, talk);
         }
     }
-    crowd.poll_aside(&mut talk);
-    crowd.poll(SLICE, &mut talk);
+    pool.poll_aside(talk);
+    pool.poll(SLICE, talk);
     if let Some(first) = talk.strange.first() {
         return Err(format!(
             "{} strange things, the first: {first}",
@@ -193,13 +201,7 @@ pub fn post(
     if talk.received != expected {
         return Err(format!("of {expected} receipts {} came", talk.received));
     }
-    Ok(Posted {
-        messages_per_second: completed as f64 / elapsed.as_secs_f64(),
-        p50_us: talk.times.percentile(0.5),
-        p99_us: talk.times.percentile(0.99),
-        batch: completed as f64 / commits as f64,
-        cpu_us: cpu as f64 / 1e3 / completed as f64,
-    })
+    Ok(())
 }
 
 /// About 60 characters, as people write.

@@ -1,4 +1,4 @@
-//! What the kernel says about a process, and the children that the benchmark starts.
+//! The kernel's figures for a process, and the benchmark's child processes.
 
 use std::fs;
 use std::process::Child;
@@ -13,6 +13,19 @@ pub fn cpu_ns(pid: u32) -> u64 {
         .sum()
 }
 
+/// The same with that of threads that have ended, as finely as the kernel's ticks are.
+pub fn cpu_ns_of_all(pid: u32) -> u64 {
+    const NS_PER_TICK: u64 = 10_000_000;
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // Behind the name, which may be anything: state is the first, user and system time the 12th and 13th.
+    let (_, rest) = text.rsplit_once(')').unwrap_or_default();
+    let fields = rest.split_whitespace().skip(11).take(2);
+    fields
+        .filter_map(|ticks| ticks.parse::<u64>().ok())
+        .sum::<u64>()
+        * NS_PER_TICK
+}
+
 /// How often its threads have gone to sleep so far: every wake-up ends in one.
 pub fn sleeps(pid: u32) -> u64 {
     tasks(pid)
@@ -25,6 +38,12 @@ pub fn sleeps(pid: u32) -> u64 {
 pub fn rss(pid: u32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
     number_after(&text, "\nRss:").unwrap_or(0) * 1024
+}
+
+/// Anonymous memory in bytes: what no file stands behind.
+pub fn anonymous(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    number_after(&text, "\nAnonymous:").unwrap_or(0) * 1024
 }
 
 pub fn threads(pid: u32) -> usize {

@@ -1,5 +1,5 @@
-//! What was measured, as a table for people and as JSON for programs: the median of all runs, their spread, and the
-//! ratio to the floor of the same runs.
+//! The results as a table and as JSON: the median of all runs, their spread, and the ratio to the lower bound in the same
+//! runs.
 
 use std::fmt::Write;
 

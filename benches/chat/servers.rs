@@ -1,5 +1,5 @@
-//! Everything that is measured, as processes that speak the same protocol: the daemon (or several builds of it), the
-//! two bare loops, and on demand a peer.
+//! The measured servers, as processes that speak the same protocol: the daemon (or several builds of it), the two bare
+//! loops, and on demand a peer.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -57,7 +57,7 @@ impl Contestant {
                 let claims = json!({"sub": agent, "type": "agent", "role": "agent", "iat": now, "exp": now + 3600});
                 andrea_chat_websocket::auth::sign(SECRET, &claims).expect("a token")
             }
-            // The others believe who says who he is.
+            // The other servers do not verify tokens.
             Kind::Floor(_) | Kind::Peer(_) => agent.to_string(),
         };
         let mut event = json!({"type": "auth", "token": token});
@@ -67,10 +67,24 @@ impl Contestant {
         wire::masked(wire::TEXT, event.to_string().as_bytes()).into()
     }
 
+    /// What the unit sets for the daemon; nothing for one whose name begins with `bare`.
+    fn environment(&self) -> Vec<(String, String)> {
+        const UNIT: &str = include_str!("../../contrib/systemd/andrea-chat-websocket.service");
+        if self.name.starts_with("bare") {
+            return Vec::new();
+        }
+        UNIT.lines()
+            .filter_map(|line| line.strip_prefix("Environment="))
+            .flat_map(str::split_whitespace)
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect()
+    }
+
     /// Starts it and waits until it listens.
     pub fn start(&self, database: &Database, options: &[&str]) -> Server {
         match &self.kind {
-            Kind::Daemon(program) => start_daemon(program, database, options),
+            Kind::Daemon(program) => start_daemon(program, database, options, &self.environment()),
             Kind::Floor(mode) => {
                 let program = std::env::current_exe().expect("our own path");
                 let mut command = Command::new(program);
@@ -127,7 +141,12 @@ fn start_printing_port(mut command: Command) -> Server {
     }
 }
 
-fn start_daemon(program: &PathBuf, database: &Database, options: &[&str]) -> Server {
+fn start_daemon(
+    program: &PathBuf,
+    database: &Database,
+    options: &[&str],
+    environment: &[(String, String)],
+) -> Server {
     let root = reaper::scratch().join(format!("root-{}", next_number()));
     fs::create_dir_all(&root).expect("make the install's folder");
     let dotenv = format!(
@@ -153,6 +172,7 @@ fn start_daemon(program: &PathBuf, database: &Database, options: &[&str]) -> Ser
         ])
         .args(options)
         .env_clear()
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .spawn()
         .unwrap_or_else(|error| panic!("start {}: {error}", program.display()));

@@ -1,4 +1,4 @@
-//! Percentiles, medians, and numbers as people read them.
+//! Percentiles, medians, and readable numbers.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! What is measured, with whom, in which order: every run goes through all contestants before the next begins, so that
-//! whatever else the machine does meets all of them.
+//! The measurements and their order: every run measures all contestants before the next run begins, so that other load on
+//! the machine affects all of them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,44 +11,47 @@ use serde_json::json;
 use super::arrivals::{self, Goodbye};
 use super::chart::{self, Series, Words};
 use super::database::Database;
-use super::goals::{self, Bound, Goal};
+use super::goals;
 use super::options::{Options, Work};
 use super::report::{Metric, Report};
 use super::servers::{Contestant, Kind};
-use super::{doors, fanout, floor, idle, posting, process};
+use super::suite_goals::all_goals;
+use super::{fanout, floor, foreign_writes, idle, posting, process};
 
-const RATE: Metric = metric("rate", "1/s");
-const CPU: Metric = metric("server CPU each", "us");
-const P50: Metric = metric("p50", "us");
-const P99: Metric = metric("p99", "us");
+pub const RATE: Metric = metric("rate", "1/s");
+pub const CPU: Metric = metric("server CPU each", "us");
+pub const P50: Metric = metric("p50", "us");
+pub const P99: Metric = metric("p99", "us");
 const BATCH: Metric = metric("messages a commit", "");
-const RSS: Metric = metric("RSS", "KiB");
-const RSS_EACH: Metric = metric("RSS a connection", "bytes");
-const CPU_REST: Metric = metric("CPU a second", "ms");
+pub const RSS: Metric = metric("RSS", "KiB");
+const ANONYMOUS: Metric = metric("anonymous memory", "KiB");
+pub const RSS_EACH: Metric = metric("RSS a connection", "bytes");
+pub const CPU_REST: Metric = metric("CPU a second", "ms");
 const WAKES: Metric = metric("wake-ups a second", "");
 const THREADS: Metric = metric("threads", "");
 const QUERIES: Metric = metric("queries a minute", "");
 const RESUMED: Metric = metric("until it has all", "ms");
-const SECONDS: Metric = metric("until all are in", "s");
-const REFUSED: Metric = metric("refused", "");
-const TYPING_P99: Metric = metric("members' typing p99", "us");
-const MESSAGE_P99: Metric = metric("members' message p99", "us");
+pub const SECONDS: Metric = metric("until all are in", "s");
+pub const REFUSED: Metric = metric("refused", "");
+const LEFT_OUT: Metric = metric("typing events left out", "");
+pub const TYPING_P99: Metric = metric("members' typing p99", "us");
+pub const MESSAGE_P99: Metric = metric("members' message p99", "us");
 
-const FANOUT: &str = "fan-out of typing, everything saturated";
-const EASY: &str = "fan-out of typing at an easy rate";
-const MESSAGES: &str = "durable messages, each sender waits for its own";
-const ALONE: &str = "one sender, nobody else";
-const IDLE: &str = "at rest, after each has sent a message and received ten";
-const CHURN: &str = "connect, authenticate, disconnect";
-const STORM: &str = "a crowd arrives at once";
-const DOOR: &str = "messages by another door";
+pub const FANOUT: &str = "fan-out of typing, everything saturated";
+pub const EASY: &str = "fan-out of typing at an easy rate";
+pub const MESSAGES: &str = "durable messages, each sender waits for its own";
+pub const ALONE: &str = "one sender alone";
+pub const IDLE: &str = "at rest, after each has sent a message and received ten";
+pub const CHURN: &str = "connect, authenticate, disconnect";
+pub const CONNECT_BURST: &str = "many clients connect at once";
+const FOREIGN: &str = "messages of another writer";
 const BACK: &str = "a client comes back";
-const RESTING: &str = "what a daemon at rest asks its database";
+const RESTING: &str = "queries of an idle daemon";
 const LOAD: &str = "latency against load";
 
-const SINGLE: &str = "loop, a call a frame";
-const BATCHED: &str = "loop, batched";
-const ROWS: &str = "rows alone";
+pub const SINGLE: &str = "loop, a call a frame";
+pub const BATCHED: &str = "loop, batched";
+pub const ROWS: &str = "rows alone";
 
 const fn metric(name: &'static str, unit: &'static str) -> Metric {
     Metric { name, unit }
@@ -97,8 +100,8 @@ pub fn run(options: &Options) -> ExitCode {
             Work::Alone => suite.alone(),
             Work::Idle => suite.idle(),
             Work::Churn => suite.churn(),
-            Work::Storm => suite.storm(),
-            Work::Doors => suite.doors(),
+            Work::ConnectBurst => suite.connect_burst(),
+            Work::ForeignWrites => suite.foreign_writes(),
             Work::Load => suite.load(),
             Work::All | Work::Quick => {}
         }
@@ -125,8 +128,8 @@ fn works(options: &Options) -> Vec<Work> {
         Work::Alone,
         Work::Idle,
         Work::Churn,
-        Work::Storm,
-        Work::Doors,
+        Work::ConnectBurst,
+        Work::ForeignWrites,
         Work::Load,
     ];
     let whole = options
@@ -157,7 +160,7 @@ fn daemons(options: &Options) -> Vec<Contestant> {
 }
 
 /// The name of the rival that the goals name, and of its program.
-const RIVAL: (&str, &str) = ("tokio-tungstenite", "tokio-tungstenite-broadcast");
+pub const RIVAL: (&str, &str) = ("tokio-tungstenite", "tokio-tungstenite-broadcast");
 
 fn peers(options: &Options) -> Vec<Contestant> {
     let named = options.peer.iter().cloned();
@@ -341,6 +344,9 @@ impl Suite<'_> {
                     let Some(done) = done else { continue };
                     self.report
                         .add(IDLE, &case, RSS, &who.name, done.rss as f64 / 1024.0);
+                    let anonymous = done.anonymous as f64 / 1024.0;
+                    self.report
+                        .add(IDLE, &case, ANONYMOUS, &who.name, anonymous);
                     if connections > 0 {
                         self.report
                             .add(IDLE, &case, RSS_EACH, &who.name, done.rss_each);
@@ -375,7 +381,7 @@ impl Suite<'_> {
         }
     }
 
-    fn storm(&mut self) {
+    fn connect_burst(&mut self) {
         let quick = self.options.work.contains(&Work::Quick);
         let usual: &[u64] = if quick { &[1000] } else { &[10_000] };
         for _ in 0..self.runs {
@@ -383,44 +389,66 @@ impl Suite<'_> {
                 for tabs in [1, 10] {
                     let case = format!("{connections}, {tabs} of each agent");
                     for who in self.daemons.clone() {
-                        let done = self.measure(STORM, &case, &who, |database, _| {
-                            arrivals::storm(&who, database, connections, connections / tabs)
+                        let done = self.measure(CONNECT_BURST, &case, &who, |database, _| {
+                            arrivals::connect_burst(&who, database, connections, connections / tabs)
                         });
                         let Some(done) = done else { continue };
                         self.report
-                            .add(STORM, &case, SECONDS, &who.name, done.seconds);
+                            .add(CONNECT_BURST, &case, SECONDS, &who.name, done.seconds);
+                        self.report.add(
+                            CONNECT_BURST,
+                            &case,
+                            REFUSED,
+                            &who.name,
+                            done.refused as f64,
+                        );
+                        self.report.add(
+                            CONNECT_BURST,
+                            &case,
+                            LEFT_OUT,
+                            &who.name,
+                            done.left_out as f64,
+                        );
                         self.report
-                            .add(STORM, &case, REFUSED, &who.name, done.refused as f64);
-                        self.report
-                            .add(STORM, &case, P50, &who.name, done.typing_p50_us);
-                        self.report
-                            .add(STORM, &case, TYPING_P99, &who.name, done.typing_p99_us);
-                        self.report
-                            .add(STORM, &case, MESSAGE_P99, &who.name, done.message_p99_us);
+                            .add(CONNECT_BURST, &case, P50, &who.name, done.typing_p50_us);
+                        self.report.add(
+                            CONNECT_BURST,
+                            &case,
+                            TYPING_P99,
+                            &who.name,
+                            done.typing_p99_us,
+                        );
+                        self.report.add(
+                            CONNECT_BURST,
+                            &case,
+                            MESSAGE_P99,
+                            &who.name,
+                            done.message_p99_us,
+                        );
                     }
                 }
             }
         }
     }
 
-    fn doors(&mut self) {
+    fn foreign_writes(&mut self) {
         let quick = self.options.work.contains(&Work::Quick);
         let rest = Duration::from_secs(if quick { 5 } else { 30 });
         for _ in 0..self.runs {
             for who in self.daemons.clone() {
-                let case = format!("{} members", doors::MEMBERS);
+                let case = format!("{} members", foreign_writes::MEMBERS);
                 let time = self.time * 5;
-                let done = self.measure(DOOR, &case, &who, |database, _| {
-                    doors::write_beside(&who, database, time)
+                let done = self.measure(FOREIGN, &case, &who, |database, _| {
+                    foreign_writes::write_beside(&who, database, time)
                 });
                 if let Some(done) = done {
-                    self.report.add(DOOR, &case, P50, &who.name, done.p50_us);
-                    self.report.add(DOOR, &case, P99, &who.name, done.p99_us);
+                    self.report.add(FOREIGN, &case, P50, &who.name, done.p50_us);
+                    self.report.add(FOREIGN, &case, P99, &who.name, done.p99_us);
                 }
                 for missed in [0, 100, 1000] {
                     let case = format!("{missed} messages missed");
                     let done = self.measure(BACK, &case, &who, |database, _| {
-                        doors::come_back(&who, database, missed)
+                        foreign_writes::come_back(&who, database, missed)
                     });
                     if let Some(seconds) = done {
                         self.report
@@ -430,7 +458,7 @@ impl Suite<'_> {
                 for sockets in [0, 1, 50] {
                     let case = format!("{sockets} connections");
                     let done = self.measure(RESTING, &case, &who, |database, _| {
-                        doors::count_queries(&who, database, sockets, rest)
+                        foreign_writes::count_queries(&who, database, sockets, rest)
                     });
                     if let Some(asked) = done {
                         self.report
@@ -564,73 +592,4 @@ impl Suite<'_> {
             "seconds": self.time.as_secs_f64(),
         })
     }
-}
-
-/// What is to be reached, row by row.
-fn all_goals() -> Vec<Goal> {
-    let goal = |work, case: &str, metric, beside: Option<&str>, bound| Goal {
-        work,
-        case: case.to_owned(),
-        metric,
-        beside: beside.map(str::to_owned),
-        bound,
-    };
-    let sizes = ["50 members", "200 members", "1000 members"];
-    let ten = "50 members, 10 send";
-    let mut goals = Vec::new();
-    for size in sizes {
-        goals.extend([
-            goal(FANOUT, size, RATE, Some(BATCHED), Bound::TimesAtLeast(0.6)),
-            goal(FANOUT, size, RATE, Some(RIVAL.0), Bound::TimesAtLeast(1.0)),
-        ]);
-    }
-    for size in sizes {
-        goals.extend([
-            goal(EASY, size, CPU, Some(SINGLE), Bound::TimesAtMost(1.3)),
-            goal(EASY, size, P99, Some(SINGLE), Bound::TimesAtMost(1.5)),
-        ]);
-    }
-    goals.extend([
-        // Fifteen times the PHP daemon, which made 230 a second.
-        goal(MESSAGES, ten, RATE, None, Bound::AtLeast(15.0 * 230.0)),
-        goal(MESSAGES, ten, RATE, Some(ROWS), Bound::TimesAtLeast(0.6)),
-        goal(MESSAGES, ten, P99, None, Bound::AtMost(10_000.0)),
-        goal(ALONE, "2 members", P50, Some(ROWS), Bound::TimesAtMost(1.3)),
-        goal(
-            IDLE,
-            "0 connections",
-            RSS,
-            None,
-            Bound::AtMost(6.0 * 1024.0),
-        ),
-        goal(IDLE, "1000 connections", CPU_REST, None, Bound::AtMost(2.0)),
-    ]);
-    for connections in [1000, 5000, 10_000] {
-        let case = format!("{connections} connections");
-        goals.push(goal(
-            IDLE,
-            &case,
-            RSS_EACH,
-            None,
-            Bound::AtMost(12.0 * 1024.0),
-        ));
-    }
-    let close = "32 at a time, with close frames";
-    goals.push(goal(
-        CHURN,
-        close,
-        RATE,
-        Some(RIVAL.0),
-        Bound::AtLeast(10_000.0),
-    ));
-    for tabs in [1, 10] {
-        let case = format!("10000, {tabs} of each agent");
-        goals.extend([
-            goal(STORM, &case, SECONDS, None, Bound::AtMost(5.0)),
-            goal(STORM, &case, REFUSED, None, Bound::AtMost(0.0)),
-            goal(STORM, &case, TYPING_P99, None, Bound::AtMost(100_000.0)),
-            goal(STORM, &case, MESSAGE_P99, None, Bound::AtMost(100_000.0)),
-        ]);
-    }
-    goals
 }

@@ -1,5 +1,5 @@
-//! The client's side of RFC 6455, as cheap as it can be: frames are masked once and sent many times, and what the
-//! server sends is looked at where it lies.
+//! The client side of RFC 6455 with little overhead: frames are masked once and sent many times, and received frames are
+//! parsed in place.
 
 /// What is looked at of a server's frame.
 pub struct Parsed<'a> {

@@ -16,14 +16,29 @@ _andrea__chat__websocket() {
             ",$1")
                 cmd="andrea__chat__websocket"
                 ;;
+            andrea__chat__websocket,chat)
+                cmd="andrea__chat__websocket__subcmd__chat"
+                ;;
             andrea__chat__websocket,check)
                 cmd="andrea__chat__websocket__subcmd__check"
+                ;;
+            andrea__chat__websocket,config)
+                cmd="andrea__chat__websocket__subcmd__config"
+                ;;
+            andrea__chat__websocket,connections)
+                cmd="andrea__chat__websocket__subcmd__connections"
                 ;;
             andrea__chat__websocket,demo)
                 cmd="andrea__chat__websocket__subcmd__demo"
                 ;;
+            andrea__chat__websocket,healthcheck)
+                cmd="andrea__chat__websocket__subcmd__healthcheck"
+                ;;
             andrea__chat__websocket,help)
                 cmd="andrea__chat__websocket__subcmd__help"
+                ;;
+            andrea__chat__websocket,install)
+                cmd="andrea__chat__websocket__subcmd__install"
                 ;;
             andrea__chat__websocket,prune)
                 cmd="andrea__chat__websocket__subcmd__prune"
@@ -52,14 +67,50 @@ _andrea__chat__websocket() {
             andrea__chat__websocket,token)
                 cmd="andrea__chat__websocket__subcmd__token"
                 ;;
+            andrea__chat__websocket,uninstall)
+                cmd="andrea__chat__websocket__subcmd__uninstall"
+                ;;
+            andrea__chat__websocket__subcmd__chat,help)
+                cmd="andrea__chat__websocket__subcmd__chat__subcmd__help"
+                ;;
+            andrea__chat__websocket__subcmd__chat,send)
+                cmd="andrea__chat__websocket__subcmd__chat__subcmd__send"
+                ;;
+            andrea__chat__websocket__subcmd__chat,tail)
+                cmd="andrea__chat__websocket__subcmd__chat__subcmd__tail"
+                ;;
+            andrea__chat__websocket__subcmd__chat__subcmd__help,help)
+                cmd="andrea__chat__websocket__subcmd__chat__subcmd__help__subcmd__help"
+                ;;
+            andrea__chat__websocket__subcmd__chat__subcmd__help,send)
+                cmd="andrea__chat__websocket__subcmd__chat__subcmd__help__subcmd__send"
+                ;;
+            andrea__chat__websocket__subcmd__chat__subcmd__help,tail)
+                cmd="andrea__chat__websocket__subcmd__chat__subcmd__help__subcmd__tail"
+                ;;
+            andrea__chat__websocket__subcmd__help,chat)
+                cmd="andrea__chat__websocket__subcmd__help__subcmd__chat"
+                ;;
             andrea__chat__websocket__subcmd__help,check)
                 cmd="andrea__chat__websocket__subcmd__help__subcmd__check"
+                ;;
+            andrea__chat__websocket__subcmd__help,config)
+                cmd="andrea__chat__websocket__subcmd__help__subcmd__config"
+                ;;
+            andrea__chat__websocket__subcmd__help,connections)
+                cmd="andrea__chat__websocket__subcmd__help__subcmd__connections"
                 ;;
             andrea__chat__websocket__subcmd__help,demo)
                 cmd="andrea__chat__websocket__subcmd__help__subcmd__demo"
                 ;;
+            andrea__chat__websocket__subcmd__help,healthcheck)
+                cmd="andrea__chat__websocket__subcmd__help__subcmd__healthcheck"
+                ;;
             andrea__chat__websocket__subcmd__help,help)
                 cmd="andrea__chat__websocket__subcmd__help__subcmd__help"
+                ;;
+            andrea__chat__websocket__subcmd__help,install)
+                cmd="andrea__chat__websocket__subcmd__help__subcmd__install"
                 ;;
             andrea__chat__websocket__subcmd__help,prune)
                 cmd="andrea__chat__websocket__subcmd__help__subcmd__prune"
@@ -87,6 +138,15 @@ _andrea__chat__websocket() {
                 ;;
             andrea__chat__websocket__subcmd__help,token)
                 cmd="andrea__chat__websocket__subcmd__help__subcmd__token"
+                ;;
+            andrea__chat__websocket__subcmd__help,uninstall)
+                cmd="andrea__chat__websocket__subcmd__help__subcmd__uninstall"
+                ;;
+            andrea__chat__websocket__subcmd__help__subcmd__chat,send)
+                cmd="andrea__chat__websocket__subcmd__help__subcmd__chat__subcmd__send"
+                ;;
+            andrea__chat__websocket__subcmd__help__subcmd__chat,tail)
+                cmd="andrea__chat__websocket__subcmd__help__subcmd__chat__subcmd__tail"
                 ;;
             andrea__chat__websocket__subcmd__help__subcmd__settings,get)
                 cmd="andrea__chat__websocket__subcmd__help__subcmd__settings__subcmd__get"
@@ -128,8 +188,48 @@ _andrea__chat__websocket() {
 
     case "${cmd}" in
         andrea__chat__websocket)
-            opts="-h -V --help --version serve demo supervise status start stop restart settings prune check token help"
+            opts="-h -V --color --help --version serve demo supervise status start stop restart settings config connections prune check install uninstall healthcheck token chat help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        andrea__chat__websocket__subcmd__chat)
+            opts="-h --root --color --help tail send help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        andrea__chat__websocket__subcmd__chat__subcmd__help)
+            opts="tail send help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -141,8 +241,126 @@ _andrea__chat__websocket() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        andrea__chat__websocket__subcmd__chat__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        andrea__chat__websocket__subcmd__chat__subcmd__help__subcmd__send)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        andrea__chat__websocket__subcmd__chat__subcmd__help__subcmd__tail)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        andrea__chat__websocket__subcmd__chat__subcmd__send)
+            opts="-h --agent --channel --thread --json --root --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --agent)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --channel)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --thread)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        andrea__chat__websocket__subcmd__chat__subcmd__tail)
+            opts="-n -h --agent --channel --thread --json --lines --no-follow --root --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --agent)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --channel)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --thread)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lines)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -n)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         andrea__chat__websocket__subcmd__check)
-            opts="-h --root --url --json --help"
+            opts="-q -h --root --url --ca --agent --token-file --thread --json --quiet --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -156,6 +374,166 @@ _andrea__chat__websocket() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --ca)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --agent)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --thread)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        andrea__chat__websocket__subcmd__config)
+            opts="-h --root --json --host --port --log-stderr --typing-interval --presence-grace --enforce-expiry --rate --burst --agent-rate --agent-burst --control-rate --message-bytes --max-connections --max-per-agent --max-unauthenticated --db-connections --handshake-timeout --auth-timeout --ping-interval --idle-timeout --queue-bytes --queue-seconds --health-peers --metrics-hosts --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --host)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --port)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-stderr)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --typing-interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --presence-grace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --enforce-expiry)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rate)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --burst)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --agent-rate)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --agent-burst)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --control-rate)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --message-bytes)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-connections)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-per-agent)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-unauthenticated)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --db-connections)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --handshake-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --auth-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ping-interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --idle-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --queue-bytes)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --queue-seconds)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-peers)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --metrics-hosts)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        andrea__chat__websocket__subcmd__connections)
+            opts="-h --root --json --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -164,7 +542,7 @@ _andrea__chat__websocket() {
             return 0
             ;;
         andrea__chat__websocket__subcmd__demo)
-            opts="-h --data --port --log-level --help"
+            opts="-h --data --port --log-level --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -182,6 +560,44 @@ _andrea__chat__websocket() {
                     COMPREPLY=($(compgen -W "error warn info debug" -- "${cur}"))
                     return 0
                     ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        andrea__chat__websocket__subcmd__healthcheck)
+            opts="-h --root --host --port --timeout --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --host)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --port)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -190,7 +606,7 @@ _andrea__chat__websocket() {
             return 0
             ;;
         andrea__chat__websocket__subcmd__help)
-            opts="serve demo supervise status start stop restart settings prune check token help"
+            opts="serve demo supervise status start stop restart settings config connections prune check install uninstall healthcheck token chat help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -203,7 +619,77 @@ _andrea__chat__websocket() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        andrea__chat__websocket__subcmd__help__subcmd__chat)
+            opts="tail send"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        andrea__chat__websocket__subcmd__help__subcmd__chat__subcmd__send)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        andrea__chat__websocket__subcmd__help__subcmd__chat__subcmd__tail)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         andrea__chat__websocket__subcmd__help__subcmd__check)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        andrea__chat__websocket__subcmd__help__subcmd__config)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        andrea__chat__websocket__subcmd__help__subcmd__connections)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -231,7 +717,35 @@ _andrea__chat__websocket() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        andrea__chat__websocket__subcmd__help__subcmd__healthcheck)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         andrea__chat__websocket__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        andrea__chat__websocket__subcmd__help__subcmd__install)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -413,8 +927,44 @@ _andrea__chat__websocket() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        andrea__chat__websocket__subcmd__help__subcmd__uninstall)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        andrea__chat__websocket__subcmd__install)
+            opts="-h --root --socket --dry-run --color --help systemd cron"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         andrea__chat__websocket__subcmd__prune)
-            opts="-h --root --dry-run --run --scope --channel-id --help"
+            opts="-h --root --dry-run --run --scope --json --channel-id --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -432,6 +982,10 @@ _andrea__chat__websocket() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -440,7 +994,7 @@ _andrea__chat__websocket() {
             return 0
             ;;
         andrea__chat__websocket__subcmd__restart)
-            opts="-h --root --help"
+            opts="-h --root --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -448,6 +1002,10 @@ _andrea__chat__websocket() {
             case "${prev}" in
                 --root)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -458,7 +1016,7 @@ _andrea__chat__websocket() {
             return 0
             ;;
         andrea__chat__websocket__subcmd__serve)
-            opts="-h --root --host --port --log-level --typing-interval --presence-grace --enforce-expiry --rate --burst --control-rate --control-burst --message-bytes --fragments --json-depth --max-connections --max-per-agent --max-unauthenticated --handshake-timeout --handshake-bytes --auth-timeout --ping-interval --idle-timeout --queue-bytes --queue-seconds --health-peers --help"
+            opts="-h --root --log-level --host --port --log-stderr --typing-interval --presence-grace --enforce-expiry --rate --burst --agent-rate --agent-burst --control-rate --message-bytes --max-connections --max-per-agent --max-unauthenticated --db-connections --handshake-timeout --auth-timeout --ping-interval --idle-timeout --queue-bytes --queue-seconds --health-peers --metrics-hosts --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -466,6 +1024,10 @@ _andrea__chat__websocket() {
             case "${prev}" in
                 --root)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-level)
+                    COMPREPLY=($(compgen -W "error warn info debug" -- "${cur}"))
                     return 0
                     ;;
                 --host)
@@ -476,8 +1038,8 @@ _andrea__chat__websocket() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --log-level)
-                    COMPREPLY=($(compgen -W "error warn info debug" -- "${cur}"))
+                --log-stderr)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --typing-interval)
@@ -500,23 +1062,19 @@ _andrea__chat__websocket() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --agent-rate)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --agent-burst)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --control-rate)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --control-burst)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --message-bytes)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --fragments)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --json-depth)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -532,11 +1090,11 @@ _andrea__chat__websocket() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --handshake-timeout)
+                --db-connections)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --handshake-bytes)
+                --handshake-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -564,6 +1122,14 @@ _andrea__chat__websocket() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --metrics-hosts)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -572,7 +1138,7 @@ _andrea__chat__websocket() {
             return 0
             ;;
         andrea__chat__websocket__subcmd__settings)
-            opts="-h --root --help list get set help"
+            opts="-h --root --color --help list get set help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -580,6 +1146,10 @@ _andrea__chat__websocket() {
             case "${prev}" in
                 --root)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -590,7 +1160,7 @@ _andrea__chat__websocket() {
             return 0
             ;;
         andrea__chat__websocket__subcmd__settings__subcmd__get)
-            opts="-h --root --help chat_enabled chat_default_channel_retention_days chat_direct_retention_days chat_max_message_length chat_allow_external_links chat_websocket_enabled chat_websocket_autostart chat_websocket_management_mode chat_websocket_host chat_websocket_port"
+            opts="-h --root --color --help chat_enabled chat_default_channel_retention_days chat_direct_retention_days chat_max_message_length chat_allow_external_links chat_websocket_enabled chat_websocket_autostart chat_websocket_management_mode chat_websocket_host chat_websocket_port"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -598,6 +1168,10 @@ _andrea__chat__websocket() {
             case "${prev}" in
                 --root)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -678,7 +1252,7 @@ _andrea__chat__websocket() {
             return 0
             ;;
         andrea__chat__websocket__subcmd__settings__subcmd__list)
-            opts="-h --json --root --help"
+            opts="-h --json --root --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -686,6 +1260,10 @@ _andrea__chat__websocket() {
             case "${prev}" in
                 --root)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -696,7 +1274,7 @@ _andrea__chat__websocket() {
             return 0
             ;;
         andrea__chat__websocket__subcmd__settings__subcmd__set)
-            opts="-h --root --help chat_enabled chat_default_channel_retention_days chat_direct_retention_days chat_max_message_length chat_allow_external_links chat_websocket_enabled chat_websocket_autostart chat_websocket_management_mode chat_websocket_host chat_websocket_port"
+            opts="-h --root --color --help chat_enabled chat_default_channel_retention_days chat_direct_retention_days chat_max_message_length chat_allow_external_links chat_websocket_enabled chat_websocket_autostart chat_websocket_management_mode chat_websocket_host chat_websocket_port"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -704,6 +1282,10 @@ _andrea__chat__websocket() {
             case "${prev}" in
                 --root)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -714,7 +1296,7 @@ _andrea__chat__websocket() {
             return 0
             ;;
         andrea__chat__websocket__subcmd__start)
-            opts="-h --root --help"
+            opts="-h --root --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -722,6 +1304,10 @@ _andrea__chat__websocket() {
             case "${prev}" in
                 --root)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -732,7 +1318,7 @@ _andrea__chat__websocket() {
             return 0
             ;;
         andrea__chat__websocket__subcmd__status)
-            opts="-h --root --json --help"
+            opts="-h --root --json --watch --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -740,6 +1326,10 @@ _andrea__chat__websocket() {
             case "${prev}" in
                 --root)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -750,7 +1340,7 @@ _andrea__chat__websocket() {
             return 0
             ;;
         andrea__chat__websocket__subcmd__stop)
-            opts="-h --root --help"
+            opts="-h --root --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -758,6 +1348,10 @@ _andrea__chat__websocket() {
             case "${prev}" in
                 --root)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -768,7 +1362,7 @@ _andrea__chat__websocket() {
             return 0
             ;;
         andrea__chat__websocket__subcmd__supervise)
-            opts="-h --root --help"
+            opts="-h --root --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -776,6 +1370,10 @@ _andrea__chat__websocket() {
             case "${prev}" in
                 --root)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -786,7 +1384,7 @@ _andrea__chat__websocket() {
             return 0
             ;;
         andrea__chat__websocket__subcmd__token)
-            opts="-h --root --agent --ttl --help"
+            opts="-h --root --agent --ttl --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -802,6 +1400,32 @@ _andrea__chat__websocket() {
                     ;;
                 --ttl)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        andrea__chat__websocket__subcmd__uninstall)
+            opts="-h --root --dry-run --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)

@@ -1,7 +1,7 @@
 #!/usr/bin/env php
 <?php
-// Takes the place of Andrea Helpdesk's bin/chat-websocket-server.php: whoever starts that script, the PHP supervisor
-// above all, starts andrea-chat-websocket instead. Keep the original beside it, to go back:
+// Replaces Andrea Helpdesk's bin/chat-websocket-server.php: the PHP supervisor, which runs that script, then starts
+// andrea-chat-websocket instead. Keep the original beside it, to roll back:
 //
 //     mv bin/chat-websocket-server.php bin/chat-websocket-server.php.php-daemon
 //     cp .../contrib/php/chat-websocket-server.php bin/

@@ -1,167 +1,397 @@
-//! What daemons say to each other, and its JSON. Unknown kinds and broken notes are passed over, so that two versions
-//! can run side by side.
+//! What daemons say to each other, and how it is sealed. A note is JSON behind an HMAC under a key that is derived from
+//! `JWT_SECRET`; it names its sender, numbers its notes, and says when it was sent, so that none is taken twice, late or
+//! from a stranger. A kind that is not known is passed over, so that two versions can run side by side.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 
+use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
+use sha2::Sha256;
 
-use crate::frame::Frame;
-use crate::hub::{DaemonId, Publication, Weight};
-use crate::model::AgentId;
+use crate::model::{Agent, AgentId, ChannelId, Conversation, MessageId, ThreadId};
+
+/// Agents that one note may name; of a daemon with more, the others do not see all.
+pub const MAX_AGENTS: usize = 4096;
+/// Longest note, in bytes: its agents as numbers of ten digits, and room for the rest.
+pub const MAX_BYTES: usize = 64 * 1024;
+/// Daemons that are listened to at once.
+const MAX_DAEMONS: usize = 64;
+/// How far the clocks of two machines may be apart, and how late a note may come, in milliseconds.
+const CLOCK_TOLERANCE: u64 = 60_000;
+/// Length of a MAC, in bytes.
+const MAC_BYTES: usize = 32;
 
 /// One thing said.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Note {
     /// A daemon has come and wants to know who is online.
     Hello,
     /// All agents that a daemon has.
-    Agents(BTreeSet<AgentId>),
+    Agents {
+        /// Who.
+        agents: BTreeSet<u64>,
+    },
     /// One came or went.
-    Presence(AgentId, bool),
+    Presence {
+        /// Who.
+        agent: u64,
+        /// Came.
+        online: bool,
+    },
     /// A daemon stops.
     Gone,
     /// A message was committed: look now.
     Posted,
-    /// An event for the sockets of these agents.
-    Relay(Relay),
-}
-
-/// An event that other daemons deliver to their sockets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Relay {
-    /// Whose sockets.
-    pub audience: Arc<[AgentId]>,
-    /// The event's JSON.
-    pub text: String,
-    /// Whether it may be left out where a queue fills up.
-    pub weight: Weight,
-}
-
-impl Relay {
-    /// What the hub is told of it.
-    pub fn publication(self) -> Publication {
-        Publication {
-            message: None,
-            audience: self.audience,
-            frame: Frame::text(&self.text),
-            weight: self.weight,
-            own: None,
-            resume: None,
-        }
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct Wire {
-    from: u64,
-    #[serde(flatten)]
-    what: What,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-enum What {
-    Hello,
-    Agents {
-        agents: BTreeSet<u64>,
-    },
-    Presence {
+    /// An agent types.
+    Typing {
+        /// The channel, where it is one.
+        channel: Option<u64>,
+        /// The direct thread, where it is one.
+        thread: Option<u64>,
+        /// Who.
         agent: u64,
-        online: bool,
-    },
-    Gone,
-    Posted,
-    Relay {
+        /// The agent's name.
+        name: String,
+        /// Who is to be told.
         audience: Vec<u64>,
-        text: String,
-        ephemeral: bool,
+    },
+    /// A read marker was moved.
+    Read {
+        /// The channel, where it is one.
+        channel: Option<u64>,
+        /// The direct thread, where it is one.
+        thread: Option<u64>,
+        /// Whose.
+        agent: u64,
+        /// Where to.
+        last_read: u64,
+        /// Who is to be told.
+        audience: Vec<u64>,
     },
 }
 
 impl Note {
-    /// The note as sent by `from`.
-    pub fn encode(&self, from: DaemonId) -> String {
-        let what = match self {
-            Note::Hello => What::Hello,
-            Note::Agents(agents) => What::Agents {
-                agents: agents.iter().map(|agent| agent.0).collect(),
-            },
-            Note::Presence(agent, online) => What::Presence {
-                agent: agent.0,
-                online: *online,
-            },
-            Note::Gone => What::Gone,
-            Note::Posted => What::Posted,
-            Note::Relay(relay) => What::Relay {
-                audience: relay.audience.iter().map(|agent| agent.0).collect(),
-                text: relay.text.clone(),
-                ephemeral: relay.weight == Weight::Ephemeral,
-            },
-        };
-        serde_json::to_string(&Wire { from: from.0, what }).unwrap_or_default()
+    /// All agents of a daemon, as many as a note may name.
+    pub fn agents(agents: &BTreeSet<AgentId>) -> Self {
+        Note::Agents {
+            agents: agents.iter().take(MAX_AGENTS).map(|id| id.0).collect(),
+        }
     }
 
-    /// A note and who sent it; `None` where it is none that this version knows.
-    pub fn decode(bytes: &[u8]) -> Option<(DaemonId, Self)> {
-        let Wire { from, what } = serde_json::from_slice(bytes).ok()?;
-        let note = match what {
-            What::Hello => Note::Hello,
-            What::Agents { agents } => Note::Agents(agents.into_iter().map(AgentId).collect()),
-            What::Presence { agent, online } => Note::Presence(AgentId(agent), online),
-            What::Gone => Note::Gone,
-            What::Posted => Note::Posted,
-            What::Relay {
-                audience,
-                text,
-                ephemeral,
-            } => Note::Relay(Relay {
-                audience: audience.into_iter().map(AgentId).collect(),
-                text,
-                weight: match ephemeral {
-                    true => Weight::Ephemeral,
-                    false => Weight::Essential,
-                },
-            }),
-        };
-        Some((DaemonId(from), note))
+    /// An agent types.
+    pub fn typing(conversation: Conversation, agent: &Agent, audience: &[AgentId]) -> Self {
+        Note::Typing {
+            channel: conversation.channel_id().map(|id| id.0),
+            thread: conversation.thread_id().map(|id| id.0),
+            agent: agent.id.0,
+            name: agent.name.clone(),
+            audience: audience.iter().map(|id| id.0).collect(),
+        }
     }
+
+    /// A read marker was moved.
+    pub fn read(
+        conversation: Conversation,
+        agent: AgentId,
+        last_read: MessageId,
+        audience: &[AgentId],
+    ) -> Self {
+        Note::Read {
+            channel: conversation.channel_id().map(|id| id.0),
+            thread: conversation.thread_id().map(|id| id.0),
+            agent: agent.0,
+            last_read: last_read.0,
+            audience: audience.iter().map(|id| id.0).collect(),
+        }
+    }
+
+    fn is_bounded(&self) -> bool {
+        match self {
+            Note::Agents { agents } => agents.len() <= MAX_AGENTS,
+            Note::Typing { audience, .. } | Note::Read { audience, .. } => {
+                audience.len() <= MAX_AGENTS
+            }
+            _ => true,
+        }
+    }
+}
+
+/// The conversation that a note names: a channel or a thread, and not both.
+pub fn conversation(channel: Option<u64>, thread: Option<u64>) -> Option<Conversation> {
+    match (channel, thread) {
+        (Some(id), None) => Some(Conversation::Channel(ChannelId(id))),
+        (None, Some(id)) => Some(Conversation::Direct(ThreadId(id))),
+        _ => None,
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Envelope<T> {
+    /// Who says it.
+    from: u64,
+    /// Above all that this daemon has said before.
+    number: u64,
+    /// When it is said, in milliseconds since 1970.
+    at: u64,
+    note: T,
+}
+
+/// Seals notes, and opens those of daemons with the same secret.
+#[derive(Clone)]
+pub struct Seal(Hmac<Sha256>);
+
+impl Seal {
+    /// Daemons with the same secret understand each other.
+    pub fn new(secret: &str) -> Self {
+        let key = keyed(secret, "chat bus: key of notes");
+        Seal(hmac(&key))
+    }
+
+    fn mac(&self, text: &[u8]) -> Hmac<Sha256> {
+        let mut mac = self.0.clone();
+        mac.update(text);
+        mac
+    }
+
+    /// A note of daemon `from`; `None` where it is too long to be taken.
+    pub fn seal(&self, from: u64, number: u64, at: u64, note: &Note) -> Option<Vec<u8>> {
+        let envelope = Envelope {
+            from,
+            number,
+            at,
+            note,
+        };
+        let text = serde_json::to_vec(&envelope).ok()?;
+        let mut sealed = self.mac(&text).finalize().into_bytes().to_vec();
+        sealed.extend(text);
+        (sealed.len() <= MAX_BYTES).then_some(sealed)
+    }
+
+    fn open<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        let (mac, text) = bytes.split_at_checked(MAC_BYTES)?;
+        self.mac(text).verify_slice(mac).ok()?;
+        Some(text)
+    }
+}
+
+/// Why a note is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Not sealed with this secret.
+    Forged,
+    /// Heard before, or sent before this daemon came.
+    Repeated,
+    /// Sent long ago or not yet.
+    Late,
+    /// Too many daemons, or agents.
+    TooMany,
+    /// Longer than any note.
+    TooLong,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Refused::Forged => "it is of none that knows this JWT_SECRET",
+            Refused::Repeated => "it was heard before",
+            Refused::Late => "it was sent more than 60 s ago, or the clocks of two machines differ",
+            Refused::TooLong => "it is longer than any note",
+            Refused::TooMany => "there are too many daemons, or it names too many agents",
+        })
+    }
+}
+
+/// Takes notes in: each once, none from a stranger.
+pub struct Guard {
+    seal: Seal,
+    started: u64,
+    /// Of each daemon the number of the last note and when it was sent.
+    heard: HashMap<u64, (u64, u64)>,
+}
+
+impl Guard {
+    /// Takes what is said from now on, in milliseconds since 1970.
+    pub fn new(seal: Seal, now: u64) -> Self {
+        Guard {
+            seal,
+            started: now,
+            heard: HashMap::new(),
+        }
+    }
+
+    /// Who said it, and what; `None` where this version does not know what it means.
+    ///
+    /// # Errors
+    /// It is not to be believed.
+    pub fn take(&mut self, bytes: &[u8], now: u64) -> Result<(u64, Option<Note>), Refused> {
+        let text = self.seal.open(bytes).ok_or(Refused::Forged)?;
+        let Envelope {
+            from,
+            number,
+            at,
+            note,
+        } = serde_json::from_slice::<Envelope<serde_json::Value>>(text)
+            .map_err(|_| Refused::Forged)?;
+        // What is forgotten here would be too late by then.
+        self.heard
+            .retain(|_, (_, at)| at.abs_diff(now) <= 2 * CLOCK_TOLERANCE);
+        if at.abs_diff(now) > CLOCK_TOLERANCE {
+            return Err(Refused::Late);
+        }
+        match self.heard.get(&from) {
+            Some((last, _)) if number <= *last => return Err(Refused::Repeated),
+            Some(_) => {}
+            // Of a daemon that is not known, anything could be a repetition that was sent before this one listened.
+            None if at < self.started.min(now) => return Err(Refused::Repeated),
+            None if self.heard.len() >= MAX_DAEMONS => return Err(Refused::TooMany),
+            None => {}
+        }
+        self.heard.insert(from, (number, at));
+        let note = serde_json::from_value::<Note>(note).ok();
+        match note.as_ref().is_none_or(Note::is_bounded) {
+            true => Ok((from, note)),
+            false => Err(Refused::TooMany),
+        }
+    }
+}
+
+/// What only those who know the secret can make for a purpose.
+pub fn keyed(secret: &str, purpose: &str) -> [u8; MAC_BYTES] {
+    let mut mac = hmac(secret.as_bytes());
+    mac.update(purpose.as_bytes());
+    mac.finalize().into_bytes().into()
+}
+
+fn hmac(key: &[u8]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key).expect("any length of key is fine for HMAC")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const NOW: u64 = 1_800_000_000_000;
+
+    fn guard() -> Guard {
+        Guard::new(Seal::new("a secret"), NOW)
+    }
+
+    fn sealed(from: u64, number: u64, at: u64, note: &Note) -> Vec<u8> {
+        let sealed = Seal::new("a secret").seal(from, number, at, note);
+        sealed.expect("short enough")
+    }
+
     #[test]
     fn every_note_survives_the_way() {
-        let relay = Relay {
-            audience: [AgentId(1), AgentId(2)].into(),
-            text: "{\"type\":\"chat.typing\"}".to_owned(),
-            weight: Weight::Ephemeral,
+        let agent = Agent {
+            id: AgentId(7),
+            name: "Ann \"<b>\" 日本".to_owned(),
+            role: "agent".to_owned(),
         };
-        for note in [
+        let thread = Conversation::Direct(ThreadId(3));
+        let channel = Conversation::Channel(ChannelId(4));
+        let most: Vec<AgentId> = (0..MAX_AGENTS as u64)
+            .map(|id| AgentId(u64::from(u32::MAX) - id))
+            .collect();
+        let mut guard = guard();
+        for (number, note) in [
             Note::Hello,
-            Note::Agents([AgentId(7)].into()),
-            Note::Presence(AgentId(7), false),
+            Note::agents(&most.iter().copied().collect()),
+            Note::Presence {
+                agent: 7,
+                online: false,
+            },
             Note::Gone,
             Note::Posted,
-            Note::Relay(relay),
-        ] {
-            let text = note.encode(DaemonId(u64::MAX));
-            let back = Note::decode(text.as_bytes());
-            assert_eq!(back, Some((DaemonId(u64::MAX), note)), "{text}");
+            Note::typing(thread, &agent, &most),
+            Note::read(channel, AgentId(1), MessageId(u64::MAX), &most),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let bytes = sealed(u64::MAX, number as u64, NOW, &note);
+            assert_eq!(guard.take(&bytes, NOW), Ok((u64::MAX, Some(note))));
         }
     }
 
     #[test]
     fn what_is_not_known_is_passed_over() {
-        for text in [
-            "",
-            "{}",
-            r#"{"from":1,"kind":"later"}"#,
-            r#"{"from":-1,"kind":"hello"}"#,
-        ] {
-            assert_eq!(Note::decode(text.as_bytes()), None);
+        let seal = Seal::new("a secret");
+        let text = format!(r#"{{"from":1,"number":1,"at":{NOW},"note":{{"kind":"later"}},"x":1}}"#);
+        let mut bytes = seal.mac(text.as_bytes()).finalize().into_bytes().to_vec();
+        bytes.extend(text.into_bytes());
+        assert_eq!(guard().take(&bytes, NOW), Ok((1, None)));
+    }
+
+    #[test]
+    fn what_is_forged_in_any_byte_is_refused() {
+        let good = sealed(1, 1, NOW, &Note::Hello);
+        let mut guard = guard();
+        for place in 0..good.len() {
+            let mut bytes = good.clone();
+            bytes[place] ^= 1;
+            assert_eq!(guard.take(&bytes, NOW), Err(Refused::Forged), "{place}");
         }
+        let by_another = Seal::new("another").seal(1, 1, NOW, &Note::Hello);
+        let by_another = by_another.expect("short enough");
+        for bytes in [&good[..31], &good[32..], &by_another, b"", b"{}"] {
+            assert_eq!(guard.take(bytes, NOW), Err(Refused::Forged));
+        }
+        assert_eq!(guard.take(&good, NOW), Ok((1, Some(Note::Hello))));
+    }
+
+    #[test]
+    fn nothing_is_taken_twice_late_or_from_before() {
+        let mut guard = guard();
+        let first = sealed(1, 5, NOW, &Note::Hello);
+        assert!(guard.take(&first, NOW).is_ok());
+        assert_eq!(guard.take(&first, NOW + 1), Err(Refused::Repeated));
+        let older = sealed(1, 4, NOW + 1, &Note::Hello);
+        assert_eq!(guard.take(&older, NOW + 1), Err(Refused::Repeated));
+        assert!(guard.take(&sealed(1, 6, NOW, &Note::Gone), NOW).is_ok());
+        let before = sealed(2, 1, NOW - 1, &Note::Hello);
+        assert_eq!(guard.take(&before, NOW), Err(Refused::Repeated));
+        // Whenever it comes again: it is known, or too late.
+        for later in [1_000, 59_000, 61_000, 119_000, 121_000, 999_000] {
+            let now = NOW + later;
+            assert!(guard.take(&first, now).is_err(), "{later}");
+            // Something else makes it forget.
+            let _ = guard.take(&sealed(3, later, now, &Note::Hello), now);
+        }
+        let ahead = sealed(4, 1, NOW + 61_000, &Note::Hello);
+        assert_eq!(guard.take(&ahead, NOW), Err(Refused::Late));
+    }
+
+    #[test]
+    fn daemons_and_agents_are_bounded_and_room_is_made_again() {
+        let mut guard = guard();
+        let too_many = Note::Agents {
+            agents: (0..=MAX_AGENTS as u64).collect(),
+        };
+        assert_eq!(
+            guard.take(&sealed(1, 1, NOW, &too_many), NOW),
+            Err(Refused::TooMany)
+        );
+        for from in 2..100 {
+            let _ = guard.take(&sealed(from, 1, NOW, &Note::Hello), NOW);
+        }
+        assert_eq!(guard.heard.len(), MAX_DAEMONS);
+        let newcomer = sealed(100, 1, NOW, &Note::Hello);
+        assert_eq!(guard.take(&newcomer, NOW), Err(Refused::TooMany));
+        let later = NOW + 2 * CLOCK_TOLERANCE + 1;
+        let newcomer = sealed(100, 1, later, &Note::Hello);
+        assert!(guard.take(&newcomer, later).is_ok());
+        let endless = Note::typing(
+            Conversation::Direct(ThreadId(3)),
+            &Agent {
+                id: AgentId(7),
+                name: "x".repeat(MAX_BYTES),
+                role: String::new(),
+            },
+            &[],
+        );
+        assert_eq!(Seal::new("a secret").seal(1, 1, NOW, &endless), None);
     }
 }

@@ -1,9 +1,9 @@
-//! Where to listen: option over environment over `.env` over settings, each checked by the application's rules.
+//! The listen address: option over environment over `.env` over settings, each checked by the application's rules.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv6Addr, ToSocketAddrs};
 
 use super::{Config, ConfigError, Variables};
-use crate::settings::Rows;
+use crate::config::settings::{Rows, key};
 
 /// Default address where the settings name none, or one that cannot be.
 pub const DEFAULT_HOST: &str = "127.0.0.1";
@@ -20,11 +20,13 @@ pub fn host_variable(variables: &Variables) -> Result<Option<String>, ConfigErro
     match variables.get(NAME).filter(|host| host != "0") {
         None => Ok(None),
         Some(host) if is_listen_host(&host) => Ok(Some(host)),
-        Some(host) => Err(ConfigError(format!(
-            "{} is {host:?}, which is no listen host; give a host name, an IPv4 address or an IPv6 address in brackets, \
-             without scheme, port, path or blanks",
-            variables.origin(NAME)
-        ))),
+        Some(host) => Err(variables.wrong(
+            NAME,
+            format!(
+                "is {host:?}, which is no listen host; give a host name, an IPv4 address or an IPv6 address in brackets, \
+                 without scheme, port, path or blanks"
+            ),
+        )),
     }
 }
 
@@ -34,7 +36,7 @@ pub fn host_variable(variables: &Variables) -> Result<Option<String>, ConfigErro
 /// It is no port.
 pub fn port_variable(variables: &Variables) -> Result<Option<u16>, ConfigError> {
     const NAME: &str = "CHAT_WEBSOCKET_PORT";
-    let from_option = variables.options.contains_key(NAME);
+    let from_option = variables.is_option(NAME);
     match variables
         .get(NAME)
         .filter(|port| from_option || port != "0")
@@ -46,10 +48,14 @@ pub fn port_variable(variables: &Variables) -> Result<Option<u16>, ConfigError> 
             .filter(|port| from_option || *port > 0)
             .map(Some)
             .ok_or_else(|| {
-                ConfigError(format!(
-                    "{} is {port:?}, which is no port; give a number from 1 to 65535",
-                    variables.origin(NAME)
-                ))
+                let least = match from_option {
+                    true => "0, which takes any that is free,",
+                    false => "1",
+                };
+                variables.wrong(
+                    NAME,
+                    format!("is {port:?}, which is no port; give a number from {least} to 65535"),
+                )
             }),
     }
 }
@@ -58,7 +64,7 @@ pub fn port_variable(variables: &Variables) -> Result<Option<u16>, ConfigError> 
 pub fn listen_address(config: &Config, rows: &Rows) -> (String, u16, Vec<String>) {
     let mut warnings = Vec::new();
     let host = config.host.clone().unwrap_or_else(|| {
-        let host = rows.text("chat_websocket_host", DEFAULT_HOST).trim();
+        let host = rows.text(key::HOST, DEFAULT_HOST).trim();
         if is_listen_host(host) {
             return host.to_owned();
         }
@@ -69,17 +75,26 @@ pub fn listen_address(config: &Config, rows: &Rows) -> (String, u16, Vec<String>
     });
     // As the helpdesk itself takes it, which tells the proxy's admin the same port.
     let port = config.port.unwrap_or_else(|| {
-        let wanted = rows.integer("chat_websocket_port", i64::from(DEFAULT_PORT));
+        let wanted = rows.integer(key::PORT, i64::from(DEFAULT_PORT));
         let port = wanted.clamp(1, i64::from(u16::MAX)) as u16;
         if i64::from(port) != wanted {
             warnings.push(format!(
                 "setting chat_websocket_port is {:?}, which is no port; listening on {port} instead",
-                rows.text("chat_websocket_port", "")
+                rows.text(key::PORT, "")
             ));
         }
         port
     });
     (host, port, warnings)
+}
+
+/// What is said where an address is every one of this machine.
+pub fn everywhere(address: impl ToSocketAddrs) -> Option<&'static str> {
+    let mut addresses = address.to_socket_addrs().ok()?;
+    addresses.any(|address| address.ip().is_unspecified()).then_some(
+        "this is every address of this machine: who reaches the port reaches the chat past the web server and its TLS; \
+         listen on 127.0.0.1 unless the web server is another machine or container",
+    )
 }
 
 /// Whether a text is a host name, an IPv4 address or an IPv6 address in brackets.

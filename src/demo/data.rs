@@ -1,11 +1,12 @@
-//! Who there is to chat with in a demo, and what was said before the newcomer came. Written once into an empty database
-//! and never again: whoever comes back finds what he left.
+//! The demo's agents and their chat history. Written once into an empty database and never again, so that a later start
+//! continues where the last one ended.
 
 use std::collections::HashMap;
 
+use crate::config::settings::key;
 use crate::model::{AgentId, ChannelId, Conversation, MessageId, ThreadId};
 use crate::store::sqlite::{NewAgent, NewChannel, SqliteConnection, SqliteStore};
-use crate::store::{Connection, NewMessage, Posting, Result};
+use crate::store::{DatabaseConnection, NewMessage, Posting, Result};
 use crate::text::{self, Tickets};
 
 /// Fills an empty database, as a whole or not at all. False where there is a helpdesk already.
@@ -133,7 +134,7 @@ const MESSAGES: [(Place, usize, u32, &str); 18] = [
         GENERAL,
         JOERG,
         64,
-        "Whoever has ticket #2: the customer called again. @sakura, can you take over?",
+        "About ticket #2: the customer called again. @sakura, can you take over?",
     ),
     (
         GENERAL,
@@ -218,11 +219,11 @@ fn write(connection: &mut SqliteConnection) -> Result<()> {
     for (number, subject) in TICKETS {
         connection.insert_ticket(number, subject)?;
     }
-    connection.update_settings(&[("chat_enabled", "1")])?;
+    connection.update_settings(&[(key::CHAT_ENABLED, "1")])?;
     talk(connection, &agents, &channels, &threads)
 }
 
-/// Writes what was said, oldest first. Whoever said something had read everything until then; the rest is new to him.
+/// Writes the history, oldest first. An agent has read everything up to its own last message; the rest is unread.
 fn talk(
     connection: &mut SqliteConnection,
     agents: &[AgentId],
@@ -246,7 +247,7 @@ fn talk(
     connection.touch_threads(threads)
 }
 
-/// Writes one message by way of everything that a message goes through, but notifications: nobody was there.
+/// Writes one message through all steps of a post except notifications.
 fn say(
     connection: &mut SqliteConnection,
     conversation: Conversation,

@@ -1,6 +1,6 @@
-//! What is served beside the chat in demo mode: the page's files and what they ask for. The server side mints the
-//! tokens, so nobody types one; in return nothing here answers a foreign page: the `Host` must be a name of this
-//! machine, and whatever hands something out or changes something must come from a page of this very origin.
+//! HTTP beside the chat in demo mode: the page's files and its API. The server mints the tokens without a login, so it
+//! must not answer foreign pages: the `Host` must be a name of this machine, and requests that return a token or change
+//! anything must come from a page of the same origin.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -10,15 +10,16 @@ use serde_json::{Value, json};
 
 use super::http::{Response, is_loopback};
 use super::panel;
+use crate::admin::control::Request;
 use crate::auth;
-use crate::clock::epoch_seconds;
-use crate::connection::Reactor;
-use crate::connection::handshake::{Site, SiteRequest};
+use crate::config::settings::Settings;
 use crate::model::{AgentId, Conversation, MessageId, Unread};
+use crate::platform::clock::epoch_seconds;
 use crate::protocol;
-use crate::settings::Settings;
 use crate::store::sqlite::{SqliteConnection, SqliteStore};
-use crate::store::{AtMost, Connection, History, Result};
+use crate::store::{DatabaseConnection, History, PageLimit, Result};
+use crate::websocket::Server;
+use crate::websocket::http::{Site, SiteRequest};
 
 /// For how long a token is good, in seconds: as long as it takes to open a socket, and no longer.
 const TOKEN_SECONDS: u64 = 60;
@@ -33,15 +34,24 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
     ("/style.css", CSS, include_str!("page/style.css")),
     ("/messages.css", CSS, include_str!("page/messages.css")),
+    ("/finder.css", CSS, include_str!("page/finder.css")),
     ("/panel.css", CSS, include_str!("page/panel.css")),
+    (
+        "/andrea-chat.js",
+        JS,
+        include_str!("../../contrib/client/andrea-chat.js"),
+    ),
     ("/app.js", JS, include_str!("page/app.js")),
+    ("/body.js", JS, include_str!("page/body.js")),
+    ("/finder.js", JS, include_str!("page/finder.js")),
+    ("/notify.js", JS, include_str!("page/notify.js")),
+    ("/people.js", JS, include_str!("page/people.js")),
     ("/composer.js", JS, include_str!("page/composer.js")),
     ("/dom.js", JS, include_str!("page/dom.js")),
     ("/emoji.js", JS, include_str!("page/emoji.js")),
     ("/link.js", JS, include_str!("page/link.js")),
     ("/messages.js", JS, include_str!("page/messages.js")),
     ("/model.js", JS, include_str!("page/model.js")),
-    ("/outbox.js", JS, include_str!("page/outbox.js")),
     ("/panel.js", JS, include_str!("page/panel.js")),
     ("/safe_html.js", JS, include_str!("page/safe_html.js")),
     ("/server.js", JS, include_str!("page/server.js")),
@@ -57,7 +67,7 @@ pub struct DemoSite {
     secret: String,
     address: String,
     database: Mutex<SqliteConnection>,
-    running: Mutex<Weak<Reactor>>,
+    running: Mutex<Weak<Server>>,
 }
 
 /// The service as far as the panel shows it.
@@ -82,9 +92,9 @@ impl DemoSite {
         }))
     }
 
-    /// From now on this reactor serves the sockets.
-    pub fn attach(&self, reactor: &Arc<Reactor>) {
-        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(reactor);
+    /// From now on this server serves the sockets.
+    pub fn attach(&self, server: &Arc<Server>) {
+        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(server);
     }
 
     /// Where the chat is.
@@ -96,9 +106,9 @@ impl DemoSite {
     pub(super) fn sockets(&self) -> Sockets {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         match running.upgrade() {
-            Some(reactor) => Sockets {
-                connections: reactor.authenticated(),
-                online_agents: reactor.service().hub.local_agents().len(),
+            Some(server) => Sockets {
+                connections: server.authenticated(),
+                online_agents: server.chat().hub.local_agents().len(),
             },
             None => Sockets {
                 connections: 0,
@@ -126,7 +136,7 @@ impl DemoSite {
         let file = FILES.iter().find(|(path, ..)| *path == request.path);
         let allowed = match (request.path, file) {
             (_, Some(_)) | ("/demo/state" | "/demo/service", _) => "GET",
-            ("/demo/token", _) => "POST",
+            ("/demo/token" | "/demo/threads", _) => "POST",
             (path, _) if path.starts_with("/demo/service/") => "POST",
             _ => return None,
         };
@@ -147,10 +157,12 @@ impl DemoSite {
         match request.path {
             "/demo/state" => Some(self.state(request.query)),
             "/demo/token" => Some(self.token(request.body)),
+            "/demo/threads" => Some(self.thread(request.body)),
             "/demo/service" => Some(panel::status(self)),
             "/demo/service/settings" => Some(panel::set(self, request.body)),
             path => {
-                panel::Button::of_path(path).map(|button| panel::press(self, button, request.body))
+                let wanted = Request::of_word(path.strip_prefix("/demo/service/")?)?;
+                Some(panel::press(self, wanted, request.body))
             }
         }
     }
@@ -184,7 +196,33 @@ impl DemoSite {
         })
     }
 
-    /// Who there is; and for one agent, what he may read.
+    /// The direct thread of two agents, made where there is none: the service itself makes none, the helpdesk does.
+    fn thread(&self, body: &[u8]) -> Response {
+        #[derive(Deserialize)]
+        struct Body {
+            agent: u64,
+            with: u64,
+        }
+        let Ok(Body { agent, with }) = serde_json::from_slice(body) else {
+            return Response::refusal("400 Bad Request", "which two agents?");
+        };
+        let agents = [AgentId(agent.min(with)), AgentId(agent.max(with))];
+        self.with_database(|database| {
+            for agent in agents {
+                if agents[0] == agents[1] || database.active_agent(agent)?.is_none() {
+                    return Ok(Response::refusal("404 Not Found", "there is no such agent"));
+                }
+            }
+            let threads = database.threads_of(agents[0])?;
+            let id = match threads.iter().find(|thread| thread.agents == agents) {
+                Some(thread) => thread.id,
+                None => database.insert_thread(agents[0], agents[1])?,
+            };
+            Ok(Response::json("200 OK", &json!({ "id": id.0 })))
+        })
+    }
+
+    /// All agents; and for one agent, the conversations it may read.
     fn state(&self, query: &str) -> Response {
         let agent = parameter(query, "agent").and_then(|id| id.parse().ok());
         self.with_database(|database| {
@@ -289,7 +327,7 @@ fn room(
     markers: &[(AgentId, MessageId)],
     unread: &[Unread],
 ) -> Result<Value> {
-    let room = AtMost {
+    let room = PageLimit {
         messages: MESSAGES_AT_FIRST,
         bytes: BYTES_AT_FIRST,
     };

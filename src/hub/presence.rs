@@ -1,5 +1,5 @@
 //! Which agents are online: those with a socket here, and those that other daemons on the same database told of. An
-//! agent is online while anybody has him. Pure; the time is passed in.
+//! agent is online while any daemon has it. Pure; the time is passed in.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ pub enum RemotePresence {
 }
 
 /// After this long without a word another daemon's agents are taken for gone.
-pub const REMOTE_PATIENCE: Duration = Duration::from_secs(30);
+pub const REMOTE_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 struct Remote {
@@ -55,7 +55,7 @@ impl Presence {
         &self.local
     }
 
-    /// An agent's first socket came, or his last is gone for good. What that changes for everybody.
+    /// An agent's first socket came, or the last one is gone for good. Returns the change of presence.
     pub fn set_local(&mut self, agent: AgentId, online: bool) -> Option<Change> {
         let before = self.is_online(agent);
         if online {
@@ -80,7 +80,7 @@ impl Presence {
             agents: BTreeSet::new(),
             until: now,
         });
-        remote.until = now + REMOTE_PATIENCE;
+        remote.until = now + REMOTE_TIMEOUT;
         match told {
             RemotePresence::All(agents) => remote.agents = agents,
             RemotePresence::One(agent, true) => {
@@ -156,7 +156,7 @@ mod tests {
             [(ANA, true)]
         );
         assert_eq!(presence.expire(now + GRACE), []);
-        assert_eq!(presence.expire(now + REMOTE_PATIENCE), [(ANA, false)]);
+        assert_eq!(presence.expire(now + REMOTE_TIMEOUT), [(ANA, false)]);
     }
 
     #[test]

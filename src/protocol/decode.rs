@@ -1,4 +1,4 @@
-//! What a client says: a text frame becomes a [`Request`].
+//! Decodes a client's text frame into a [`Request`].
 
 use std::fmt;
 
@@ -7,12 +7,17 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::{Ref, reference};
-use crate::model::{ChannelId, Conversation, MessageId, Private, Refusal, ThreadId};
+use crate::model::{AgentId, ChannelId, Conversation, MessageId, Private, Refusal, ThreadId};
 
 /// Messages of one `chat.history` where the client asks for no other number.
 pub const DEFAULT_HISTORY: usize = 50;
 /// Messages of one `chat.history` at most.
 pub const MAX_HISTORY: usize = 200;
+
+/// Messages of one `chat.search` at most.
+pub const MAX_SEARCH: usize = 100;
+/// Characters of a `query`.
+pub const QUERY_CHARS: std::ops::RangeInclusive<usize> = 2..=100;
 
 /// One decoded event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +67,19 @@ pub enum Event {
         /// How many at most.
         limit: usize,
     },
+    /// `chat.search`, additive: messages that hold a text, newest first.
+    Search {
+        /// Where, if in one conversation alone.
+        target: Option<Target>,
+        /// What to look for, trimmed; none where it is no string.
+        query: Option<Private>,
+        /// Who has said it.
+        sender: Option<AgentId>,
+        /// Only those with smaller ids.
+        before: Option<MessageId>,
+        /// How many at most.
+        limit: usize,
+    },
     /// `chat.unread`, additive: what this agent has not read.
     Unread,
     /// `ping`.
@@ -106,6 +124,8 @@ enum Name {
     LastReadMessageId,
     BeforeId,
     Limit,
+    Query,
+    SenderAgentId,
     #[serde(other)]
     Other,
 }
@@ -176,6 +196,11 @@ pub fn decode(text: &str) -> Result<Request, Option<Ref>> {
         Some("direct") => thread(),
         _ => channel(),
     };
+    let limit = |most: usize| {
+        number(Name::Limit).map_or(DEFAULT_HISTORY, |limit| {
+            usize::try_from(limit).map_or(most, |limit| limit.min(most))
+        })
+    };
     let event = match kind {
         "auth" => Event::Auth {
             token: private(Name::Token),
@@ -203,9 +228,18 @@ pub fn decode(text: &str) -> Result<Request, Option<Ref>> {
                 _ => scoped(),
             },
             before: number(Name::BeforeId).map(MessageId),
-            limit: number(Name::Limit).map_or(DEFAULT_HISTORY, |limit| {
-                usize::try_from(limit).map_or(MAX_HISTORY, |limit| limit.min(MAX_HISTORY))
-            }),
+            limit: limit(MAX_HISTORY),
+        },
+        "chat.search" => Event::Search {
+            target: match (number(Name::ChannelId), number(Name::ThreadId)) {
+                (None, None) if members.get(Name::Scope).is_none() => None,
+                (None, Some(_)) => Some(thread()),
+                _ => Some(scoped()),
+            },
+            query: private(Name::Query).map(|query| Private(query.0.trim().to_owned())),
+            sender: number(Name::SenderAgentId).map(AgentId),
+            before: number(Name::BeforeId).map(MessageId),
+            limit: limit(MAX_SEARCH),
         },
         "chat.unread" => Event::Unread,
         "ping" => Event::Ping,
@@ -214,28 +248,26 @@ pub fn decode(text: &str) -> Result<Request, Option<Ref>> {
     Ok(Request { event, reference })
 }
 
-/// Whether lists and objects stand more than `depth` deep inside each other, as far as brackets tell. One pass
-/// without a stack, so that depth is judged before anything that costs more by it; a text that is no JSON may be
-/// judged either way.
-pub fn is_deeper_than(text: &str, depth: usize) -> bool {
-    let (mut open, mut in_string, mut escaped) = (0_usize, false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            _ if in_string => {}
-            b'[' | b'{' => {
-                open += 1;
-                if open > depth {
-                    return true;
-                }
-            }
-            b']' | b'}' => open = open.saturating_sub(1),
-            _ => {}
-        }
+/// What the log calls an event: its type. What else it holds is the client's, and so is a type that there is not.
+pub fn kind_of(text: &str) -> &'static str {
+    let Ok(request) = decode(text) else {
+        return "(no event)";
+    };
+    match request.event {
+        Event::Auth { .. } => "auth",
+        Event::Send {
+            target: Target::Channel(_),
+            ..
+        } => "chat.channel.message.send",
+        Event::Send { .. } => "chat.direct.message.send",
+        Event::Typing { .. } => "chat.typing",
+        Event::Read { .. } => "chat.read",
+        Event::History { .. } => "chat.history",
+        Event::Search { .. } => "chat.search",
+        Event::Unread => "chat.unread",
+        Event::Ping => "ping",
+        Event::Unsupported => "(of an unknown type)",
     }
-    false
 }
 
 /// The `ref` of an event that is refused whatever it says.

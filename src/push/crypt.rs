@@ -9,7 +9,7 @@ use ring::hkdf::{HKDF_SHA256, KeyType, Salt};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::key::{from_base64, to_base64url};
-use crate::store::push::Subscription;
+use crate::store::push::PushSubscription;
 
 /// Length of an uncompressed point of P-256.
 pub const POINT_BYTES: usize = 65;
@@ -87,7 +87,7 @@ impl fmt::Display for SealError {
 ///
 /// # Errors
 /// The subscription's keys are none, or the payload is too long.
-pub fn seal(subscription: &Subscription, plaintext: &[u8]) -> Result<Sealed, SealError> {
+pub fn seal(subscription: &PushSubscription, plaintext: &[u8]) -> Result<Sealed, SealError> {
     let random = SystemRandom::new();
     let receiver = from_base64(&subscription.p256dh)
         .filter(|point| point.len() == POINT_BYTES)
@@ -244,11 +244,11 @@ mod tests {
 
     #[test]
     fn a_payload_that_does_not_fit_and_keys_that_are_none_are_refused() {
-        let subscription = |p256dh: &str, auth: &str| Subscription {
+        let subscription = |p256dh: &str, auth: &str| PushSubscription {
             p256dh: p256dh.to_owned(),
             auth: auth.to_owned(),
             content_encoding: "aes128gcm".to_owned(),
-            ..Subscription::default()
+            ..PushSubscription::default()
         };
         let point = "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4";
         let auth = "BTBZMqHH6r4Tts7J_aSIgg";
@@ -270,12 +270,12 @@ mod tests {
 
     #[test]
     fn every_push_has_a_key_and_a_salt_of_its_own() {
-        let subscription = Subscription {
+        let subscription = PushSubscription {
             p256dh: "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4"
                 .to_owned(),
             auth: "BTBZMqHH6r4Tts7J_aSIgg".to_owned(),
             content_encoding: "AESGCM".to_owned(),
-            ..Subscription::default()
+            ..PushSubscription::default()
         };
         let one = seal(&subscription, b"x").expect("seal");
         let two = seal(&subscription, b"x").expect("seal");

@@ -1,171 +1,238 @@
-//! The thread `push`: takes notices, finds the subscriptions they go to, hands out what is to be sent, and writes down
-//! what came of it. It waits for the database and for nobody else, and nobody waits for it.
+//! The threads that push. `push` takes notices, finds the subscriptions they go to, and writes down what failed; it waits for
+//! the database and for nothing else, and nothing waits for it. The senders take what the schedule gives out, one push at a
+//! time each. They come when something waits and end when nothing has for a while.
 
-use std::collections::HashMap;
+use std::io;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, never, select};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 use log::{debug, error, info, warn};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
+use super::endpoint::Endpoint;
+use super::http::PushClient;
 use super::payload::payload;
-use super::reach::Endpoint;
 use super::schedule::{Delivery, Next, Outcome, Schedule, Settled};
-use super::sender::{Job, Senders};
+use super::send::send;
 use super::vapid::Identity;
-use super::{Notice, Options, PushSettings, Shared};
-use crate::clock::{AppClock, epoch_seconds};
-use crate::limits::STORE_PATIENCE;
+use super::{Notice, PushSettings, Queue, Shared};
+use crate::config::limits::STORE_TIMEOUT;
+use crate::config::settings::key;
+use crate::config::{ConfigError, PushOptions};
 use crate::model::AgentId;
-use crate::settings::key;
+use crate::platform::clock::{AppClock, epoch_seconds};
+use crate::platform::log_throttle::{self, LogThrottle};
+use crate::platform::metrics::METRICS;
+use crate::platform::threads::lock;
 use crate::store::push::PushStore;
-use crate::store::{Connection, Link, Result};
+use crate::store::{self, DatabaseConnection, Pool};
 
 /// Notices whose subscriptions are looked for at once.
 const BATCH: usize = 64;
-/// How often a failure is written down.
-const FAILURE_INTERVAL: Duration = Duration::from_secs(1);
-/// How often a failure, or that something was dropped, is logged.
-const LOG_INTERVAL: Duration = Duration::from_secs(10);
-/// How long a connection to the database is kept for the next notice.
-const KEEP_CONNECTION: Duration = Duration::from_secs(60);
+/// How often the last failure is written down, and what was dropped is looked at.
+const TIDY_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest `push_last_send_failure`, in characters.
 const FAILURE_CHARS: usize = 500;
-/// Pause after a fault of this thread.
+/// Pause after a fault.
 const FAULT_PAUSE: Duration = Duration::from_secs(10);
+/// Threads that send at once.
+const MAX_SENDERS: usize = 4;
+/// How long one of them waits for the next push before it ends.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Stack of each thread, in bytes: `push` talks to the database, and a TLS handshake takes a tenth of it.
+const STACK_BYTES: usize = 512 * 1024;
 
-/// What the thread is made of.
-pub struct Dispatcher {
-    link: Link,
-    clock: AppClock,
-    jwt_secret: String,
-    options: Options,
+/// A thread that is not running yet.
+pub struct Starter {
+    options: PushOptions,
+    roots: Vec<CertificateDer<'static>>,
     shared: Arc<Shared>,
     notices: Receiver<Box<Notice>>,
-    stop: Receiver<Instant>,
+}
+
+/// The thread that pushes.
+#[derive(Debug)]
+pub struct Worker {
+    stop: Sender<Instant>,
+    done: Receiver<()>,
+}
+
+/// Reads what has to be read before anything acts.
+///
+/// # Errors
+/// The file of certificates cannot be read, or has none.
+pub fn prepare(options: &PushOptions) -> Result<Option<(Queue, Starter)>, ConfigError> {
+    let roots = read_roots(options)?;
+    let (sender, notices) = bounded(options.queue);
+    let shared = Arc::new(Shared::default());
+    let queue = Queue {
+        notices: sender,
+        shared: Arc::clone(&shared),
+    };
+    let starter = Starter {
+        options: options.clone(),
+        roots,
+        shared,
+        notices,
+    };
+    Ok(Some((queue, starter)))
+}
+
+fn read_roots(options: &PushOptions) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+    let Some(path) = &options.ca_file else {
+        return Ok(Vec::new());
+    };
+    let failed = |why: String| {
+        ConfigError::new(format!(
+            "cannot take certificates from {} (CHAT_WEBSOCKET_PUSH_CA): {why}; name a file of certificates in PEM, or \
+             leave it out",
+            path.display()
+        ))
+    };
+    // A pipe would be waited for.
+    if path.exists() && !path.is_file() {
+        return Err(failed("it is no file".to_owned()));
+    }
+    let roots: Vec<_> = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|error| failed(error.to_string()))?;
+    if roots.is_empty() {
+        return Err(failed("there is none".to_owned()));
+    }
+    match PushClient::new(&roots, options.timeout) {
+        Ok(_) => Ok(roots),
+        Err(error) => Err(failed(error.to_string())),
+    }
+}
+
+impl Starter {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    pub fn start(self, pool: Arc<Pool>, clock: AppClock, jwt_secret: String) -> io::Result<Worker> {
+        let (stop, stopped) = bounded(1);
+        let (ended, done) = bounded::<()>(0);
+        let pusher = Arc::new(Pusher {
+            pool,
+            clock,
+            jwt_secret,
+            starter: self,
+            work: Mutex::default(),
+            changed: Condvar::new(),
+            failure_log: LogThrottle::default(),
+        });
+        // Never joined: it may be waiting for the database, and the process does not wait for it.
+        thread::Builder::new()
+            .name("push".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn(move || {
+                let _ended = ended;
+                pusher.run(&stopped);
+            })?;
+        Ok(Worker { stop, done })
+    }
+}
+
+impl Worker {
+    /// Lets what is on its way, and what was noticed last, go out until then.
+    pub fn finish_by(&self, until: Instant) {
+        if self.stop.try_send(until).is_err() {
+            error!("thread \"push\" had ended before the stop");
+        }
+    }
+
+    /// Waits for that.
+    pub fn wait(&self, until: Instant) {
+        let ended = self.done.recv_deadline(until);
+        if ended.is_err_and(|error| error.is_timeout()) {
+            warn!("a push service does not answer; what was pushed last is given up");
+        }
+    }
+}
+
+/// What the threads share.
+struct Pusher {
+    pool: Arc<Pool>,
+    clock: AppClock,
+    jwt_secret: String,
+    starter: Starter,
+    work: Mutex<Work>,
+    /// There may be something else to send, or a sender has ended.
+    changed: Condvar,
+    failure_log: LogThrottle,
+}
+
+#[derive(Default)]
+struct Work {
     schedule: Schedule,
-    senders: Senders,
     identity: Option<Identity>,
     /// What the identity was made from.
     settings: PushSettings,
     /// A failure that is not written down yet.
     failure: Option<String>,
-    failure_due: Instant,
-    /// What was not logged yet, of failures.
-    unsaid: usize,
-    log_due: Instant,
     /// When it may be logged again that something was dropped.
-    dropped_due: Instant,
+    dropped_due: Option<Instant>,
+    /// While there are senders; with the last one go the connections that were kept.
+    client: Option<Arc<PushClient>>,
+    senders: usize,
+    /// Senders with a push on its way.
+    busy: usize,
+    /// Subscriptions that have expired, by their hashes.
+    expired: Vec<String>,
+    /// When a failure may be written down again.
+    failure_due: Option<Instant>,
+    is_stopping: bool,
 }
 
-impl Dispatcher {
-    /// Ready to run.
-    pub fn new(
-        link: Link,
-        clock: AppClock,
-        jwt_secret: String,
-        options: Options,
-        senders: Senders,
-        shared: Arc<Shared>,
-        (notices, stop): (Receiver<Box<Notice>>, Receiver<Instant>),
-    ) -> Self {
-        let now = Instant::now();
-        Dispatcher {
-            link,
-            clock,
-            jwt_secret,
-            options,
-            shared,
-            notices,
-            stop,
-            schedule: Schedule::default(),
-            senders,
-            identity: None,
-            settings: PushSettings::default(),
-            failure: None,
-            failure_due: now,
-            unsaid: 0,
-            log_due: now,
-            dropped_due: now,
-        }
-    }
-
-    /// Runs until it is told to stop. A fault costs what waited and no more.
-    pub fn run(mut self) {
-        while catch_unwind(AssertUnwindSafe(|| self.work())).is_err() {
-            error!("a fault while pushing; what waited is lost");
-            self.schedule = Schedule::default();
-            self.senders = self.senders.successors();
-            thread::sleep(FAULT_PAUSE);
-        }
-    }
-
-    fn work(&mut self) {
-        let reports = self.senders.reports();
-        let mut stop_by = None;
+impl Pusher {
+    /// The thread `push`. A fault costs the notices that were being looked at.
+    fn run(self: &Arc<Self>, stop: &Receiver<Instant>) {
+        let notices = &self.starter.notices;
         loop {
-            self.hand_out();
-            self.write_failure(stop_by.is_some());
-            self.say_what_was_dropped();
-            if let Some(until) = stop_by {
-                let is_done = self.senders.are_idle() && self.notices.is_empty();
-                if is_done || Instant::now() >= until {
-                    return self.give_up();
-                }
-            }
-            let notices = match self.schedule.has_room() {
-                true => self.notices.clone(),
-                false => never(),
-            };
-            // The earliest of all that has a time; with none, the thread sleeps until somebody says something.
-            let wake = [
-                self.schedule.due().filter(|_| self.senders.are_free()),
-                self.failure.as_ref().map(|_| self.failure_due),
-                (self.shared.dropped.load(Ordering::Relaxed) > 0).then_some(self.dropped_due),
-                self.link
-                    .is_connected()
-                    .then(|| Instant::now() + KEEP_CONNECTION),
-                stop_by,
-            ];
-            let wake = wake.into_iter().flatten().min();
-            let timer = wake.map_or_else(never, crossbeam_channel::at);
-            select! {
-                recv(notices) -> notice => match notice {
-                    Ok(notice) => self.take(notice),
-                    // The service is gone; so is the reason to be.
-                    Err(_) => return self.give_up(),
-                },
-                recv(reports) -> report => {
-                    if let Ok(report) = report
-                        && let Some((delivery, outcome)) = self.senders.take(report)
-                    {
-                        self.settle(delivery, outcome);
+            let worked = catch_unwind(AssertUnwindSafe(|| {
+                let mut stop_by = None;
+                select! {
+                    recv(notices) -> notice => match notice {
+                        Ok(notice) => self.take(notice),
+                        // The service is gone; so is the reason to be.
+                        Err(_) => stop_by = Some(Instant::now()),
+                    },
+                    recv(stop) -> until => {
+                        stop_by = Some(until.unwrap_or_else(|_| Instant::now()));
                     }
+                    default(TIDY_INTERVAL) => {}
                 }
-                recv(self.stop) -> until => {
-                    stop_by = Some(until.unwrap_or_else(|_| Instant::now()));
-                    self.stop = never();
+                if let Some(until) = stop_by {
+                    self.finish(until);
                 }
-                recv(timer) -> _ => self.close_idle_connection(),
+                self.tidy();
+                stop_by.is_some()
+            }));
+            match worked {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(_) => {
+                    error!(
+                        "thread \"push\" panicked and was restarted (see above); the notifications that it looked at are lost"
+                    );
+                    thread::sleep(FAULT_PAUSE);
+                }
             }
-        }
-    }
-
-    fn close_idle_connection(&mut self) {
-        if self.senders.are_idle() && self.schedule.len() == 0 && self.failure.is_none() {
-            self.link.drop_connection();
         }
     }
 
     /// Looks for the subscriptions of a notice, and of those that wait with it.
-    fn take(&mut self, first: Box<Notice>) {
+    fn take(self: &Arc<Self>, first: Box<Notice>) {
         let mut notices = vec![first];
-        notices.extend(self.notices.try_iter().take(BATCH - 1));
-        self.follow_settings();
-        if self.identity.is_none() {
+        notices.extend(self.starter.notices.try_iter().take(BATCH - 1));
+        if !self.follow_settings() {
             return;
         }
         let mut agents: Vec<AgentId> = notices.iter().map(|notice| notice.agent).collect();
@@ -179,162 +246,274 @@ impl Dispatcher {
                 return;
             }
         };
-        let mut by_agent: HashMap<u64, Vec<_>> = HashMap::new();
-        for subscription in subscriptions {
-            by_agent
-                .entry(subscription.agent)
-                .or_default()
-                .push(subscription);
-        }
-        let since = Instant::now();
+        let (since, allow) = (Instant::now(), &self.starter.options.allow);
+        let mut work = lock(&self.work);
         for notice in notices {
-            let Some(subscriptions) = by_agent.get(&notice.agent.0) else {
-                continue;
-            };
             let payload: Arc<[u8]> = payload(&notice).into();
-            for subscription in subscriptions {
-                match Endpoint::parse(&subscription.endpoint, &self.options.allow) {
-                    Ok(endpoint) => self.schedule.add(Delivery {
-                        payload: Arc::clone(&payload),
-                        subscription: subscription.clone(),
-                        endpoint,
-                        since,
-                        tries: 0,
-                    }),
-                    Err(why) => self.failed(&format!("{subscription:?}"), why.to_string()),
+            let of_agent = subscriptions.iter();
+            for subscription in of_agent.filter(|one| one.agent == notice.agent.0) {
+                let endpoint = match Endpoint::parse(&subscription.endpoint, allow) {
+                    Ok(endpoint) => endpoint,
+                    Err(why) => {
+                        self.failed(&mut work, &format!("{subscription:?}"), why.to_string());
+                        continue;
+                    }
+                };
+                let given_up = work.schedule.add(Delivery {
+                    payload: Arc::clone(&payload),
+                    subscription: subscription.clone(),
+                    endpoint,
+                    since,
+                    due: since,
+                    tries: 0,
+                });
+                if let Some(delivery) = given_up {
+                    self.give_up(&mut work, &delivery, "too many pushes wait");
                 }
             }
         }
+        self.start_senders(&mut work);
+        drop(work);
+        self.changed.notify_all();
     }
 
-    /// Takes over the keys where the settings have others now.
-    fn follow_settings(&mut self) {
-        let settings = self.shared.settings().clone();
-        if settings == self.settings {
-            return;
+    /// Takes over the keys where the settings have others now. Whether there are any.
+    fn follow_settings(&self) -> bool {
+        let settings = self.starter.shared.settings().clone();
+        let mut work = lock(&self.work);
+        if settings != work.settings {
+            work.identity = None;
+            if settings.are_complete() {
+                match Identity::new(&settings, &self.jwt_secret) {
+                    Ok(identity) => work.identity = Some(identity),
+                    Err(why) => {
+                        self.failed(&mut work, "Web Push", format!("{why}; no push is sent"));
+                    }
+                }
+            }
+            work.settings = settings;
         }
-        self.settings = settings;
-        self.identity = None;
-        if !self.settings.are_complete() {
-            return;
-        }
-        match Identity::new(&self.settings, &self.jwt_secret) {
-            Ok(identity) => self.identity = Some(identity),
-            Err(why) => self.failed("Web Push", format!("{why}; nobody is pushed to")),
+        work.identity.is_some()
+    }
+
+    /// As many senders as there is work for; where the system refuses a thread this is tried again each second.
+    fn start_senders(self: &Arc<Self>, work: &mut Work) {
+        while work.senders < MAX_SENDERS.min(work.busy + work.schedule.len()) {
+            if work.client.is_none() {
+                match PushClient::new(&self.starter.roots, self.starter.options.timeout) {
+                    Ok(client) => work.client = Some(Arc::new(client)),
+                    Err(error) => {
+                        self.failure_log.warn(|| format!("cannot push: {error}"));
+                        return;
+                    }
+                }
+            }
+            let pusher = Arc::clone(self);
+            let started = thread::Builder::new()
+                .name("push-send".to_owned())
+                .stack_size(STACK_BYTES)
+                .spawn(move || {
+                    // A fault costs the push that was in work, and this thread.
+                    let _ = catch_unwind(AssertUnwindSafe(|| pusher.send_all()));
+                    pusher.sender_has_ended();
+                });
+            if let Err(error) = started {
+                self.failure_log
+                    .warn(|| format!("cannot start a thread that pushes: {error}"));
+                return;
+            }
+            work.senders += 1;
         }
     }
 
-    fn hand_out(&mut self) {
-        if self.identity.is_none() {
-            // The keys may have been taken out of the settings while something waited.
-            return self.schedule.clear();
-        }
-        while self.senders.are_free() {
-            let delivery = match self.schedule.next(Instant::now()) {
-                Next::Send(delivery) => delivery,
-                Next::GiveUp(delivery, why) => {
-                    self.failed(&format!("{:?}", delivery.subscription), why);
+    /// A sender.
+    fn send_all(&self) {
+        let mut work = lock(&self.work);
+        loop {
+            if work.identity.is_none() {
+                // The keys were taken out of the settings while something waited.
+                work.schedule.clear();
+            }
+            let next = work.schedule.next(Instant::now());
+            self.count_waiting(&work);
+            let due = match next {
+                Next::Send(delivery) => {
+                    let client = work.client.clone();
+                    let identity = work.identity.as_mut();
+                    let credentials = identity.map(|identity| {
+                        identity.credentials(&delivery.endpoint.origin, epoch_seconds())
+                    });
+                    work.busy += 1;
+                    drop(work);
+                    let outcome = client.zip(credentials).and_then(|(client, credentials)| {
+                        let sent = || send(&client, &delivery, &credentials);
+                        catch_unwind(AssertUnwindSafe(sent)).ok()
+                    });
+                    let outcome = outcome
+                        .unwrap_or_else(|| Outcome::Refused("a fault of the service".to_owned()));
+                    self.settle(delivery, outcome);
+                    work = lock(&self.work);
                     continue;
                 }
-                Next::Nothing => return,
+                Next::GiveUp(delivery) => {
+                    self.give_up(&mut work, &delivery, "no answer for long");
+                    continue;
+                }
+                Next::Wait(due) => due,
             };
-            let Some(identity) = &mut self.identity else {
-                return;
-            };
-            let credentials = identity.credentials(&delivery.endpoint.origin, epoch_seconds());
-            if let Err(delivery) = self.senders.send(Job {
-                delivery,
-                credentials,
-            }) {
-                let outcome = Outcome::Silent("no thread to push with".to_owned());
-                self.settle(*delivery, outcome);
-                return;
+            if work.is_stopping {
+                break;
+            }
+            let left = due.map_or(IDLE_TIMEOUT, |due| {
+                due.saturating_duration_since(Instant::now())
+            });
+            let waited = self.changed.wait_timeout(work, left.min(IDLE_TIMEOUT));
+            let waited = waited.unwrap_or_else(PoisonError::into_inner);
+            work = waited.0;
+            if waited.1.timed_out() && work.schedule.len() == 0 {
+                break;
             }
         }
     }
 
-    fn settle(&mut self, delivery: Delivery, outcome: Outcome) {
+    fn sender_has_ended(&self) {
+        let mut work = lock(&self.work);
+        work.senders -= 1;
+        if work.senders == 0 {
+            work.client = None;
+        }
+        drop(work);
+        self.changed.notify_all();
+    }
+
+    fn settle(&self, delivery: Delivery, outcome: Outcome) {
         let who = format!("{:?}", delivery.subscription);
         let hash = delivery.subscription.endpoint_hash.clone();
-        match self.schedule.settle(delivery, outcome, Instant::now()) {
-            Settled::Done => {}
+        let mut work = lock(&self.work);
+        work.busy -= 1;
+        let settled = work.schedule.settle(delivery, outcome, Instant::now());
+        METRICS.pushes[place(&settled)].add(1);
+        match &settled {
+            Settled::Failed(why) => self.failed(&mut work, &who, why.clone()),
+            Settled::Forget => work.expired.push(hash),
+            Settled::Done | Settled::Waits(_) => {}
+        }
+        drop(work);
+        self.changed.notify_all();
+        match settled {
+            Settled::Done | Settled::Failed(_) => {}
             Settled::Waits(why) => debug!("{who}: {why}; tried again later"),
-            Settled::Failed(why) => self.failed(&who, why),
-            Settled::Forget => match self.ask(|store| store.delete_subscription(&hash)) {
-                Ok(()) => info!("{who} has expired and is deleted"),
-                Err(error) => warn!("{error}"),
-            },
+            Settled::Forget => info!("{who} has expired and is deleted"),
         }
     }
 
-    fn ask<T>(&mut self, mut operation: impl FnMut(&mut dyn PushStore) -> Result<T>) -> Result<T>
-    where
-        T: Default,
-    {
-        let deadline = Instant::now() + STORE_PATIENCE;
-        self.link
-            .run_until(deadline, |store: &mut dyn Connection| match store.push() {
-                Some(store) => operation(store),
-                None => Ok(T::default()),
+    fn ask<T: Default>(
+        &self,
+        mut operation: impl FnMut(&mut dyn PushStore) -> store::Result<T>,
+    ) -> store::Result<T> {
+        let deadline = Instant::now() + STORE_TIMEOUT;
+        self.pool
+            .run_until(deadline, |store: &mut dyn DatabaseConnection| {
+                match store.push() {
+                    Some(store) => operation(store),
+                    None => Ok(T::default()),
+                }
             })
     }
 
-    fn failed(&mut self, who: &str, why: String) {
-        if Instant::now() >= self.log_due {
-            self.log_due = Instant::now() + LOG_INTERVAL;
-            match std::mem::take(&mut self.unsaid) {
-                0 => warn!("{who}: {why}"),
-                more => {
-                    warn!("{who}: {why}; {more} more failures since the last one that was logged")
-                }
-            }
-        } else {
-            debug!("{who}: {why}");
-            self.unsaid += 1;
-        }
-        self.failure = Some(why.chars().take(FAILURE_CHARS).collect());
+    fn give_up(&self, work: &mut Work, delivery: &Delivery, why: &str) {
+        let why = format!("{}: {why}", delivery.endpoint.authority());
+        self.failed(work, &format!("{:?}", delivery.subscription), why);
     }
 
-    /// Writes the last failure down for the administrator's page, not more than once a second.
-    fn write_failure(&mut self, at_once: bool) {
-        let now = Instant::now();
-        if now < self.failure_due && !at_once {
-            return;
+    fn failed(&self, work: &mut Work, who: &str, why: String) {
+        if !self.failure_log.warn(|| format!("{who}: {why}")) {
+            debug!("{who}: {why}");
         }
-        let Some(failure) = self.failure.take() else {
+        work.failure = Some(why.chars().take(FAILURE_CHARS).collect());
+    }
+
+    fn count_waiting(&self, work: &Work) -> usize {
+        let waiting = work.schedule.len() + self.starter.notices.len();
+        METRICS.push_waiting.set(waiting as u64);
+        waiting
+    }
+
+    /// Writes the last failure down for the administrator's page, and says what was dropped.
+    fn tidy(self: &Arc<Self>) {
+        let mut work = lock(&self.work);
+        if !work.is_stopping {
+            self.start_senders(&mut work);
+        }
+        self.count_waiting(&work);
+        let now = Instant::now();
+        let expired = mem::take(&mut work.expired);
+        let may_write = work.is_stopping || work.failure_due.is_none_or(|due| due <= now);
+        let failure = work.failure.take_if(|_| may_write);
+        if failure.is_some() {
+            work.failure_due = Some(now + TIDY_INTERVAL);
+        }
+        let is_due = work.dropped_due.is_none_or(|due| due <= now);
+        drop(work);
+        self.failure_log.settle("failed pushes", now);
+        for hash in expired {
+            if let Err(error) = self.ask(|store| store.delete_subscription(&hash)) {
+                warn!("{error}");
+            }
+        }
+        let (shared, most) = (&self.starter.shared, self.starter.options.queue);
+        if is_due && shared.dropped.load(Ordering::Relaxed) > 0 {
+            let dropped = shared.dropped.swap(0, Ordering::Relaxed);
+            warn!(
+                "{dropped} notifications were not pushed: push services are slower than the chat, and {most} wait already"
+            );
+            lock(&self.work).dropped_due = Some(Instant::now() + log_throttle::INTERVAL);
+        }
+        let Some(failure) = failure else {
             return;
         };
-        self.failure_due = now + FAILURE_INTERVAL;
         let time = self.clock.now_text();
         let rows = [
             (key::PUSH_LAST_SEND_FAILED_AT, time.as_str()),
             (key::PUSH_LAST_SEND_FAILURE, failure.as_str()),
         ];
+        let deadline = Instant::now() + STORE_TIMEOUT;
         let written = self
-            .link
-            .run_until(now + STORE_PATIENCE, |store| store.update_settings(&rows));
+            .pool
+            .run_until(deadline, |store| store.update_settings(&rows));
         if let Err(error) = written {
             warn!("{error}");
         }
     }
 
-    fn say_what_was_dropped(&mut self) {
-        if self.shared.dropped.load(Ordering::Relaxed) > 0 && Instant::now() >= self.dropped_due {
-            self.dropped_due = Instant::now() + LOG_INTERVAL;
-            let dropped = self.shared.dropped.swap(0, Ordering::Relaxed);
-            warn!(
-                "{dropped} notifications were not pushed: push services are slower than the chat, and {} wait already",
-                self.options.queue
-            );
+    /// The end: what can be sent until then is, the rest is lost, and said so.
+    fn finish(self: &Arc<Self>, until: Instant) {
+        let left = || until.saturating_duration_since(Instant::now());
+        while !left().is_zero()
+            && let Ok(notice) = self.starter.notices.try_recv()
+        {
+            self.take(notice);
+        }
+        let mut work = lock(&self.work);
+        work.is_stopping = true;
+        self.changed.notify_all();
+        let waited = self
+            .changed
+            .wait_timeout_while(work, left(), |work| work.senders > 0);
+        let work = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let waiting = self.count_waiting(&work);
+        if waiting > 0 {
+            info!("stopping: discarded {waiting} queued notifications");
         }
     }
+}
 
-    /// The end: what waits is lost, and said so.
-    fn give_up(&mut self) {
-        let waiting = self.schedule.len() + self.notices.len();
-        if waiting > 0 {
-            info!("{waiting} pushes that waited are given up");
-        }
-        self.write_failure(true);
+/// Where it is counted.
+fn place(settled: &Settled) -> usize {
+    match settled {
+        Settled::Done => 0,
+        Settled::Forget => 1,
+        Settled::Failed(_) => 2,
+        Settled::Waits(_) => 3,
     }
 }

@@ -1,8 +1,8 @@
-//! The HTTPS that a push takes: one POST over HTTP/1.1 to an address that was judged, with a deadline over the whole of
-//! it, no redirects, and connections that are kept for the next push to the same place.
+//! The HTTPS client for pushes: one POST over HTTP/1.1 to a checked address, with one deadline for the whole exchange, no
+//! redirects, and connections kept for the next push to the same server.
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use super::answer::{self, Answer};
-use super::reach::{Endpoint, Unreachable};
+use super::endpoint::{Endpoint, Unreachable};
+use super::response::{self, Response};
+use crate::platform::net::{Wire, left};
 
 /// How long one of several addresses may take to accept a connection.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a connection is kept for the next push; servers close theirs after a minute or more.
 const KEEP: Duration = Duration::from_secs(45);
 /// Connections that are kept.
@@ -23,7 +24,7 @@ const MOST_KEPT: usize = 8;
 const TTL: &str = "3600";
 
 /// Calls push services.
-pub struct Client {
+pub struct PushClient {
     tls: Arc<ClientConfig>,
     timeout: Duration,
     kept: Mutex<Vec<Kept>>,
@@ -40,14 +41,14 @@ type Stream = StreamOwned<ClientConnection, Wire>;
 /// Why a push has no answer.
 #[derive(Debug)]
 pub enum PostError {
-    /// Nobody was called.
+    /// No connection was attempted.
     Unreachable(Unreachable),
     /// Connecting, or the exchange.
     Io(io::Error),
 }
 
 impl PostError {
-    /// Whether somebody answered who is not the one that was meant: trying again changes nothing.
+    /// Whether another server answered than the intended one: a retry would not help.
     pub fn is_impostor(&self) -> bool {
         let PostError::Io(error) = self else {
             return false;
@@ -75,7 +76,7 @@ impl From<io::Error> for PostError {
     }
 }
 
-impl Client {
+impl PushClient {
     /// A client that trusts Mozilla's roots and `extra`.
     ///
     /// # Errors
@@ -96,7 +97,7 @@ impl Client {
             .with_root_certificates(roots)
             .with_no_client_auth();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Client {
+        Ok(PushClient {
             tls: Arc::new(tls),
             timeout,
             kept: Mutex::default(),
@@ -106,20 +107,20 @@ impl Client {
     /// Posts `body` with these headers.
     ///
     /// # Errors
-    /// The endpoint may not be called, or nobody answers in time.
+    /// The endpoint may not be called, or no server answers in time.
     pub fn post(
         &self,
         endpoint: &Endpoint,
         headers: &[(&str, String)],
         body: &[u8],
-    ) -> Result<Answer, PostError> {
+    ) -> Result<Response, PostError> {
         let deadline = Instant::now() + self.timeout;
         let request = request(endpoint, headers, body);
         if let Some(mut stream) = self.take_kept(&endpoint.origin) {
             stream.sock.deadline = deadline;
             match exchange(&mut stream, &request) {
                 // The server has closed what was kept just before; a new connection will tell.
-                Err(error) if answer::is_unanswered(&error) => {}
+                Err(error) if response::is_unanswered(&error) => {}
                 Err(error) => return Err(error.into()),
                 Ok(answer) => return Ok(self.finished(endpoint, stream, answer)),
             }
@@ -136,7 +137,7 @@ impl Client {
         let mut failed = io::Error::from(io::ErrorKind::TimedOut);
         for (place, address) in addresses.iter().enumerate() {
             let share = left(deadline)? / (addresses.len() - place) as u32;
-            match TcpStream::connect_timeout(address, share.min(CONNECT_PATIENCE)) {
+            match TcpStream::connect_timeout(address, share.min(CONNECT_TIMEOUT)) {
                 Ok(socket) => {
                     socket.set_nodelay(true)?;
                     let session = ClientConnection::new(Arc::clone(&self.tls), name)
@@ -149,7 +150,7 @@ impl Client {
         Err(failed.into())
     }
 
-    fn finished(&self, endpoint: &Endpoint, stream: Stream, answer: Answer) -> Answer {
+    fn finished(&self, endpoint: &Endpoint, stream: Stream, answer: Response) -> Response {
         if answer.may_go_on {
             let mut kept = self.kept();
             kept.retain(|one| one.since.elapsed() < KEEP);
@@ -195,47 +196,8 @@ fn request(endpoint: &Endpoint, headers: &[(&str, String)], body: &[u8]) -> Vec<
     request
 }
 
-fn exchange(stream: &mut Stream, request: &[u8]) -> io::Result<Answer> {
+fn exchange(stream: &mut Stream, request: &[u8]) -> io::Result<Response> {
     stream.write_all(request)?;
     stream.flush()?;
-    answer::read(stream)
-}
-
-/// A socket that is read and written until a deadline.
-struct Wire {
-    socket: TcpStream,
-    deadline: Instant,
-}
-
-impl Read for Wire {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.socket.set_read_timeout(Some(left(self.deadline)?))?;
-        self.socket.read(buffer).map_err(timed_out)
-    }
-}
-
-impl Write for Wire {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.socket.set_write_timeout(Some(left(self.deadline)?))?;
-        self.socket.write(bytes).map_err(timed_out)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.socket.flush()
-    }
-}
-
-fn left(deadline: Instant) -> io::Result<Duration> {
-    match deadline.saturating_duration_since(Instant::now()) {
-        Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
-        left => Ok(left),
-    }
-}
-
-/// What the system says of a socket whose time is over.
-fn timed_out(error: io::Error) -> io::Error {
-    match error.kind() {
-        io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
-        _ => error,
-    }
+    response::read(stream)
 }

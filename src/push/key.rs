@@ -29,7 +29,7 @@ pub fn from_base64(text: &str) -> Option<Vec<u8>> {
 }
 
 /// What a stored private key may be, the likeliest first: what it decrypts to, then the value itself. About one plain
-/// key in 250 happens to decrypt to something, so whoever uses them has to try.
+/// key in 250 happens to decrypt to something, so the caller has to try each.
 pub fn candidates(stored: &str, jwt_secret: &str) -> Vec<Vec<u8>> {
     let texts = [decrypt(stored, jwt_secret), Some(stored.to_owned())];
     texts

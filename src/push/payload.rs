@@ -1,4 +1,4 @@
-//! What a push says, as the application's service worker reads it.
+//! The payload of a push, as the application's service worker reads it.
 
 use serde::Serialize;
 

@@ -1,22 +1,23 @@
-//! Which push is sent next, which waits and until when, and which is given up. Pure: told what happened and what time
-//! it is.
+//! Schedules pushes: which is sent next, which waits and until when, and which is given up. Pure; events and the time are
+//! passed in.
 //!
-//! A push service that is slow or away holds up nobody but itself: at most two pushes are on their way to one place,
-//! and a place that does not answer is left alone for a while.
+//! A slow or unavailable push service delays only its own pushes: at most two are in flight to one service, and one that
+//! does not answer is paused. Agents do not delay each other either: one push of an agent is in flight at a time, agents are
+//! served in turn, and unresponsive endpoints take at most half of the threads.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::reach::Endpoint;
-use crate::store::push::Subscription;
+use super::endpoint::Endpoint;
+use crate::store::push::PushSubscription;
 
-/// Pushes that are ready; while there are more, no further notices are taken.
-const MOST_READY: usize = 256;
-/// Pushes that wait for a better time; more are given up.
+/// Pushes that may wait; beyond that, the agent with the most of them gives up its oldest.
 const MOST_WAITING: usize = 1024;
-/// Pushes on their way to one place at once.
-const MOST_TO_ONE_PLACE: usize = 2;
+/// Pushes on their way to one push service at once.
+const MOST_TO_ONE_HOST: usize = 2;
+/// Agents whose browsers did not answer that are served at once: half of the threads.
+const MOST_SILENT: usize = 2;
 /// Pauses before a push is tried again, where the service names none; after the last one it is given up.
 const RETRIES: [Duration; 3] = [
     Duration::from_secs(2),
@@ -25,14 +26,9 @@ const RETRIES: [Duration; 3] = [
 ];
 /// Longest pause that a push service may ask for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
-/// Pauses of a place that does not answer, by how often it has not.
-const PLACE_PAUSES: [Duration; 4] = [
-    Duration::from_secs(2),
-    Duration::from_secs(15),
-    Duration::from_secs(60),
-    LONGEST_PAUSE,
-];
-/// A push that is older is of no use: whoever was away for so long looks by himself.
+/// Pauses of a push service that does not answer, by how often it has not.
+const HOST_PAUSES: [Duration; 4] = [RETRIES[0], RETRIES[1], RETRIES[2], LONGEST_PAUSE];
+/// An older push is of no use: an agent who was away for so long looks at the chat itself.
 const MOST_AGE: Duration = Duration::from_secs(600);
 
 /// One push to one browser.
@@ -41,11 +37,13 @@ pub struct Delivery {
     /// What it says.
     pub payload: Arc<[u8]>,
     /// The browser.
-    pub subscription: Subscription,
+    pub subscription: PushSubscription,
     /// Where it is pushed to.
     pub endpoint: Endpoint,
     /// When it was asked for.
     pub since: Instant,
+    /// Not before.
+    pub due: Instant,
     /// How often it was tried.
     pub tries: usize,
 }
@@ -71,9 +69,9 @@ pub enum Next {
     /// Send this.
     Send(Delivery),
     /// Say that this one failed.
-    GiveUp(Delivery, String),
-    /// Nothing now.
-    Nothing,
+    GiveUp(Delivery),
+    /// Nothing now, but perhaps then.
+    Wait(Option<Instant>),
 }
 
 /// What became of a push that was sent.
@@ -89,130 +87,146 @@ pub enum Settled {
     Waits(String),
 }
 
-/// All pushes that wait or are on their way.
+/// All pushes that wait, and what is known of those that are on their way.
 #[derive(Debug, Default)]
 pub struct Schedule {
-    ready: VecDeque<Delivery>,
-    waiting: Vec<(Instant, Delivery)>,
-    places: HashMap<String, Place>,
+    waiting: Vec<Delivery>,
+    hosts: HashMap<String, Peer>,
+    agents: HashMap<u64, Peer>,
+    turn: u64,
 }
 
+/// A push service, or an agent.
 #[derive(Debug, Default)]
-struct Place {
+struct Peer {
     on_their_way: usize,
     silences: usize,
+    /// Of a push service.
     paused_until: Option<Instant>,
+    /// Of an agent: the higher, the later it was served.
+    turn: u64,
+    used: Option<Instant>,
 }
 
 impl Schedule {
-    /// Whether more may be added now.
-    pub fn has_room(&self) -> bool {
-        self.ready.len() < MOST_READY
-    }
-
-    /// How many wait, or are ready.
+    /// How many wait.
     pub fn len(&self) -> usize {
-        self.ready.len() + self.waiting.len()
+        self.waiting.len()
     }
 
     /// Forgets all that waits.
     pub fn clear(&mut self) {
-        self.ready.clear();
         self.waiting.clear();
     }
 
-    /// Adds a push.
-    pub fn add(&mut self, delivery: Delivery) {
-        self.ready.push_back(delivery);
-    }
-
-    /// When the next of those that wait is to be looked at.
-    pub fn due(&self) -> Option<Instant> {
-        self.waiting.iter().map(|(due, _)| *due).min()
+    /// Adds a push; returns one that is given up in its place.
+    pub fn add(&mut self, delivery: Delivery) -> Option<Delivery> {
+        let given_up = (self.waiting.len() >= MOST_WAITING).then(|| {
+            let mut counts: HashMap<u64, usize> = HashMap::new();
+            for one in &self.waiting {
+                *counts.entry(one.subscription.agent).or_default() += 1;
+            }
+            let most = |one: &Delivery| counts[&one.subscription.agent];
+            let (place, _) = self
+                .waiting
+                .iter()
+                .enumerate()
+                .fold((0, 0), |best, (place, one)| match most(one) > best.1 {
+                    true => (place, most(one)),
+                    false => best,
+                });
+            self.waiting.remove(place)
+        });
+        self.waiting.push(delivery);
+        given_up
     }
 
     /// What to do now. What is to be sent counts as on its way until it is settled.
     pub fn next(&mut self, now: Instant) -> Next {
-        let mut place = 0;
-        while place < self.waiting.len() {
-            match self.waiting[place].0 <= now {
-                true => self.ready.push_back(self.waiting.swap_remove(place).1),
-                false => place += 1,
+        let is_old = |peer: &Peer| peer.used.is_none_or(|used| now > used + MOST_AGE);
+        self.hosts
+            .retain(|_, host| host.on_their_way > 0 || !is_old(host));
+        self.agents
+            .retain(|_, agent| agent.on_their_way > 0 || !is_old(agent));
+        let silent = self.agents.values();
+        let silent = silent.filter(|agent| agent.silences > 0 && agent.on_their_way > 0);
+        let has_room_for_silent = silent.count() < MOST_SILENT;
+        let mut best = None;
+        let mut due: Option<Instant> = None;
+        for (place, delivery) in self.waiting.iter().enumerate() {
+            if now > delivery.since + MOST_AGE {
+                return Next::GiveUp(self.waiting.remove(place));
             }
-        }
-        let mut place = 0;
-        while let Some(delivery) = self.ready.get(place) {
-            let origin = self
-                .places
-                .entry(delivery.endpoint.origin.clone())
-                .or_default();
-            let paused = origin.paused_until.filter(|until| *until > now);
-            if paused.is_none() && origin.on_their_way >= MOST_TO_ONE_PLACE {
-                place += 1;
+            let host = self.hosts.get(&delivery.endpoint.origin);
+            let paused = host.and_then(|host| host.paused_until);
+            let from = paused.map_or(delivery.due, |until| until.max(delivery.due));
+            if from > now {
+                due = Some(due.map_or(from, |due| due.min(from)));
                 continue;
             }
-            let delivery = self.ready.remove(place).expect("it was there just now");
-            if now.duration_since(delivery.since) > MOST_AGE {
-                let why = format!(
-                    "{} has not answered for long",
-                    delivery.endpoint.authority()
-                );
-                return Next::GiveUp(delivery, why);
+            let agent = self.agents.get(&delivery.subscription.agent);
+            let is_silent = agent.is_some_and(|agent| agent.silences > 0);
+            let is_busy = host.is_some_and(|host| host.on_their_way >= MOST_TO_ONE_HOST)
+                || agent.is_some_and(|agent| agent.on_their_way > 0)
+                || is_silent && !has_room_for_silent;
+            let rank = (is_silent, agent.map_or(0, |agent| agent.turn));
+            if !is_busy && best.is_none_or(|(found, _)| rank < found) {
+                best = Some((rank, place));
             }
-            let Some(until) = paused else {
-                origin.on_their_way += 1;
-                return Next::Send(delivery);
-            };
-            if self.waiting.len() >= MOST_WAITING {
-                let why = format!(
-                    "{} has not answered for long",
-                    delivery.endpoint.authority()
-                );
-                return Next::GiveUp(delivery, why);
-            }
-            self.waiting.push((until, delivery));
         }
-        self.places.retain(|_, one| one.is_of_interest(now));
-        Next::Nothing
+        let Some((_, place)) = best else {
+            return Next::Wait(due);
+        };
+        let delivery = self.waiting.remove(place);
+        let host = self
+            .hosts
+            .entry(delivery.endpoint.origin.clone())
+            .or_default();
+        let agent = self.agents.entry(delivery.subscription.agent).or_default();
+        self.turn += 1;
+        agent.turn = self.turn;
+        for peer in [host, agent] {
+            peer.on_their_way += 1;
+            peer.used = Some(now);
+        }
+        Next::Send(delivery)
     }
 
     /// Takes in what came of a push that was sent.
     pub fn settle(&mut self, mut delivery: Delivery, outcome: Outcome, now: Instant) -> Settled {
-        let place = self
-            .places
+        let host = self
+            .hosts
             .entry(delivery.endpoint.origin.clone())
             .or_default();
-        place.on_their_way = place.on_their_way.saturating_sub(1);
-        let is_silent = matches!(outcome, Outcome::Silent(_));
+        let agent = self.agents.entry(delivery.subscription.agent).or_default();
+        host.on_their_way = host.on_their_way.saturating_sub(1);
+        agent.on_their_way = agent.on_their_way.saturating_sub(1);
+        if matches!(outcome, Outcome::Silent(_)) {
+            let pause = HOST_PAUSES[host.silences.min(HOST_PAUSES.len() - 1)];
+            host.paused_until = host.paused_until.max(Some(now + pause));
+            host.silences += 1;
+            agent.silences += 1;
+        } else {
+            host.silences = 0;
+            agent.silences = agent.silences.saturating_sub(1);
+        }
         let (asked, why) = match outcome {
+            Outcome::Accepted => return Settled::Done,
+            Outcome::Gone => return Settled::Forget,
+            Outcome::Refused(why) => return Settled::Failed(why),
             Outcome::Silent(why) => (None, why),
             Outcome::Later(asked, why) => (asked, why),
-            done => {
-                place.silences = 0;
-                return match done {
-                    Outcome::Gone => Settled::Forget,
-                    Outcome::Refused(why) => Settled::Failed(why),
-                    _ => Settled::Done,
-                };
-            }
         };
-        if is_silent {
-            let pause = PLACE_PAUSES[place.silences.min(PLACE_PAUSES.len() - 1)];
-            place.silences += 1;
-            place.pause(now + pause);
-        } else {
-            place.silences = 0;
-            if let Some(asked) = asked {
-                place.pause(now + asked.min(LONGEST_PAUSE));
-            }
+        if let Some(asked) = asked {
+            let until = now + asked.min(LONGEST_PAUSE);
+            host.paused_until = host.paused_until.max(Some(until));
         }
-        let pause = RETRIES
-            .get(delivery.tries)
-            .map(|usual| asked.unwrap_or(*usual));
-        delivery.tries += 1;
-        match pause {
+        let usual = RETRIES.get(delivery.tries);
+        match usual.map(|usual| asked.unwrap_or(*usual)) {
             Some(pause) if pause <= LONGEST_PAUSE && self.waiting.len() < MOST_WAITING => {
-                self.waiting.push((now + pause, delivery));
+                delivery.due = now + pause;
+                delivery.tries += 1;
+                self.waiting.push(delivery);
                 Settled::Waits(why)
             }
             _ => Settled::Failed(why),
@@ -220,31 +234,20 @@ impl Schedule {
     }
 }
 
-impl Place {
-    fn is_of_interest(&self, now: Instant) -> bool {
-        let remembered = match self.silences {
-            0 => Duration::ZERO,
-            _ => MOST_AGE,
-        };
-        let is_remembered = |until| until + remembered > now;
-        self.on_their_way > 0 || self.paused_until.is_some_and(is_remembered)
-    }
-
-    fn pause(&mut self, until: Instant) {
-        self.paused_until = self.paused_until.max(Some(until));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn to(host: &str, now: Instant) -> Delivery {
+    fn to(agent: u64, host: &str, now: Instant) -> Delivery {
         Delivery {
             payload: Arc::from(*b"x"),
-            subscription: Subscription::default(),
+            subscription: PushSubscription {
+                agent,
+                ..PushSubscription::default()
+            },
             endpoint: Endpoint::parse(&format!("https://{host}/x"), &[]).expect("a URL"),
             since: now,
+            due: now,
             tries: 0,
         }
     }
@@ -256,118 +259,163 @@ mod tests {
         }
     }
 
-    fn is_quiet(schedule: &mut Schedule, now: Instant) -> bool {
-        matches!(schedule.next(now), Next::Nothing)
+    fn waits(schedule: &mut Schedule, now: Instant) -> Option<Instant> {
+        match schedule.next(now) {
+            Next::Wait(due) => due,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn silent() -> Outcome {
+        Outcome::Silent("no answer".to_owned())
     }
 
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn a_busy_place_holds_up_no_other() {
+    fn a_busy_service_holds_up_no_other_and_an_agent_has_one_push_on_its_way() {
         let now = Instant::now();
         let mut schedule = Schedule::default();
-        for host in ["a.test", "a.test", "a.test", "b.test"] {
-            schedule.add(to(host, now));
+        for (agent, host) in [
+            (1, "a.test"),
+            (1, "c.test"),
+            (2, "a.test"),
+            (3, "a.test"),
+            (4, "b.test"),
+        ] {
+            schedule.add(to(agent, host, now));
         }
-        let order: Vec<String> = (0..3)
-            .map(|_| sent(&mut schedule, now).endpoint.origin)
+        let order: Vec<_> = (0..3)
+            .map(|_| sent(&mut schedule, now))
+            .map(|one| (one.subscription.agent, one.endpoint.origin))
             .collect();
+        let expected = [
+            (1, "https://a.test"),
+            (2, "https://a.test"),
+            (4, "https://b.test"),
+        ];
         assert_eq!(
             order,
-            ["https://a.test", "https://a.test", "https://b.test"]
+            expected.map(|(agent, host)| (agent, host.to_owned()))
         );
-        assert!(is_quiet(&mut schedule, now));
-        let settled = schedule.settle(to("a.test", now), Outcome::Accepted, now);
+        assert_eq!(waits(&mut schedule, now), None);
+        let settled = schedule.settle(to(1, "a.test", now), Outcome::Accepted, now);
         assert_eq!(settled, Settled::Done);
-        assert_eq!(sent(&mut schedule, now).endpoint.origin, "https://a.test");
+        // Agent 3 was not served yet.
+        assert_eq!(sent(&mut schedule, now).subscription.agent, 3);
+        assert_eq!(sent(&mut schedule, now).subscription.agent, 1);
+    }
+
+    #[test]
+    fn agents_are_served_in_turn_and_the_silent_ones_last() {
+        let now = Instant::now();
+        let mut schedule = Schedule::default();
+        for browser in 0..40 {
+            for agent in 1..=3 {
+                schedule.add(to(agent, &format!("{browser}.of-{agent}.test"), now));
+            }
+        }
+        // Four threads: all three are served, none of them answers.
+        let first: Vec<Delivery> = (0..3).map(|_| sent(&mut schedule, now)).collect();
+        let agents: Vec<u64> = first.iter().map(|one| one.subscription.agent).collect();
+        assert_eq!(agents, [1, 2, 3]);
+        assert_eq!(waits(&mut schedule, now), None);
+        for delivery in first {
+            schedule.settle(delivery, silent(), now);
+        }
+        // From now on they have two threads together, whatever else waits.
+        for _ in 0..2 {
+            sent(&mut schedule, now);
+        }
+        assert!(waits(&mut schedule, now).is_some());
+        for _ in 0..40 {
+            schedule.add(to(4, "good.test", now));
+            let good = sent(&mut schedule, now);
+            assert_eq!(good.subscription.agent, 4);
+            schedule.settle(good, Outcome::Accepted, now);
+        }
     }
 
     #[test]
     fn a_service_that_asks_to_come_back_is_left_alone_until_then() {
         let now = Instant::now();
         let mut schedule = Schedule::default();
-        schedule.add(to("a.test", now));
-        schedule.add(to("a.test", now));
+        schedule.add(to(1, "a.test", now));
+        schedule.add(to(2, "a.test", now));
         let delivery = sent(&mut schedule, now);
         let later = Outcome::Later(Some(7 * SECOND), "429".to_owned());
         let settled = schedule.settle(delivery, later, now);
         assert_eq!(settled, Settled::Waits("429".to_owned()));
-        assert!(is_quiet(&mut schedule, now + 6 * SECOND));
-        assert_eq!(schedule.due(), Some(now + 7 * SECOND));
+        assert_eq!(waits(&mut schedule, now), Some(now + 7 * SECOND));
         sent(&mut schedule, now + 7 * SECOND);
         sent(&mut schedule, now + 7 * SECOND);
-        assert!(is_quiet(&mut schedule, now + 7 * SECOND));
     }
 
     #[test]
     fn a_failing_push_is_given_up_after_the_last_pause_or_at_once_where_it_would_take_too_long() {
         let mut now = Instant::now();
         let mut schedule = Schedule::default();
-        schedule.add(to("a.test", now));
+        schedule.add(to(1, "a.test", now));
         let failed = || Outcome::Later(None, "500".to_owned());
         for pause in RETRIES {
             let delivery = sent(&mut schedule, now);
             let settled = schedule.settle(delivery, failed(), now);
             assert_eq!(settled, Settled::Waits("500".to_owned()));
-            assert!(is_quiet(&mut schedule, now + pause - SECOND));
+            assert_eq!(waits(&mut schedule, now), Some(now + pause));
             now += pause;
         }
         let delivery = sent(&mut schedule, now);
         let settled = schedule.settle(delivery, failed(), now);
         assert_eq!(settled, Settled::Failed("500".to_owned()));
-        schedule.add(to("a.test", now));
+        schedule.add(to(1, "a.test", now));
         let delivery = sent(&mut schedule, now);
         let tomorrow = Outcome::Later(Some(86_400 * SECOND), "503".to_owned());
         let settled = schedule.settle(delivery, tomorrow, now);
         assert_eq!(settled, Settled::Failed("503".to_owned()));
-        schedule.add(to("a.test", now));
-        assert!(
-            is_quiet(&mut schedule, now),
-            "the place is paused all the same"
-        );
-        sent(&mut schedule, now + LONGEST_PAUSE);
+        schedule.add(to(1, "a.test", now));
+        // The service is left alone all the same.
+        assert_eq!(waits(&mut schedule, now), Some(now + LONGEST_PAUSE));
     }
 
     #[test]
-    fn a_silent_place_is_asked_ever_more_rarely_and_forgiven_when_it_answers() {
+    fn a_silent_service_is_asked_ever_more_rarely_and_forgiven_when_it_answers() {
         let mut now = Instant::now();
         let mut schedule = Schedule::default();
-        for pause in PLACE_PAUSES {
-            schedule.add(to("a.test", now));
+        for pause in HOST_PAUSES {
+            schedule.clear();
+            schedule.add(to(1, "a.test", now));
             let delivery = sent(&mut schedule, now);
-            schedule.settle(delivery, Outcome::Silent("no answer".to_owned()), now);
-            schedule.waiting.clear();
-            schedule.add(to("a.test", now));
-            assert!(is_quiet(&mut schedule, now + pause - SECOND));
-            assert_eq!(schedule.due(), Some(now + pause));
-            schedule.waiting.clear();
+            schedule.settle(delivery, silent(), now);
+            schedule.clear();
+            schedule.add(to(2, "a.test", now));
+            assert_eq!(waits(&mut schedule, now), Some(now + pause));
             now += pause;
         }
-        schedule.add(to("a.test", now));
         let delivery = sent(&mut schedule, now);
-        assert_eq!(
-            schedule.settle(delivery, Outcome::Gone, now),
-            Settled::Forget
-        );
-        assert!(is_quiet(&mut schedule, now));
-        assert!(schedule.places.is_empty());
+        let settled = schedule.settle(delivery, Outcome::Gone, now);
+        assert_eq!(settled, Settled::Forget);
+        assert_eq!(schedule.hosts["https://a.test"].silences, 0);
+        waits(&mut schedule, now + MOST_AGE + SECOND);
+        assert!(schedule.hosts.is_empty() && schedule.agents.is_empty());
     }
 
     #[test]
     fn what_is_too_old_or_too_much_is_given_up() {
         let now = Instant::now();
         let mut schedule = Schedule::default();
-        schedule.add(to("a.test", now));
-        let late = now + MOST_AGE + SECOND;
-        assert!(matches!(schedule.next(late), Next::GiveUp(..)));
-        schedule.add(to("a.test", now));
-        let delivery = sent(&mut schedule, now);
-        schedule.settle(delivery, Outcome::Silent(String::new()), now);
-        for _ in schedule.waiting.len()..=MOST_WAITING {
-            schedule.add(to("a.test", now));
+        schedule.add(to(1, "a.test", now));
+        assert!(matches!(
+            schedule.next(now + MOST_AGE + SECOND),
+            Next::GiveUp(_)
+        ));
+        for number in 0..MOST_WAITING {
+            let agent = if number < 10 { 1 } else { 2 };
+            assert!(schedule.add(to(agent, "a.test", now)).is_none());
         }
-        assert!(!schedule.has_room());
-        assert!(matches!(schedule.next(now), Next::GiveUp(..)));
+        let given_up = schedule
+            .add(to(3, "a.test", now))
+            .expect("there is no room");
+        assert_eq!(given_up.subscription.agent, 2);
         assert_eq!(schedule.len(), MOST_WAITING);
     }
 }

@@ -1,4 +1,4 @@
-//! Who pushes: the key pair of the install, and the tokens that it signs for push services (RFC 8292, ES256).
+//! The install's VAPID identity: its key pair, and the tokens it signs for push services (RFC 8292, ES256).
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use super::key::{candidates, from_base64, to_base64url};
 const TOKEN_SECONDS: u64 = 12 * 3600;
 /// For how long of that it is used, in seconds: a clock that is slow here or there spoils no push.
 const USE_SECONDS: u64 = 6 * 3600;
-/// Tokens that are kept; whoever has subscriptions at more places signs more often.
+/// Tokens that are cached; with subscriptions at more push services, tokens are signed more often.
 const MOST_TOKENS: usize = 256;
 
 /// An install that may push.
@@ -23,7 +23,7 @@ pub struct Identity {
     public: String,
     subject: String,
     random: SystemRandom,
-    tokens: HashMap<String, Token>,
+    tokens: HashMap<String, VapidToken>,
 }
 
 /// What one push shows.
@@ -49,13 +49,13 @@ impl Credentials {
     }
 }
 
-struct Token {
+struct VapidToken {
     text: String,
     signed_at: u64,
 }
 
 #[derive(Serialize)]
-struct Claims<'a> {
+struct VapidClaims<'a> {
     aud: &'a str,
     exp: u64,
     sub: &'a str,
@@ -105,7 +105,7 @@ impl Identity {
 
     fn token(&mut self, origin: &str, now: u64) -> String {
         // A clock that was set back counts as well.
-        let is_fresh = |token: &Token| now.abs_diff(token.signed_at) < USE_SECONDS;
+        let is_fresh = |token: &VapidToken| now.abs_diff(token.signed_at) < USE_SECONDS;
         if let Some(token) = self.tokens.get(origin).filter(|token| is_fresh(token)) {
             return token.text.clone();
         }
@@ -113,7 +113,7 @@ impl Identity {
             self.tokens.clear();
         }
         let text = self.sign(origin, now);
-        let token = Token {
+        let token = VapidToken {
             text: text.clone(),
             signed_at: now,
         };
@@ -122,7 +122,7 @@ impl Identity {
     }
 
     fn sign(&self, origin: &str, now: u64) -> String {
-        let claims = Claims {
+        let claims = VapidClaims {
             aud: origin,
             exp: now + TOKEN_SECONDS,
             sub: &self.subject,

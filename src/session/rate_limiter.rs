@@ -1,16 +1,20 @@
-//! How many events a socket may send. Pure; the time is passed in.
+//! Rate limit for a socket's events. Pure; the time is passed in.
 
 use std::time::Instant;
 
-pub(super) enum Admission {
+/// Whether an event is served.
+pub enum Admission {
+    /// It is.
     Granted,
+    /// Not this one.
     Refused,
+    /// Not this one, nor any more of such a client.
     Abuse,
 }
 
-/// A token bucket: `rate` events a second, `burst` at once. Whoever goes on far beyond it is no client.
+/// A token bucket: `rate` events a second, `burst` at once. A peer that exceeds it by far is no normal client.
 #[derive(Debug)]
-pub(super) struct RateLimiter {
+pub struct RateLimiter {
     rate: f64,
     burst: f64,
     tokens: f64,
@@ -21,7 +25,8 @@ impl RateLimiter {
     /// How deep into debt refused events lead before the socket is closed, in bursts.
     const ABUSE_BURSTS: f64 = 4.0;
 
-    pub(super) fn new(rate: u32, burst: u32, now: Instant) -> Self {
+    /// A full one.
+    pub fn new(rate: u32, burst: u32, now: Instant) -> Self {
         RateLimiter {
             rate: f64::from(rate),
             burst: f64::from(burst),
@@ -30,7 +35,8 @@ impl RateLimiter {
         }
     }
 
-    pub(super) fn take(&mut self, now: Instant) -> Admission {
+    /// Takes one event.
+    pub fn take(&mut self, now: Instant) -> Admission {
         if self.rate == 0.0 {
             return Admission::Granted;
         }
@@ -42,12 +48,20 @@ impl RateLimiter {
         if self.tokens >= 0.0 {
             Admission::Granted
         } else if self.tokens > -Self::ABUSE_BURSTS * self.burst {
-            // A refused event costs half: whoever slows down a little is soon served again.
+            // A refused event costs half, so that a client that slows down is soon served again.
             self.tokens += 0.5;
             Admission::Refused
         } else {
             Admission::Abuse
         }
+    }
+}
+
+impl RateLimiter {
+    /// Whether it is as good as new.
+    pub fn is_full(&self, now: Instant) -> bool {
+        let elapsed = now.saturating_duration_since(self.refilled).as_secs_f64();
+        self.tokens + elapsed * self.rate >= self.burst
     }
 }
 

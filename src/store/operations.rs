@@ -1,14 +1,13 @@
-//! What the subcommands beside `serve` need of a database, by task: requests to the supervisor, retention, and the
-//! looks that `check` takes. Every engine implements it for its connection, beside
-//! [`Connection`](super::Connection).
+//! The subcommands' interface to a database, by task: requests to the supervisor, retention, and the queries of `check`. Every engine implements it for its connection, beside
+//! [`DatabaseConnection`](super::DatabaseConnection).
 
 use std::collections::HashSet;
 
 use super::Result;
 use crate::model::{ChannelId, MessageId};
 
-/// A row of `audit_log` to be written, by nobody in particular (`actor_type` is `system`), about no row in
-/// particular (`subject_id` is 0).
+/// A new row of `audit_log`, written by the system (`actor_type` is `system`), about no particular row (`subject_id` is
+/// 0).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditEntry {
     /// What was done, at most 80 characters.
@@ -50,13 +49,34 @@ pub struct Window {
     pub end: Option<MessageId>,
 }
 
-/// The part of a connection that the daemon never uses.
+/// Limits of this account, and how the connection is encrypted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionInfo {
+    /// Connections at once.
+    pub connections: Option<u64>,
+    /// Bytes of a statement.
+    pub packet: Option<u64>,
+    /// What it is encrypted with.
+    pub cipher: Option<String>,
+}
+
+/// The part of a connection that the daemon uses at its start alone, if at all.
 pub trait Operations {
     /// What the server calls itself, with its version.
     ///
     /// # Errors
     /// As every method here: the failure of the statement.
     fn server_version(&mut self) -> Result<String>;
+
+    /// Limits of this account, and how the connection is encrypted.
+    fn line(&mut self) -> Result<ConnectionInfo> {
+        Ok(ConnectionInfo::default())
+    }
+
+    /// Columns that cannot hold every message as it is said, and why.
+    fn narrow_columns(&mut self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
 
     /// Seconds since 1970 by the server's clock.
     fn server_epoch(&mut self) -> Result<u64>;
@@ -83,6 +103,6 @@ pub trait Operations {
     /// Locks nothing.
     fn old_messages(&mut self, above: MessageId, rows: u32, before: &str) -> Result<Window>;
 
-    /// Marks messages deleted, now and by nobody; how many were not marked yet.
+    /// Marks messages deleted, now and without an agent; returns how many were not marked yet.
     fn mark_deleted(&mut self, messages: &[MessageId]) -> Result<u64>;
 }

@@ -1,18 +1,21 @@
-//! What Web Push needs of a database, apart from [`Connection`](super::Connection): an engine without it pushes nothing.
+//! Web Push's interface to a database, apart from [`DatabaseConnection`](super::DatabaseConnection): an engine without it pushes nothing.
 
 use std::fmt;
 
 use super::{NewNotification, Result};
 use crate::model::AgentId;
 
+/// Subscriptions of one agent that are pushed to.
+pub const MAX_SUBSCRIPTIONS: usize = 20;
+
 /// A row of `agent_push_subscriptions`: a browser of an agent.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Subscription {
+pub struct PushSubscription {
     /// Key of the row.
     pub id: u64,
     /// Whose it is, `agent_id`.
     pub agent: u64,
-    /// URL at the push service. Whoever knows it may push, so it stands in no log.
+    /// URL at the push service. It grants the right to push, so it is never logged.
     pub endpoint: String,
     /// SHA-256 of it, lower-case hex.
     pub endpoint_hash: String,
@@ -24,7 +27,7 @@ pub struct Subscription {
     pub content_encoding: String,
 }
 
-impl fmt::Debug for Subscription {
+impl fmt::Debug for PushSubscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "subscription {} of agent {}", self.id, self.agent)
     }
@@ -40,8 +43,8 @@ pub trait PushStore {
     fn insert_new_notifications(&mut self, notifications: &[NewNotification])
     -> Result<Vec<usize>>;
 
-    /// All subscriptions of these agents.
-    fn subscriptions(&mut self, agents: &[AgentId]) -> Result<Vec<Subscription>>;
+    /// The newest [`MAX_SUBSCRIPTIONS`] of each of these agents.
+    fn subscriptions(&mut self, agents: &[AgentId]) -> Result<Vec<PushSubscription>>;
 
     /// Forgets a subscription that the push service no longer knows.
     fn delete_subscription(&mut self, endpoint_hash: &str) -> Result<()>;

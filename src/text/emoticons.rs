@@ -1,6 +1,6 @@
-//! From what was typed to `chat_messages.body_text`: trimmed, and with emoji for emoticons.
+//! From typed text to `chat_messages.body_text`: trims it and replaces emoticons by emoji.
 //!
-//! Never more than that: what is stored is what was typed, and it is escaped only where it is written as HTML.
+//! Never changes anything else: escaping happens only in the HTML.
 
 /// Emoticons, in lower case, and what they become. None is the beginning of another, so that at most one fits at
 /// any place and their order does not matter; a test holds the table to that.

@@ -1,4 +1,4 @@
-//! The beginning of a body, as a notification shows it. Never HTML: whoever shows a notification escapes it.
+//! The beginning of a body, as a notification shows it. Plain text, never HTML: the page that shows it escapes it.
 
 /// Longest preview in characters (code points), as database.md has it for `agent_notifications.body`.
 pub const PREVIEW_CHARS: usize = 140;

@@ -1,4 +1,4 @@
-//! Which tickets a body refers to, and which of them were found. Never the looking up itself.
+//! The ticket references of a body, and which of them were found. Never looks tickets up itself.
 
 use std::collections::HashMap;
 

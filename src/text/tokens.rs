@@ -33,14 +33,14 @@ pub(super) enum Token<'a> {
 
 /// A token and where it stands, in bytes of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Found<'a> {
+pub(super) struct TokenMatch<'a> {
     pub(super) start: usize,
     pub(super) end: usize,
     pub(super) token: Token<'a>,
 }
 
 /// The first token that starts at `from` or later, where `from` is 0 or the `end` of the token before.
-pub(super) fn next_token(body: &str, from: usize) -> Option<Found<'_>> {
+pub(super) fn next_token(body: &str, from: usize) -> Option<TokenMatch<'_>> {
     let bytes = body.as_bytes();
     let mut start = from;
     loop {
@@ -52,7 +52,7 @@ pub(super) fn next_token(body: &str, from: usize) -> Option<Found<'_>> {
         if !before.is_some_and(is_word)
             && let Some((end, token)) = token_at(body, start, before)
         {
-            return Some(Found { start, end, token });
+            return Some(TokenMatch { start, end, token });
         }
         start += 1;
     }

@@ -35,6 +35,12 @@ def steps(windows, _task, _caller):
             if size["width"] < 32 or size["height"] < 32:
                 raise Failure(f"{selector} is too small for a finger: {size}")
 
+    def choose_narrow(key):
+        phone.click("#drawer-open")
+        phone.until("document.getElementById('sidebar').getBoundingClientRect().left === 0")
+        phone.choose(key)
+        phone.until("!document.body.classList.contains('drawer-open')")
+
     def drawer():
         phone.click("#drawer-open")
         phone.until("getComputedStyle(document.getElementById('sidebar')).visibility === 'visible'")
@@ -42,13 +48,19 @@ def steps(windows, _task, _caller):
         phone.press(ESCAPE)
         phone.until("!document.body.classList.contains('drawer-open')")
         phone.until(f"({FOCUS}) === 'drawer-open'")
-        phone.click("#drawer-open")
-        phone.until("document.getElementById('sidebar').getBoundingClientRect().left === 0")
-        phone.choose("channel:3")
-        phone.until("!document.body.classList.contains('drawer-open')")
+        choose_narrow("channel:3")
         phone.say("from a phone with a word that is too long for it: " + "x" * 200)
         phone.until_settled()
         check_equal("scrolls sideways", phone.evaluate("document.scrollingElement.scrollWidth > innerWidth"), False)
+
+    def other_sizes():
+        """A window of another size, or a keyboard on the screen, leaves the reader at the newest message."""
+        choose_narrow("channel:1")
+        for width, height in ((740, 360), (320, 640), (360, 400), (360, 740)):
+            phone.resize(width, height, True)
+            phone.until("innerWidth === args[0]", width)
+            phone.until("(({ scrollHeight, scrollTop, clientHeight }) => scrollHeight - scrollTop - clientHeight < 48)(document.getElementById('log'))")
+            phone.until("document.getElementById('to-newest').hidden")
 
     def overlays():
         phone.click("#emoji-button")
@@ -65,7 +77,7 @@ def steps(windows, _task, _caller):
         desk.open("zoe")
         desk.evaluate("document.activeElement.blur()")
         order = []
-        for _ in range(12):
+        for _ in range(14):
             desk.press(TAB)
             order.append(desk.evaluate(FOCUS))
             shown = desk.evaluate(
@@ -73,7 +85,8 @@ def steps(windows, _task, _caller):
                 "return s.outlineStyle !== 'none' || document.activeElement.id === 'composer-text'; })()"
             )
             check_equal(f"visible focus on {order[-1]}", shown, True)
-        check_equal("the first stops", order[:5], ["skip", "channel:2", "channel:1", "channel:3", "direct:1"])
+        stops = ["skip", "open-switcher", "open-search", "channel:2", "channel:1", "channel:3", "new-direct", "direct:1"]
+        check_equal("the first stops", order[: len(stops)], stops)
         desk.evaluate("document.querySelector('.skip').focus()")
         desk.press(ENTER)
         desk.until(f"({FOCUS}) === 'composer-text'")
@@ -124,14 +137,35 @@ def steps(windows, _task, _caller):
             roles = window.evaluate("[document.getElementById('log').getAttribute('role'), document.getElementById('log').ariaLive]")
             check_equal("the stream of messages", roles, ["log", "polite"])
 
+    def read_out():
+        """A conversation that is opened is not read out message by message; one that comes later is."""
+        desk.evaluate(
+            """(() => {
+              window.readOut = [];
+              const log = document.getElementById('log');
+              new MutationObserver((changes) => {
+                const added = changes.flatMap((change) => [...change.addedNodes]).filter((node) => node.matches?.('.message'));
+                if (added.length && log.ariaLive === 'polite') window.readOut.push(...added.map((row) => row.querySelector('.body').innerText));
+              }).observe(log, { childList: true });
+            })()"""
+        )
+        desk.choose("channel:3")
+        desk.choose("channel:1")
+        phone.evaluate("document.getElementById('composer-text').select()")
+        phone.say("read this out")
+        desk.until("window.readOut.length > 0")
+        check_equal("what is read out", desk.evaluate("window.readOut"), ["read this out"])
+
     return [
         ("phone width", narrow),
         ("drawer", drawer),
+        ("other sizes", other_sizes),
         ("overlays", overlays),
         ("keyboard", keyboard),
         ("emoji and mentions by keyboard", emoji_and_mentions),
         ("panel by keyboard", panel),
         ("names for controls", names),
+        ("what is read out", read_out),
     ]
 
 

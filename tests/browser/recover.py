@@ -48,14 +48,14 @@ def steps(windows, _task, caller):
     def lost_on_the_way():
         """Sent over a connection that broke before anybody read it."""
         caller.ask("FREEZE", "DONE")
-        zoe.say("nobody read this")
+        zoe.say("unread so far")
         zoe.until("document.querySelector('#log .pending')")
         caller.ask("KILL", "DONE")
         zoe.until(LIVE)
         zoe.until_settled()
         for window in windows:
-            window.until_shown("nobody read this")
-            check_once(window, ["nobody read this"])
+            window.until_shown("unread so far")
+            check_once(window, ["unread so far"])
 
     def answer_lost():
         """Stored, but the answer never came."""

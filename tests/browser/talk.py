@@ -43,6 +43,7 @@ def steps(windows, task, _caller):
         online = "[...document.querySelectorAll('#people .person')].some((p) => p.textContent.includes(args[0]) && p.querySelector('.dot.on'))"
         zoe.until(online, "Aïcha")
         zoe.until("document.querySelector('[data-key=\"direct:1\"] .dot.on')")
+        zoe.until("document.querySelector('.people-count').textContent === '2 of 5 online'")
         joerg.open("joerg")
         zoe.until(online, "Jörg")
         joerg.command("POST", "/url", {"url": "about:blank"})
@@ -71,7 +72,7 @@ def steps(windows, task, _caller):
         zoe.choose("channel:1")
         until_badge(zoe, "channel:1", "")
         zoe.until("document.querySelector('#log .new')")
-        # Not read before somebody looks.
+        # Not read before its reader looks.
         zoe.evaluate("document.hasFocus = () => false")
         aicha.say("three")
         until_badge(zoe, "channel:1", "1")
@@ -91,6 +92,14 @@ def steps(windows, task, _caller):
         for window in (zoe, aicha):
             window.choose("channel:1")
         check_equal("a direct message in the channel", "Only for you" in zoe.texts(), False)
+
+    def times():
+        script = """
+            const done = arguments[arguments.length - 1];
+            import('/times.js').then(({ clockTime }) => done(clockTime(new Date(2026, 4, 1, 9, 11))), (problem) => done(String(problem)));
+        """
+        found = zoe.command("POST", "/execute/async", {"script": script, "args": []})
+        check_equal("a time of the morning", found.replace("\u202f", " "), "9:11 AM")
 
     def lines():
         aicha.type("first line")
@@ -214,6 +223,7 @@ def steps(windows, task, _caller):
         ("typing and mentions", typing),
         ("unread counts", unread),
         ("direct messages", direct),
+        ("times", times),
         ("line breaks", lines),
         ("links", links),
         ("hostile messages", hostile),

@@ -1,7 +1,7 @@
 """Two windows of Chromium, two agents: they chat, survive a restart of the service, and cannot inject each other.
 
 Chromium is driven over the WebDriver protocol; only Python's standard library is used. Reads its task as one line of
-JSON from standard input (outer_clients.rs writes it), and the programs to use from ANDREA_TEST_CHROMIUM and
+JSON from standard input (third_party_clients.rs writes it), and the programs to use from ANDREA_TEST_CHROMIUM and
 ANDREA_TEST_CHROMEDRIVER. Writes the line RESTART when the service is to be restarted on the same port, and goes on once
 it reads the line RESTARTED. Exits 0 if all went well; otherwise 1, after a message that says what did not, and what
 both windows had received.

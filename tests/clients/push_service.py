@@ -3,7 +3,7 @@ over HTTPS, and opens each with libraries that others have written (http_ece, py
 the program under test.
 
 It is told what to do by lines of JSON on standard input and answers each with one on standard output; what it starts
-with is the first line. Beside the service it runs a trap: a port that nobody may call.
+with is the first line. Beside the service it runs a trap: a port that no client may call.
 
     {"do": "subscribe", "name": …, "encoding": …}            the keys and the endpoint of a new subscription
     {"do": "answer", "name": …, "with": [{…}, …]}            what its next pushes are answered: status, headers, body,
@@ -202,7 +202,7 @@ class Service:
             protocol_version = "HTTP/1.1"
 
             def setup(self):
-                # The handshake belongs to the connection's own thread: one that is slow holds up nobody.
+                # The connection's own thread does the handshake: a slow one delays no other connection.
                 self.request = context.wrap_socket(self.request, server_side=True)
                 super().setup()
 

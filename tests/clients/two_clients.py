@@ -1,6 +1,6 @@
 """Two agents talk through the service with the `websockets` library, a client written by others.
 
-Reads its task as one line of JSON from standard input (outer_clients.rs writes it). Exits 0 if everything went as the
+Reads its task as one line of JSON from standard input (third_party_clients.rs writes it). Exits 0 if everything went as the
 protocol says; otherwise 1, after a message that names the step, what was expected, and what both clients had received.
 
 Every wait is for an event, with a limit. A frame that no step has asked for is a failure too.
@@ -119,7 +119,7 @@ def check_equal(what, found, expected):
 
 def nothing_left(*clients):
     for client in clients:
-        check(not client.untaken, f"{client.label} received what nobody had asked for: {client.untaken}")
+        check(not client.untaken, f"{client.label} received an unexpected event: {client.untaken}")
 
 
 class Conversation:

@@ -87,6 +87,7 @@ class Browser:
         capabilities = {
             "browserName": "chrome",
             "goog:chromeOptions": options,
+            "goog:loggingPrefs": {"browser": "ALL"},
             "timeouts": {"script": EVENT_LIMIT_SECONDS * 1000, "pageLoad": EVENT_LIMIT_SECONDS * 1000},
         }
         self.session = self.call("POST", "/session", {"capabilities": {"alwaysMatch": capabilities}})["sessionId"]
@@ -126,7 +127,7 @@ class Browser:
 
 
 class Caller:
-    """Who gives the task and restarts the service. The browser must not outlive him."""
+    """The test program that gives the task and restarts the service. The browser must not outlive it."""
 
     def __init__(self):
         self.lines = queue.SimpleQueue()

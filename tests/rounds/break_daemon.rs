@@ -1,4 +1,4 @@
-//! What happens to the daemon.
+//! Faults of the daemon.
 
 use std::fs;
 use std::net::TcpStream;
@@ -7,121 +7,119 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use mysql::prelude::Queryable;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 
-use super::crowd::Signs;
-use super::faults::{Struck, Toll, moment};
-use super::world::World;
+use super::environment::Environment;
+use super::faults::{Injected, LostConnections, pause};
+use super::participants::Progress;
 use crate::random::Random;
-use crate::support::chat::{Answer, Place, Voice};
+use crate::support::chat::{Answer, Participant, Place};
 use crate::support::ws::{Client, FrameSpec};
 use crate::support::{jwt, wait};
 
-/// Where a line goes that the log file does not take.
+/// Marks a line that went to standard error because the log file could not be written.
 const SAID_ELSEWHERE: &str = "(the log file cannot be written)";
-/// What the accept loop says where the system gives it no descriptor.
+/// What the accept loop logs when no descriptor is left.
 const NOT_ACCEPTED: &str = "cannot accept a connection";
-/// How far the daemon's clock may seem to be from where it was put, in seconds.
+/// How far the daemon's clock may deviate from the time it was set to, in seconds.
 const CLOCK_TOLERANCE: i64 = 5;
 
-/// In `/metrics`: how often it was out of descriptors.
+/// In `/metrics`: how often the daemon ran out of descriptors.
 const OPEN_FILES: &str = "andrea_chat_limits_total{limit=\"open_files\"}";
-/// In `/metrics`: what clients have sent.
+/// In `/metrics`: events received from clients.
 const EVENTS: &str = "andrea_chat_events_total";
-/// Pings whose answers, 175 bytes each, are more than a socket takes and less than may wait for one.
+/// Pings whose answers, 175 bytes each, exceed a socket's buffer but not the limit of the queue behind it.
 const PINGS: usize = 40_000;
 
 /// Threads whose panic ends the process, as their fault points call them.
-pub const THREADS: [&str; 14] = [
+pub const THREADS: [&str; 12] = [
     "accept loop",
     "hub",
     "commit path",
-    "tail",
+    "poller",
     "query",
     "timer",
-    "keeper",
-    "worker",
+    "deadlines",
     "flusher",
     "bus-in",
     "bus-out",
-    "app-cache",
     "watch",
     "signals",
 ];
 
-pub fn kill(world: &mut World) -> Struck {
-    world.daemon.signal(Signal::KILL);
-    world.daemon.wait_exit(wait::LIMIT);
-    world.restart_daemon();
-    Ok((Toll::Everybody, 1))
+pub fn kill(environment: &mut Environment) -> Injected {
+    environment.daemon.signal(Signal::KILL);
+    environment.daemon.wait_exit(wait::LIMIT);
+    environment.restart_daemon();
+    Ok((LostConnections::All, 1))
 }
 
-pub fn terminate(world: &mut World) -> Struck {
-    let status = world.daemon.stop();
+pub fn terminate(environment: &mut Environment) -> Injected {
+    let status = environment.daemon.stop();
     if !status.success() {
-        return Err(format!("it was asked to end, and did so with {status}"));
+        return Err(format!("the daemon answered SIGTERM with {status}"));
     }
-    world.check_panics()?;
-    world.restart_daemon();
-    Ok((Toll::Everybody, 1))
+    environment.check_panics()?;
+    environment.restart_daemon();
+    Ok((LostConnections::All, 1))
 }
 
-pub fn freeze(world: &World, random: &mut Random) -> Struck {
-    world.daemon.freeze();
-    moment(random, 400);
-    world.daemon.thaw();
-    Ok((Toll::Nobody, 1))
+pub fn freeze(environment: &Environment, random: &mut Random) -> Injected {
+    environment.daemon.freeze();
+    pause(random, 400);
+    environment.daemon.thaw();
+    Ok((LostConnections::None, 1))
 }
 
-/// Makes it write to its log, which takes nothing; returns how many lines it said elsewhere.
-fn lose_lines(world: &World, signs: &Signs) -> Result<u64, String> {
-    let told = || world.daemon.stderr().matches(SAID_ELSEWHERE).count();
+/// Makes the daemon log while its file cannot be written; returns how many lines went to standard error.
+fn lose_lines(environment: &Environment, progress: &Progress) -> Result<u64, String> {
+    let told = || environment.daemon.stderr().matches(SAID_ELSEWHERE).count();
     let before = told();
-    world.daemon.signal(Signal::HUP);
-    world.proxy.cut_all();
+    environment.daemon.signal(Signal::HUP);
+    environment.proxy.cut_all();
     wait::until(wait::LIMIT, || (told() > before).then_some(()))
-        .ok_or("what its log does not take it says nowhere")?;
-    signs.await_stored(2)?;
+        .ok_or("lines that the log file refuses are lost")?;
+    progress.await_stored(2)?;
     Ok((told() - before) as u64)
 }
 
-/// With a log that can be written again, the next line stands there.
-fn await_line(world: &World) -> Result<(), String> {
-    let before = world.daemon.log().len();
-    world.daemon.signal(Signal::HUP);
+/// Checks that the next line is in the log file once it can be written again.
+fn await_line(environment: &Environment) -> Result<(), String> {
+    let before = environment.daemon.log().len();
+    environment.daemon.signal(Signal::HUP);
     wait::until(wait::LIMIT, || {
-        (world.daemon.log().len() > before).then_some(())
+        (environment.daemon.log().len() > before).then_some(())
     })
-    .ok_or_else(|| "it does not come back to its log".to_owned())
+    .ok_or_else(|| "the daemon does not return to its log file".to_owned())
 }
 
-/// Something that is no folder stands in its place, so that root cannot write there either.
-pub fn take_log_folder(world: &World, signs: &Signs) -> Struck {
-    let folder = world.install.log_file();
+/// Puts a file in the folder's place, so that root cannot write there either.
+pub fn take_log_folder(environment: &Environment, progress: &Progress) -> Injected {
+    let folder = environment.install.log_file();
     let folder = folder.parent().expect("a folder");
     let aside = folder.with_file_name("logs.aside");
     fs::rename(folder, &aside).map_err(|e| e.to_string())?;
     fs::write(folder, "in the way").map_err(|e| e.to_string())?;
-    let lost = lose_lines(world, signs);
+    let lost = lose_lines(environment, progress);
     fs::remove_file(folder).map_err(|e| e.to_string())?;
     fs::rename(&aside, folder).map_err(|e| e.to_string())?;
     let lost = lost?;
-    await_line(world)?;
-    Ok((Toll::Nobody, lost))
+    await_line(environment)?;
+    Ok((LostConnections::None, lost))
 }
 
-/// The log's name leads to a file that has no room for anything.
-pub fn fill_log_disk(world: &World, signs: &Signs) -> Struck {
-    let log = world.install.log_file();
+/// Links the log's name to /dev/full.
+pub fn fill_log_disk(environment: &Environment, progress: &Progress) -> Injected {
+    let log = environment.install.log_file();
     let aside = log.with_extension("aside");
     fs::rename(&log, &aside).map_err(|e| e.to_string())?;
     std::os::unix::fs::symlink("/dev/full", &log).map_err(|e| e.to_string())?;
-    let lost = lose_lines(world, signs);
+    let lost = lose_lines(environment, progress);
     fs::rename(&aside, &log).map_err(|e| e.to_string())?;
     let lost = lost?;
-    await_line(world)?;
-    Ok((Toll::Nobody, lost))
+    await_line(environment)?;
+    Ok((LostConnections::None, lost))
 }
 
-/// By how much the daemon's clock is ahead of ours, in seconds.
+/// How far the daemon's clock is ahead of ours, in seconds.
 fn clock_shift(client: &mut Client) -> Result<i64, String> {
     client.send(r#"{"type":"ping"}"#);
     let pong = client.until_type("pong").map_err(|e| format!("{e:?}"))?;
@@ -130,12 +128,15 @@ fn clock_shift(client: &mut Client) -> Result<i64, String> {
     Ok(pong.need("time").int().expect("a number") - now)
 }
 
-/// Hours ahead and back behind, as by a clock that somebody sets.
-pub fn step_clock(world: &World, random: &mut Random, signs: &Signs) -> Struck {
-    let clock = world.clock.as_ref().ok_or("this daemon has our clock")?;
-    // Before the first step: after one, a token may be no good.
-    let mut client = Client::login(world.port(), 8).map_err(|e| format!("{e:?}"))?;
-    let mut struck = 0;
+/// Steps the clock forward and back, as an administrator's correction does.
+pub fn step_clock(environment: &Environment, random: &mut Random, progress: &Progress) -> Injected {
+    let clock = environment
+        .clock
+        .as_ref()
+        .ok_or("this daemon has our clock")?;
+    // Before the first step: after one, a token may be invalid.
+    let mut client = Client::login(environment.port(), 8).map_err(|e| format!("{e:?}"))?;
+    let mut occurrences = 0;
     let mut stored = Ok(());
     for _ in 0..1 + random.below(4) {
         let span = 1 << random.below(30);
@@ -146,95 +147,99 @@ pub fn step_clock(world: &World, random: &mut Random, signs: &Signs) -> Struck {
         };
         clock.step(seconds);
         let is_seen = clock_shift(&mut client)?.abs_diff(seconds) <= CLOCK_TOLERANCE as u64;
-        struck += u64::from(is_seen && seconds.abs() > CLOCK_TOLERANCE);
-        stored = stored.and_then(|()| signs.await_stored(1 + random.below(6)));
+        occurrences += u64::from(is_seen && seconds.abs() > CLOCK_TOLERANCE);
+        stored = stored.and_then(|()| progress.await_stored(1 + random.below(6)));
     }
-    // What it says in its log has another time, and the process another idea of its age.
-    world.daemon.signal(Signal::HUP);
+    // Log lines carry the shifted time, and the process computes another age.
+    environment.daemon.signal(Signal::HUP);
     clock.step(0);
-    stored.map(|()| (Toll::Nobody, struck))
+    stored.map(|()| (LostConnections::None, occurrences))
 }
 
-/// No descriptor is left, so that nobody comes in, and its connections to the database go: those who are in are served all
-/// the same, and others come in later.
-pub fn limit_files(world: &World, random: &mut Random, signs: &Signs) -> Struck {
-    let refusals = || world.daemon.log().matches(NOT_ACCEPTED).count();
-    let (before, counted) = (refusals(), world.metric(OPEN_FILES)?);
-    let pid = i32::try_from(world.daemon.pid())
+/// Leaves no descriptor, so that the daemon can accept no connection, and kills its database connections. The daemon
+/// must still serve connected members, and accept others later.
+pub fn limit_files(
+    environment: &Environment,
+    random: &mut Random,
+    progress: &Progress,
+) -> Injected {
+    let refusals = || environment.daemon.log().matches(NOT_ACCEPTED).count();
+    let (before, counted) = (refusals(), environment.metric(OPEN_FILES)?);
+    let pid = i32::try_from(environment.daemon.pid())
         .ok()
         .and_then(Pid::from_raw);
-    let open = fs::read_dir(format!("/proc/{}/fd", world.daemon.pid()));
+    let open = fs::read_dir(format!("/proc/{}/fd", environment.daemon.pid()));
     let open = open.map_err(|e| e.to_string())?.count() as u64;
     let old = prlimit(
         pid,
         Resource::Nofile,
         Rlimit {
             current: Some(open + random.below(3) as u64),
-            // It has inherited ours.
+            // Inherited from this process.
             maximum: getrlimit(Resource::Nofile).maximum,
         },
     );
     let old = old.map_err(|e| format!("lower the limit of files: {e}"))?;
-    let crowd: Vec<_> = (0..20)
-        .map(|_| TcpStream::connect(("127.0.0.1", world.port())))
+    let group: Vec<_> = (0..20)
+        .map(|_| TcpStream::connect(("127.0.0.1", environment.port())))
         .collect();
     let refused = wait::until(wait::LIMIT, || (refusals() > before).then_some(()));
-    let mut admin = world.server.admin();
+    let mut admin = environment.server.admin();
     let query = format!(
         "SELECT id FROM information_schema.processlist WHERE db = '{}'",
-        world.database.name
+        environment.database.name
     );
     let ids: Vec<u64> = admin.query(query).map_err(|e| e.to_string())?;
     for id in ids {
-        // It may have gone by itself.
+        // It may have ended by itself.
         let _ = admin.query_drop(format!("KILL {id}"));
     }
-    moment(random, 300);
-    drop(crowd);
+    pause(random, 300);
+    drop(group);
     prlimit(pid, Resource::Nofile, old).map_err(|e| format!("raise the limit of files: {e}"))?;
-    refused.ok_or("it says nothing of connections that it cannot accept")?;
-    signs.await_stored(1)?;
-    let newcomer = Voice::login(world.port(), 8);
+    refused.ok_or("the daemon does not log that it cannot accept")?;
+    progress.await_stored(1)?;
+    let newcomer = Participant::login(environment.port(), 8);
     let answer = newcomer.and_then(|mut newcomer| newcomer.ask(Place::Channel(1)));
     match answer.map_err(|e| format!("a newcomer: {e:?}"))? {
-        Some(Answer::Stored(_)) => match world.metric(OPEN_FILES)? - counted {
-            0 => Err("it has not counted that it was out of descriptors".to_owned()),
-            count => Ok((Toll::Nobody, count)),
+        Some(Answer::Stored(_)) => match environment.metric(OPEN_FILES)? - counted {
+            0 => Err("the daemon has not counted that it ran out of descriptors".to_owned()),
+            count => Ok((LostConnections::None, count)),
         },
         answer => Err(format!("a newcomer was told {answer:?}")),
     }
 }
 
-/// Returns once the thread of this name has met with it; `provoke` makes it come by.
+/// Makes the thread of this name panic and waits until it has; `provoke` makes the thread reach its failpoint.
 fn ask_for_panic(
-    world: &mut World,
+    environment: &mut Environment,
     name: &str,
-    provoke: impl FnOnce(&World) -> Option<Client>,
+    provoke: impl FnOnce(&Environment) -> Option<Client>,
 ) -> Result<(), String> {
-    let panics = world.panics.as_ref();
-    let file = panics.ok_or("this daemon panics for nobody")?.join(name);
-    world.panics_asked += 1;
+    let panics = environment.panics.as_ref();
+    let file = panics.ok_or("this daemon has no failpoints")?.join(name);
+    environment.panics_asked += 1;
     fs::write(&file, "").map_err(|e| e.to_string())?;
-    let _client = provoke(world);
+    let _client = provoke(environment);
     wait::until(wait::LIMIT, || (!file.exists()).then_some(()))
-        .ok_or_else(|| format!("{name} never comes by"))
+        .ok_or_else(|| format!("{name} never reaches its failpoint"))
 }
 
-pub fn panic_in_connection(world: &mut World, signs: &Signs) -> Struck {
-    ask_for_panic(world, "connection", |_| None)?;
-    signs.await_stored(1)?;
-    Ok((Toll::Some(1), 1))
+pub fn panic_in_connection(environment: &mut Environment, progress: &Progress) -> Injected {
+    ask_for_panic(environment, "connection", |_| None)?;
+    progress.await_stored(1)?;
+    Ok((LostConnections::Count(1), 1))
 }
 
-/// Asks for more than its socket takes and reads it late, so that the flusher has to write it.
-fn fall_behind(world: &World) -> Option<Client> {
-    let mut client = Client::login(world.port(), 8).ok()?;
+/// A client that asks for more than its socket takes and reads late, so that the flusher has to write.
+fn fall_behind(environment: &Environment) -> Option<Client> {
+    let mut client = Client::login(environment.port(), 8).ok()?;
     let reference = "é".repeat(64);
     let ping = FrameSpec::text(&format!(r#"{{"type":"ping","ref":"{reference}"}}"#)).encode();
-    let before = world.metric(EVENTS).ok()?;
+    let before = environment.metric(EVENTS).ok()?;
     client.write_unwatched(&ping.repeat(PINGS));
     wait::until(wait::LIMIT, || {
-        let events = world.metric(EVENTS).ok()?;
+        let events = environment.metric(EVENTS).ok()?;
         (events >= before + PINGS as u64).then_some(())
     })?;
     // Until the process is gone.
@@ -242,17 +247,17 @@ fn fall_behind(world: &World) -> Option<Client> {
     Some(client)
 }
 
-/// Any thread but a connection's takes the process with it, and whoever looks after the service starts it again.
-pub fn panic_in_thread(world: &mut World, name: &str) -> Struck {
-    ask_for_panic(world, name, |world| match name {
+/// A panic of any thread except a connection's ends the process, and the service manager starts it again.
+pub fn panic_in_thread(environment: &mut Environment, name: &str) -> Injected {
+    ask_for_panic(environment, name, |environment| match name {
         "signals" => {
-            world.daemon.signal(Signal::HUP);
+            environment.daemon.signal(Signal::HUP);
             None
         }
-        "flusher" => fall_behind(world),
+        "flusher" => fall_behind(environment),
         _ => {
-            // Nobody is asked anything while all are in; what somebody missed is remembered nowhere.
-            let mut client = Client::connect(world.port()).ok()?;
+            // A query thread works only when a client logs in or asks for what it missed.
+            let mut client = Client::connect(environment.port()).ok()?;
             let token = jwt::good(1);
             client.send(&format!(
                 r#"{{"type":"auth","token":"{token}","after_id":0}}"#
@@ -260,11 +265,12 @@ pub fn panic_in_thread(world: &mut World, name: &str) -> Struck {
             Some(client)
         }
     })?;
-    let ended = wait::until(wait::LIMIT, || world.daemon.exit_now());
-    let status = ended.ok_or_else(|| format!("the daemon goes on without its thread {name}"))?;
+    let ended = wait::until(wait::LIMIT, || environment.daemon.exit_now());
+    let status =
+        ended.ok_or_else(|| format!("the daemon keeps running without its thread {name}"))?;
     if status.code() != Some(70) {
         return Err(format!("after a panic of {name} it ended with {status}"));
     }
-    world.restart_daemon();
-    Ok((Toll::Everybody, 1))
+    environment.restart_daemon();
+    Ok((LostConnections::All, 1))
 }

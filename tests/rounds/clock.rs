@@ -1,5 +1,4 @@
-//! A clock for the daemon alone: a library that is loaded before the others answers for the kernel, shifted by what a
-//! file says. Nobody else's time changes.
+//! A clock that affects only the daemon: a preloaded library answers time calls, shifted by the number in a file.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -14,7 +13,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Of files in this folder; none where there is no C compiler.
+    /// Keeps its files in this folder; none where there is no C compiler.
     pub fn new(folder: &Path) -> Option<Clock> {
         let clock = Clock {
             library: folder.join("shifted_clock.so"),
@@ -29,7 +28,7 @@ impl Clock {
         compiled.ok()?.success().then_some(clock)
     }
 
-    /// What the daemon is to be started with.
+    /// The environment variables to start the daemon with.
     pub fn environment(&self) -> [(&'static str, &str); 2] {
         [
             ("LD_PRELOAD", text(&self.library)),
@@ -37,7 +36,7 @@ impl Clock {
         ]
     }
 
-    /// Steps the daemon's clock to so many seconds from the right time.
+    /// Sets the daemon's clock this many seconds off the right time.
     pub fn step(&self, seconds: i64) {
         let file = File::options().write(true).open(&self.shift);
         let file = file.expect("open the shift");

@@ -1,22 +1,22 @@
-//! What was done and what became of it, over all rounds.
+//! Counts over all rounds: messages sent, how they were answered, and how often each fault occurred.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::time::Instant;
 
-use super::crowd::Crowd;
 use super::faults::Fault;
+use super::participants::Participants;
 use crate::support::chat::{Answer, Message};
 
-/// After so many rounds of a kind, one of them has struck.
+/// After this many rounds of one kind, its fault must have occurred at least once.
 const FEW: u64 = 4;
 
 #[derive(Default)]
 struct Kind {
     rounds: u64,
-    /// How often what was tried was seen to come about: a deadlock needs two.
-    struck: u64,
-    /// Why it cannot be tried here.
+    /// How often the fault's effect was seen; an attempt may have none (a deadlock needs two parties).
+    occurrences: u64,
+    /// Why this machine cannot inject it.
     obstacle: Option<&'static str>,
 }
 
@@ -54,7 +54,7 @@ impl Figures {
         self.kinds.entry(fault).or_default().rounds += 1;
     }
 
-    /// It cannot be tried here.
+    /// Records that this machine cannot inject the fault.
     pub fn skip(&mut self, fault: Fault, obstacle: &'static str) {
         let kind = self.kinds.entry(fault).or_default();
         if kind.obstacle.replace(obstacle).is_none() {
@@ -62,12 +62,12 @@ impl Figures {
         }
     }
 
-    /// Fails where a kind was tried again and again and never came about.
-    pub fn have_all_struck(&self) -> Result<(), String> {
-        let idle = |kind: &Kind| kind.rounds >= FEW && kind.struck == 0;
+    /// Fails where a kind was injected repeatedly and never had an effect.
+    pub fn have_all_occurred(&self) -> Result<(), String> {
+        let idle = |kind: &Kind| kind.rounds >= FEW && kind.occurrences == 0;
         let mut kinds = self.kinds.iter();
         match kinds.find(|(_, kind)| idle(kind)) {
-            Some((fault, kind)) => Err(format!("{fault:?}: {} rounds, none struck", kind.rounds)),
+            Some((fault, kind)) => Err(format!("{fault:?}: {} rounds without effect", kind.rounds)),
             None => Ok(()),
         }
     }
@@ -79,16 +79,16 @@ impl Figures {
     pub fn add(
         &mut self,
         fault: Fault,
-        crowd: &Crowd,
+        group: &Participants,
         table: &BTreeMap<i64, Message>,
-        struck: u64,
+        occurrences: u64,
     ) {
-        self.kinds.entry(fault).or_default().struck += struck;
+        self.kinds.entry(fault).or_default().occurrences += occurrences;
         let bodies: HashSet<&str> = table.values().map(|m| m.body.as_str()).collect();
-        for voice in crowd.voices() {
-            self.heard += voice.heard.len();
-            self.sent += voice.sent.len();
-            for sent in &voice.sent {
+        for participant in group.participants() {
+            self.heard += participant.heard.len();
+            self.sent += participant.sent.len();
+            for sent in &participant.sent {
                 self.unknown += usize::from(sent.was_unknown);
                 match &sent.answer {
                     Some(Answer::Stored(_)) => self.stored += 1,
@@ -109,7 +109,7 @@ impl fmt::Display for Figures {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             out,
-            "{} rounds in {} s: {} messages sent, {} answered as stored, {} refused, {} told that nobody knows, {} \
+            "{} rounds in {} s: {} messages sent, {} answered as stored, {} refused, {} answered as unknown, {} \
              without an answer on a connection that ended ({} of them stored); heard {} times",
             self.rounds(),
             self.begun.elapsed().as_secs(),
@@ -121,12 +121,12 @@ impl fmt::Display for Figures {
             self.unanswered_stored,
             self.heard,
         )?;
-        writeln!(out, "    {:<20} {:>6} {:>6}", "kind", "rounds", "struck")?;
+        writeln!(out, "    {:<20} {:>6} {:>6}", "kind", "rounds", "seen")?;
         for (fault, kind) in &self.kinds {
-            let (name, rounds, struck) = (format!("{fault:?}"), kind.rounds, kind.struck);
+            let (name, rounds, occurrences) = (format!("{fault:?}"), kind.rounds, kind.occurrences);
             match kind.obstacle {
                 Some(obstacle) => writeln!(out, "    {name:<20} SKIPPED: {obstacle}")?,
-                None => writeln!(out, "    {name:<20} {rounds:>6} {struck:>6}")?,
+                None => writeln!(out, "    {name:<20} {rounds:>6} {occurrences:>6}")?,
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! What a process takes, as the kernel counts it, and the straight line that fits memory over time best.
+//! A process's resources as the kernel counts them, and a linear fit of memory over time.
 
 use std::fmt;
 use std::fs;

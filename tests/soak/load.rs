@@ -1,12 +1,12 @@
-//! Who comes, talks, listens, does not listen and goes while the soak lasts. Everybody leaves soon: what the test keeps
-//! of a connection must not grow with the run.
+//! The soak's load: clients that connect, send, read, do not read, and disconnect. Connections are short, so that the
+//! test's own records do not grow with the run.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::random::Random;
-use crate::support::chat::{Place, Voice};
+use crate::support::chat::{Participant, Place};
 use crate::support::daemon::Daemon;
 use crate::support::json::Json;
 use crate::support::wait;
@@ -14,7 +14,7 @@ use crate::support::ws::{Client, FrameSpec, REQUEST};
 
 const CHANNEL: Place = Place::Channel(1);
 const THREAD: Place = Place::Direct(1);
-/// Between two things that somebody does: many people, not one who is as quick as he can.
+/// The pause between two actions of a client: the load is many clients, not one at full speed.
 const PACE: Duration = Duration::from_millis(20);
 
 /// What was done.
@@ -22,18 +22,18 @@ const PACE: Duration = Duration::from_millis(20);
 pub struct Done {
     pub connections: AtomicU64,
     pub messages: AtomicU64,
-    /// Whoever was not let in, the database being too slow just then.
+    /// Logins refused because the database was too slow.
     pub refused: AtomicU64,
 }
 
 impl Done {
-    /// Somebody new; none where he is refused, which a busy machine may do to him.
-    fn login(&self, port: u16, agent: i64) -> Option<Voice> {
+    /// Logs in a new client; none where it is refused, which may happen on a busy machine.
+    fn login(&self, port: u16, agent: i64) -> Option<Participant> {
         self.connections.fetch_add(1, Ordering::Relaxed);
-        let voice = Voice::login(port, agent).ok();
+        let participant = Participant::login(port, agent).ok();
         self.refused
-            .fetch_add(u64::from(voice.is_none()), Ordering::Relaxed);
-        voice
+            .fetch_add(u64::from(participant.is_none()), Ordering::Relaxed);
+        participant
     }
 }
 
@@ -48,7 +48,7 @@ impl Drop for Alarm<'_> {
     }
 }
 
-/// Keeps the daemon busy until `stop`; nobody is connected when this returns.
+/// Keeps the daemon busy until `stop`; no client is connected when this returns.
 pub fn run(daemon: &Daemon, seed: u64, stop: &AtomicBool, done: &Done) {
     let port = daemon.port();
     thread::scope(|scope| {
@@ -87,25 +87,25 @@ fn churn(port: u16, mut random: Random, stop: &AtomicBool, done: &Done) {
             continue;
         }
         let agent = agents[random.below(agents.len())];
-        let Some(mut voice) = done.login(port, agent) else {
+        let Some(mut participant) = done.login(port, agent) else {
             continue;
         };
         match kind {
             // Goes in the middle of a frame.
             3 => {
                 let frame = FrameSpec::text(&CHANNEL.event("cut off", "")).encode();
-                voice
+                participant
                     .client
                     .write(&frame[..1 + random.below(frame.len() - 1)]);
             }
             // Goes before the answers come.
             4 => {
-                voice.say_many(CHANNEL, 3);
+                participant.say_many(CHANNEL, 3);
                 done.messages.fetch_add(3, Ordering::Relaxed);
             }
             // Asks for what there was, and says goodbye.
             5 => {
-                let client = &mut voice.client;
+                let client = &mut participant.client;
                 client.send(r#"{"type":"chat.history","channel_id":1,"limit":20,"ref":1}"#);
                 await_answer(client, 1);
                 client.send(r#"{"type":"chat.unread","ref":2}"#);
@@ -114,10 +114,10 @@ fn churn(port: u16, mut random: Random, stop: &AtomicBool, done: &Done) {
                 client.until_end().unwrap();
             }
             _ => {
-                voice
+                participant
                     .client
                     .send(r#"{"type":"chat.typing","channel_id":1}"#);
-                voice.ask(CHANNEL).unwrap();
+                participant.ask(CHANNEL).unwrap();
                 done.messages.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -129,19 +129,19 @@ fn await_answer(client: &mut Client, reference: i64) {
     while client.next_json().unwrap().get("ref") != Some(&Json::from(reference)) {}
 }
 
-/// A hundred messages at once, long ones among them, by somebody who then waits for all answers.
+/// Sends a hundred messages at once, long ones among them, and waits for all answers.
 fn bursts(port: u16, stop: &AtomicBool, done: &Done) {
     let _alarm = Alarm(stop);
     let long = "long ".repeat(800);
     while goes_on(stop) {
-        let Some(mut voice) = done.login(port, 1) else {
+        let Some(mut participant) = done.login(port, 1) else {
             continue;
         };
-        voice.say_many(THREAD, 50);
+        participant.say_many(THREAD, 50);
         for _ in 0..50 {
-            voice.say(CHANNEL, &long);
+            participant.say(CHANNEL, &long);
         }
-        voice.await_answers().unwrap();
+        participant.await_answers().unwrap();
         done.messages.fetch_add(100, Ordering::Relaxed);
         // A dozen listeners in one thread, who hold every frame to the document, must be able to keep up.
         wait::pass(Duration::from_secs(1));
@@ -153,26 +153,28 @@ fn listeners(port: u16, stop: &AtomicBool, done: &Done) {
     let _alarm = Alarm(stop);
     while goes_on(stop) {
         let agents = [1, 2, 3, 4, 8, 2, 3, 4, 8, 2, 3, 4];
-        let voices = agents.into_iter();
-        let mut voices: Vec<Voice> = voices.filter_map(|agent| done.login(port, agent)).collect();
+        let participants = agents.into_iter();
+        let mut participants: Vec<Participant> = participants
+            .filter_map(|agent| done.login(port, agent))
+            .collect();
         let until = Instant::now() + Duration::from_secs(5);
         while goes_on(stop) && Instant::now() < until {
-            for voice in &mut voices {
-                voice.catch_up().unwrap();
-                assert_eq!(voice.ended, None, "a reader that keeps up is dropped");
+            for participant in &mut participants {
+                participant.catch_up().unwrap();
+                assert_eq!(participant.ended, None, "a reader that keeps up is dropped");
             }
         }
     }
 }
 
-/// One who reads nothing; that he is dropped he would only see by reading.
+/// A client that reads nothing, and so never sees that it is dropped.
 fn slow_readers(port: u16, stop: &AtomicBool, done: &Done) {
     let _alarm = Alarm(stop);
     while goes_on(stop) {
-        let Some(voice) = done.login(port, 4) else {
+        let Some(participant) = done.login(port, 4) else {
             continue;
         };
-        voice.client.shrink_receive_buffer();
+        participant.client.shrink_receive_buffer();
         let until = Instant::now() + Duration::from_secs(60);
         while goes_on(stop) && Instant::now() < until {}
     }

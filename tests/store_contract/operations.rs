@@ -3,7 +3,7 @@
 use andrea_chat_websocket::model::{ChannelId, MessageId};
 use andrea_chat_websocket::store::operations::{AuditEntry, Window};
 
-use super::{ANN, ANN_AND_BOB, GENERAL, Ground, QUIET, message};
+use super::{ANN, ANN_AND_BOB, GENERAL, QUIET, StoreFixture, message};
 
 fn entry() -> AuditEntry {
     AuditEntry {
@@ -13,14 +13,14 @@ fn entry() -> AuditEntry {
     }
 }
 
-pub fn a_change_of_settings_and_its_audit_row_are_one(ground: &mut Ground) {
-    let mut connection = ground.connect();
+pub fn a_change_of_settings_and_its_audit_row_are_one(fixture: &mut StoreFixture) {
+    let mut connection = fixture.connect();
     let settings = [("chat_websocket_autostart", "0"), ("no such row", "1")];
     connection.change(&settings, &entry()).expect("change");
     connection
         .change(&[], &entry())
         .expect("an audit row alone");
-    let audit = ground.rows(
+    let audit = fixture.rows(
         "SELECT actor_type, actor_id, action, subject_type, subject_id, payload FROM audit_log ORDER BY id",
     );
     let row = "{\"actor_type\":\"system\",\"actor_id\":null,\"action\":\"chat_prune_run\",\
@@ -44,8 +44,8 @@ pub fn a_change_of_settings_and_its_audit_row_are_one(ground: &mut Ground) {
         .expect("the connection goes on");
 }
 
-pub fn channels_say_how_long_they_keep(ground: &mut Ground) {
-    let found = ground.connect().channel_retentions().expect("channels");
+pub fn channels_say_how_long_they_keep(fixture: &mut StoreFixture) {
+    let found = fixture.connect().channel_retentions().expect("channels");
     let found: Vec<_> = found
         .iter()
         .map(|one| (one.id.0, one.name.as_str(), one.days))
@@ -59,20 +59,20 @@ pub fn channels_say_how_long_they_keep(ground: &mut Ground) {
     assert_eq!(found, expected);
 }
 
-pub fn old_messages_are_found_part_by_part_and_marked_once(ground: &mut Ground) {
-    let mut connection = ground.connect();
+pub fn old_messages_are_found_part_by_part_and_marked_once(fixture: &mut StoreFixture) {
+    let mut connection = fixture.connect();
     assert_eq!(connection.message_ids().expect("ids"), None);
-    let ids = ground.post(&[
+    let ids = fixture.post(&[
         message(GENERAL, ANN, "a"),
         message(ANN_AND_BOB, ANN, "b"),
         message(QUIET, ANN, "deleted"),
         message(QUIET, ANN, "new"),
         message(QUIET, ANN, "e"),
     ]);
-    ground.run(
+    fixture.run(
         "UPDATE chat_messages SET deleted_at = '2026-06-01 00:00:00' WHERE body_text = 'deleted'",
     );
-    ground
+    fixture
         .run("UPDATE chat_messages SET created_at = '2026-05-01 10:00:01' WHERE body_text = 'new'");
     assert_eq!(
         connection.message_ids().expect("ids"),
@@ -99,7 +99,7 @@ pub fn old_messages_are_found_part_by_part_and_marked_once(ground: &mut Ground) 
     assert_eq!(marked, 2, "one was marked before");
     assert_eq!(connection.mark_deleted(&ids[..3]).expect("again"), 0);
     assert_eq!(connection.mark_deleted(&[]).expect("none"), 0);
-    let rows = ground.rows(
+    let rows = fixture.rows(
         "SELECT body_text, deleted_by_agent_id AS deleted_by FROM chat_messages WHERE deleted_at IS NOT NULL \
          ORDER BY id",
     );
@@ -107,23 +107,23 @@ pub fn old_messages_are_found_part_by_part_and_marked_once(ground: &mut Ground) 
     assert_eq!(rows.len(), 3);
 }
 
-pub fn a_time_in_the_past_is_by_the_databases_clock(ground: &mut Ground) {
-    let mut connection = ground.connect();
+pub fn a_time_in_the_past_is_by_the_databases_clock(fixture: &mut StoreFixture) {
+    let mut connection = fixture.connect();
     let now = connection.days_ago(0).expect("ask").expect("a time");
-    ground.assert_now(&now);
+    fixture.assert_now(&now);
     let day = connection.days_ago(1).expect("ask").expect("a time");
-    let (from, to) = (ground.sql.clock(-86_405), ground.sql.clock(-86_395));
+    let (from, to) = (fixture.sql.clock(-86_405), fixture.sql.clock(-86_395));
     assert!(from <= day && day <= to, "{day}");
     for days in [4_294_967_295, u64::MAX / 2] {
         assert_eq!(connection.days_ago(days).expect("ask"), None, "{days}");
     }
 }
 
-pub fn a_look_finds_tables_rights_and_clock_in_order(ground: &mut Ground) {
-    let mut connection = ground.connect();
+pub fn a_look_finds_tables_rights_and_clock_in_order(fixture: &mut StoreFixture) {
+    let mut connection = fixture.connect();
     assert!(!connection.server_version().expect("ask").is_empty());
     let epoch = connection.server_epoch().expect("ask");
-    let here = andrea_chat_websocket::clock::epoch_seconds();
+    let here = andrea_chat_websocket::platform::clock::epoch_seconds();
     assert!(epoch.abs_diff(here) < 60, "{epoch}");
     let columns = connection
         .columns(&["settings", "audit_log", "no_such_table"])

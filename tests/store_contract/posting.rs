@@ -5,27 +5,27 @@ use andrea_chat_websocket::store::{Member, NewMessage, NewNotification, Sender, 
 use andrea_chat_websocket::text::{Ticket, TicketReferences};
 
 use super::{
-    ANN, ANN_AND_BOB, BOB, CELIK, GENERAL, Ground, NOBODY, QUIET, assert_refused, message,
+    ANN, ANN_AND_BOB, BOB, CELIK, GENERAL, QUIET, StoreFixture, UNKNOWN_ID, assert_refused, message,
 };
 use crate::support::rows;
 
-pub fn a_context_tells_all_that_posting_asks(ground: &mut Ground) {
-    ground.insert(
+pub fn a_context_tells_all_that_posting_asks(fixture: &mut StoreFixture) {
+    fixture.insert(
         "chat_channel_notification_preferences",
         r#"[{"agent_id":2,"channel_id":1,"notify_enabled":1},{"agent_id":3,"channel_id":1,"notify_enabled":0},
             {"agent_id":1,"channel_id":2,"notify_enabled":1},{"agent_id":5,"channel_id":1,"notify_enabled":1},{"agent_id":6,"channel_id":1,"notify_enabled":1}]"#,
     );
-    let mut connection = ground.connect();
+    let mut connection = fixture.connect();
     connection.begin().expect("begin");
     let context = connection
         .posting_context(
-            &[1, 2, 3, 77, NOBODY].map(ChannelId),
-            &[1, 2, 77, NOBODY].map(ThreadId),
-            &[1, 3, 5, 7, 8, 77, NOBODY].map(AgentId),
+            &[1, 2, 3, 77, UNKNOWN_ID].map(ChannelId),
+            &[1, 2, 77, UNKNOWN_ID].map(ThreadId),
+            &[1, 3, 5, 7, 8, 77, UNKNOWN_ID].map(AgentId),
         )
         .expect("read the context");
     connection.rollback().expect("roll back");
-    ground.assert_now(&context.now);
+    fixture.assert_now(&context.now);
     let member = |channel, agent, can_post, watches| Member {
         channel: ChannelId(channel),
         agent: AgentId(agent),
@@ -79,8 +79,8 @@ pub fn a_context_tells_all_that_posting_asks(ground: &mut Ground) {
     );
 }
 
-pub fn a_context_of_nothing_is_the_clock_and_nobody(ground: &mut Ground) {
-    let mut connection = ground.connect();
+pub fn a_context_of_nothing_holds_only_the_clock(fixture: &mut StoreFixture) {
+    let mut connection = fixture.connect();
     connection.begin().expect("begin");
     let context = connection
         .posting_context(&[ChannelId(3)], &[ThreadId(77)], &[AgentId(77)])
@@ -89,8 +89,8 @@ pub fn a_context_of_nothing_is_the_clock_and_nobody(ground: &mut Ground) {
     assert_eq!(context.senders, []);
 }
 
-pub fn handles_are_equal_without_case_and_accents(ground: &mut Ground) {
-    let mut connection = ground.connect();
+pub fn handles_are_equal_without_case_and_accents(fixture: &mut StoreFixture) {
+    let mut connection = fixture.connect();
     let mut found = |handles: &[&str]| -> Vec<u64> {
         let handles: Vec<String> = handles.iter().map(|&handle| handle.to_owned()).collect();
         let agents = connection.agents_by_handle(&handles).expect("look up");
@@ -107,22 +107,22 @@ pub fn handles_are_equal_without_case_and_accents(ground: &mut Ground) {
     );
     // Inactive, unknown, no pattern.
     assert_eq!(
-        found(&["eve", "nobody", "%", "_", "a__", "dee-dash"]),
+        found(&["eve", "unknown", "%", "_", "a__", "dee-dash"]),
         [0; 0]
     );
     assert_eq!(found(&[]), [0; 0]);
-    let many: Vec<String> = (0..2000).map(|n| format!("nobody{n}")).collect();
+    let many: Vec<String> = (0..2000).map(|n| format!("unknown{n}")).collect();
     let mut many: Vec<&str> = many.iter().map(String::as_str).collect();
     many.push("zed");
     assert_eq!(found(&many), [99]);
 }
 
-pub fn tickets_are_found_by_id_and_by_number_unless_deleted(ground: &mut Ground) {
-    ground.insert(
+pub fn tickets_are_found_by_id_and_by_number_unless_deleted(fixture: &mut StoreFixture) {
+    fixture.insert(
         "tickets",
         r#"[{"id":50,"ticket_number":"Böse-2026-01-01-1","subject":"s"}]"#,
     );
-    let mut connection = ground.connect();
+    let mut connection = fixture.connect();
     let mut found = |ids: &[u64], numbers: &[&str]| {
         let references = TicketReferences {
             ids: ids.to_vec(),
@@ -138,7 +138,7 @@ pub fn tickets_are_found_by_id_and_by_number_unless_deleted(ground: &mut Ground)
     let ticket = |id: u64, number: &str| (id, number.to_owned());
     let first = || ticket(1, "HD-2026-01-01-1");
     assert_eq!(found(&[], &[]), []);
-    assert_eq!(found(&[1, 0, 77, NOBODY], &[]), [first()]);
+    assert_eq!(found(&[1, 0, 77, UNKNOWN_ID], &[]), [first()]);
     assert_eq!(found(&[], &["hd-2026-01-01-1"]), [first()]);
     assert_eq!(
         found(&[], &["HD-2026-07-01-9"]),
@@ -165,10 +165,10 @@ pub fn tickets_are_found_by_id_and_by_number_unless_deleted(ground: &mut Ground)
     );
 }
 
-pub fn preferences_come_as_they_are(ground: &mut Ground) {
-    ground.run("UPDATE agents SET notification_preferences_json = '{broken ' WHERE id = 2");
-    ground.run("UPDATE agents SET notification_preferences_json = '' WHERE id = 3");
-    let mut connection = ground.connect();
+pub fn preferences_come_as_they_are(fixture: &mut StoreFixture) {
+    fixture.run("UPDATE agents SET notification_preferences_json = '{broken ' WHERE id = 2");
+    fixture.run("UPDATE agents SET notification_preferences_json = '' WHERE id = 3");
+    let mut connection = fixture.connect();
     let mut found = connection
         .notification_preferences(&[3, 1, 2, 77].map(AgentId))
         .expect("read preferences");
@@ -185,19 +185,19 @@ pub fn preferences_come_as_they_are(ground: &mut Ground) {
     assert_eq!(none.expect("read nothing"), []);
 }
 
-pub fn a_batch_gets_ascending_ids_in_its_order(ground: &mut Ground) {
+pub fn a_batch_gets_ascending_ids_in_its_order(fixture: &mut StoreFixture) {
     let batch: Vec<NewMessage> = (0..256)
         .map(|n| {
             let conversation = [GENERAL, ANN_AND_BOB, QUIET][n % 3];
             message(conversation, [ANN, BOB][n % 2], &format!("message {n}"))
         })
         .collect();
-    let ids = ground.post(&batch);
+    let ids = fixture.post(&batch);
     assert_eq!(ids.len(), batch.len());
     assert!(ids.is_sorted_by(|one, next| one < next), "{ids:?}");
     let columns = "SELECT id, message_scope, channel_id, thread_id, sender_agent_id, body_text, body_rendered_html, \
                    metadata_json, created_at, edited_at, deleted_at, deleted_by_agent_id FROM chat_messages ORDER BY id";
-    let stored = ground.rows(columns);
+    let stored = fixture.rows(columns);
     assert_eq!(stored.len(), batch.len());
     for ((row, id), new) in stored.iter().zip(&ids).zip(&batch) {
         let number = |id: Option<u64>| id.map_or("null".to_owned(), |id| id.to_string());
@@ -213,21 +213,21 @@ pub fn a_batch_gets_ascending_ids_in_its_order(ground: &mut Ground) {
         assert_eq!(*row, expected);
     }
     // An id that was given once is not given again.
-    ground.run("DELETE FROM chat_messages");
-    let next = ground.post(&[message(GENERAL, ANN, "later")]);
+    fixture.run("DELETE FROM chat_messages");
+    let next = fixture.post(&[message(GENERAL, ANN, "later")]);
     assert!(next[0] > ids[255], "{next:?}");
 }
 
-pub fn text_is_stored_to_the_last_byte_and_no_longer(ground: &mut Ground) {
-    let hostile = "'\"\\%_; -- 日本 😀 \u{1f468}\u{200d}\u{1f469} \u{7f} \r\n\t \u{0} end ";
+pub fn text_is_stored_to_the_last_byte_and_no_longer(fixture: &mut StoreFixture) {
+    let special = "'\"\\%_; -- 日本 😀 \u{1f468}\u{200d}\u{1f469} \u{7f} \r\n\t \u{0} end ";
     let full = format!("{}é", "😀".repeat(16_383)) + "x";
     assert_eq!(full.len(), 65_535);
-    for body in [hostile, &full, ""] {
+    for body in [special, &full, ""] {
         let mut new = message(GENERAL, ANN, "");
         new.body_text = body.to_owned();
         new.body_rendered_html = body.to_owned();
-        let id = ground.post(&[new])[0];
-        let mut connection = ground.connect();
+        let id = fixture.post(&[new])[0];
+        let mut connection = fixture.connect();
         let above = super::above(connection.as_mut(), id, 1);
         assert_eq!(above, []);
         let below = andrea_chat_websocket::model::MessageId(id.0 - 1);
@@ -235,7 +235,7 @@ pub fn text_is_stored_to_the_last_byte_and_no_longer(ground: &mut Ground) {
         assert_eq!(stored[0].body_text, body);
         assert_eq!(stored[0].body_rendered_html.as_deref(), Some(body));
     }
-    let before = ground.number("SELECT COUNT(*) FROM chat_messages");
+    let before = fixture.number("SELECT COUNT(*) FROM chat_messages");
     let too_long = format!("{full}x");
     for is_html in [false, true] {
         let mut new = message(GENERAL, ANN, "fits");
@@ -244,25 +244,25 @@ pub fn text_is_stored_to_the_last_byte_and_no_longer(ground: &mut Ground) {
             false => &mut new.body_text,
         };
         text.clone_from(&too_long);
-        let mut connection = ground.connect();
+        let mut connection = fixture.connect();
         connection.begin().expect("begin");
         // As a whole: the one that fits goes with the one that does not.
         assert_refused(connection.insert_messages(&[message(GENERAL, ANN, "fits"), new]));
         connection.rollback().expect("roll back");
     }
-    assert_eq!(ground.number("SELECT COUNT(*) FROM chat_messages"), before);
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM chat_messages"), before);
 }
 
-pub fn mentions_are_written_once(ground: &mut Ground) {
-    let ids = ground.post(&[message(GENERAL, ANN, "one"), message(GENERAL, ANN, "two")]);
-    let mut connection = ground.connect();
+pub fn mentions_are_written_once(fixture: &mut StoreFixture) {
+    let ids = fixture.post(&[message(GENERAL, ANN, "one"), message(GENERAL, ANN, "two")]);
+    let mut connection = fixture.connect();
     let mut insert = |mentions: &[_]| {
         connection.begin()?;
         connection.insert_mentions(mentions)?;
         connection.commit()
     };
     insert(&[(ids[0], BOB), (ids[0], ANN), (ids[1], BOB)]).expect("insert mentions");
-    let stored = ground.rows(
+    let stored = fixture.rows(
         "SELECT message_id, mentioned_agent_id FROM chat_message_mentions ORDER BY message_id, mentioned_agent_id",
     );
     let row =
@@ -272,33 +272,33 @@ pub fn mentions_are_written_once(ground: &mut Ground) {
         [row(ids[0], ANN), row(ids[0], BOB), row(ids[1], BOB)]
     );
     for refused in [(ids[0], BOB), (ids[1], AgentId(77))] {
-        let mut connection = ground.connect();
+        let mut connection = fixture.connect();
         connection.begin().expect("begin");
         assert_refused(connection.insert_mentions(&[(ids[1], CELIK), refused]));
     }
     assert_eq!(
-        ground.number("SELECT COUNT(*) FROM chat_message_mentions"),
+        fixture.number("SELECT COUNT(*) FROM chat_message_mentions"),
         3
     );
 }
 
-pub fn a_thread_is_touched_alone(ground: &mut Ground) {
-    ground.run("UPDATE chat_threads SET updated_at = '2001-01-01 00:00:00'");
-    let mut connection = ground.connect();
+pub fn a_thread_is_touched_alone(fixture: &mut StoreFixture) {
+    fixture.run("UPDATE chat_threads SET updated_at = '2001-01-01 00:00:00'");
+    let mut connection = fixture.connect();
     connection.begin().expect("begin");
     connection
         .touch_threads(&[1, 4, 77].map(ThreadId))
         .expect("touch threads");
     connection.commit().expect("commit");
     let threads = rows::select(
-        ground.sql.as_mut(),
+        fixture.sql.as_mut(),
         "SELECT id, last_message_at, updated_at FROM chat_threads ORDER BY id",
     );
     for thread in &threads {
         let time = |column| thread.need(column).str().unwrap_or("never").to_owned();
         if [Some(1), Some(4)].contains(&thread.need("id").int()) {
-            ground.assert_now(&time("last_message_at"));
-            ground.assert_now(&time("updated_at"));
+            fixture.assert_now(&time("last_message_at"));
+            fixture.assert_now(&time("updated_at"));
         } else {
             assert_eq!(time("last_message_at"), "never");
             assert_eq!(time("updated_at"), "2001-01-01 00:00:00");
@@ -306,8 +306,8 @@ pub fn a_thread_is_touched_alone(ground: &mut Ground) {
     }
 }
 
-pub fn a_notification_is_written_once(ground: &mut Ground) {
-    ground.insert(
+pub fn a_notification_is_written_once(fixture: &mut StoreFixture) {
+    fixture.insert(
         "agent_notifications",
         r#"[{"agent_id":2,"type":"chat_mention","title":"old","dedupe_key":"chat:mention:1"},
             {"agent_id":2,"type":"other","title":"old"}]"#,
@@ -321,7 +321,7 @@ pub fn a_notification_is_written_once(ground: &mut Ground) {
         data_json: r#"{"message_id":1}"#.to_owned(),
         dedupe_key: key.to_owned(),
     };
-    let mut connection = ground.connect();
+    let mut connection = fixture.connect();
     let mut insert = |notes: &[NewNotification]| {
         connection.begin()?;
         connection.insert_notifications(notes)?;
@@ -334,7 +334,7 @@ pub fn a_notification_is_written_once(ground: &mut Ground) {
         note(1, "chat:mention:1"),
         note(2, "chat:mention:2"),
         note(2, "chat:mention:2"),
-        // Nobody's is passed over.
+        // A notification for an unknown agent is skipped.
         note(77, "chat:mention:1"),
     ])
     .expect("insert notifications");
@@ -342,7 +342,7 @@ pub fn a_notification_is_written_once(ground: &mut Ground) {
     let many: Vec<NewNotification> = (0..1200).map(|n| note(3, &format!("k{n}"))).collect();
     insert(&many).expect("insert many");
     assert_eq!(
-        ground.rows(
+        fixture.rows(
             "SELECT agent_id, title, dedupe_key FROM agent_notifications WHERE agent_id < 3 \
              ORDER BY agent_id, dedupe_key"
         ),
@@ -354,7 +354,7 @@ pub fn a_notification_is_written_once(ground: &mut Ground) {
         ]
     );
     assert_eq!(
-        ground.rows(
+        fixture.rows(
             "SELECT type, severity, body, link, data_json, read_at FROM agent_notifications WHERE agent_id = 1"
         ),
         [
@@ -362,14 +362,14 @@ pub fn a_notification_is_written_once(ground: &mut Ground) {
         ]
     );
     assert_eq!(
-        ground.number("SELECT COUNT(*) FROM agent_notifications WHERE agent_id = 3"),
+        fixture.number("SELECT COUNT(*) FROM agent_notifications WHERE agent_id = 3"),
         1200
     );
     let created = rows::select(
-        ground.sql.as_mut(),
+        fixture.sql.as_mut(),
         "SELECT created_at FROM agent_notifications WHERE agent_id = 1",
     );
-    ground.assert_now(created[0].need("created_at").str().expect("a time"));
+    fixture.assert_now(created[0].need("created_at").str().expect("a time"));
 }
 
 /// Every letter that may stand in a name of a country with Latin script is found alike. One agent a letter, so MariaDB's
@@ -377,6 +377,7 @@ pub fn a_notification_is_written_once(ground: &mut Ground) {
 #[test]
 #[cfg(feature = "embedded")]
 fn every_latin_letter_is_equal_to_the_same_letters_on_both_engines() {
+    needs!(MariaDb);
     let letters: Vec<char> = ('\u{a1}'..='\u{236}')
         .chain('\u{1e00}'..='\u{1e99}')
         .chain('\u{1ea0}'..='\u{1ef9}')
@@ -393,12 +394,12 @@ fn every_latin_letter_is_equal_to_the_same_letters_on_both_engines() {
         })
         .collect();
     let rows = format!("[{}]", rows.join(","));
-    let found = |mut ground: Ground, before: &[&str]| {
+    let found = |mut fixture: StoreFixture, before: &[&str]| {
         for statement in before {
-            ground.run(statement);
+            fixture.run(statement);
         }
-        ground.insert("agents", &rows);
-        let mut connection = ground.connect();
+        fixture.insert("agents", &rows);
+        let mut connection = fixture.connect();
         let mut find = |inner: String| {
             let handle = [format!("x{inner}y")];
             let agents = connection.agents_by_handle(&handle).expect("look up");
@@ -413,11 +414,11 @@ fn every_latin_letter_is_equal_to_the_same_letters_on_both_engines() {
             .collect::<Vec<_>>()
     };
     let mariadb = found(
-        Ground::mariadb(),
+        StoreFixture::mariadb(),
         &["ALTER TABLE agents DROP KEY uq_agents_chat_handle"],
     );
     // Accents are no matter of the key there.
-    let sqlite = found(Ground::sqlite(), &[]);
+    let sqlite = found(StoreFixture::sqlite(), &[]);
     let differ: Vec<_> = mariadb
         .iter()
         .zip(&sqlite)

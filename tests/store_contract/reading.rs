@@ -2,16 +2,18 @@
 
 use andrea_chat_websocket::model::{Agent, AgentId, ChannelId, Conversation, MessageId, ThreadId};
 
-use super::{ANN, ANN_AND_BOB, BOB, GENERAL, Ground, NOBODY, QUIET, assert_refused, message};
+use super::{
+    ANN, ANN_AND_BOB, BOB, GENERAL, QUIET, StoreFixture, UNKNOWN_ID, assert_refused, message,
+};
 use crate::support::json::Json;
 use crate::support::{rows, seed};
 
-pub fn settings_are_read_as_they_are(ground: &mut Ground) {
-    ground.run("UPDATE settings SET value = NULL WHERE key_name = 'chat_max_message_length'");
-    ground.run("DELETE FROM settings WHERE key_name = 'chat_allow_external_links'");
+pub fn settings_are_read_as_they_are(fixture: &mut StoreFixture) {
+    fixture.run("UPDATE settings SET value = NULL WHERE key_name = 'chat_max_message_length'");
+    fixture.run("DELETE FROM settings WHERE key_name = 'chat_allow_external_links'");
     let url = Json::from("https://日本.example/😀?a='\"\\");
-    seed::set(ground.sql.as_mut(), "app_url", &url);
-    let rows = ground.connect().settings().expect("read the settings");
+    seed::set(fixture.sql.as_mut(), "app_url", &url);
+    let rows = fixture.connect().settings().expect("read the settings");
     assert_eq!(rows.text("chat_enabled", "default"), "1");
     assert_eq!(rows.text("chat_websocket_pid", "default"), "");
     assert_eq!(rows.text("chat_max_message_length", "default"), "");
@@ -19,10 +21,10 @@ pub fn settings_are_read_as_they_are(ground: &mut Ground) {
     assert_eq!(Some(rows.text("app_url", "default")), url.str());
 }
 
-pub fn settings_are_updated_and_never_inserted(ground: &mut Ground) {
-    ground.run("UPDATE settings SET updated_at = '2001-01-01 00:00:00'");
+pub fn settings_are_updated_and_never_inserted(fixture: &mut StoreFixture) {
+    fixture.run("UPDATE settings SET updated_at = '2001-01-01 00:00:00'");
     let before = rows::select(
-        ground.sql.as_mut(),
+        fixture.sql.as_mut(),
         "SELECT key_name, value FROM settings ORDER BY 1",
     );
     let values = [
@@ -30,12 +32,12 @@ pub fn settings_are_updated_and_never_inserted(ground: &mut Ground) {
         ("no_such_setting", "x"),
         ("chat_enabled", "0"),
     ];
-    ground
+    fixture
         .connect()
         .update_settings(&values)
         .expect("update the settings");
     let after = rows::select(
-        ground.sql.as_mut(),
+        fixture.sql.as_mut(),
         "SELECT key_name, value FROM settings ORDER BY 1",
     );
     let change = rows::table_diff(&["key_name"], &before, &after);
@@ -53,7 +55,7 @@ pub fn settings_are_updated_and_never_inserted(ground: &mut Ground) {
     let touched =
         "SELECT key_name FROM settings WHERE updated_at > '2001-01-01 00:00:00' ORDER BY 1";
     assert_eq!(
-        ground.rows(touched),
+        fixture.rows(touched),
         [
             r#"{"key_name":"app_url"}"#,
             r#"{"key_name":"chat_enabled"}"#
@@ -61,8 +63,8 @@ pub fn settings_are_updated_and_never_inserted(ground: &mut Ground) {
     );
 }
 
-pub fn an_agent_is_found_while_active(ground: &mut Ground) {
-    let mut connection = ground.connect();
+pub fn an_agent_is_found_while_active(fixture: &mut StoreFixture) {
+    let mut connection = fixture.connect();
     let mut found = |id| connection.active_agent(AgentId(id)).expect("read an agent");
     let celik = Agent {
         id: AgentId(3),
@@ -71,11 +73,11 @@ pub fn an_agent_is_found_while_active(ground: &mut Ground) {
     };
     assert_eq!(found(3), Some(celik));
     assert_eq!(found(1).map(|ann| ann.role).as_deref(), Some("admin"));
-    for nobody in [5, 77, 0, 1 << 32, NOBODY] {
-        assert_eq!(found(nobody), None, "{nobody}");
+    for unknown in [5, 77, 0, 1 << 32, UNKNOWN_ID] {
+        assert_eq!(found(unknown), None, "{unknown}");
     }
-    ground.run("UPDATE agents SET is_active = 0 WHERE id = 3");
-    let mut connection = ground.connect();
+    fixture.run("UPDATE agents SET is_active = 0 WHERE id = 3");
+    let mut connection = fixture.connect();
     assert_eq!(connection.active_agent(AgentId(3)).expect("read"), None);
     let active = connection.active_agents().expect("read the agents");
     let mut active: Vec<u64> = active.into_iter().map(|id| id.0).collect();
@@ -83,8 +85,8 @@ pub fn an_agent_is_found_while_active(ground: &mut Ground) {
     assert_eq!(active, [1, 2, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 99]);
 }
 
-pub fn an_audience_is_of_an_active_channel_or_a_thread(ground: &mut Ground) {
-    let mut connection = ground.connect();
+pub fn an_audience_is_of_an_active_channel_or_a_thread(fixture: &mut StoreFixture) {
+    let mut connection = fixture.connect();
     let channel = |id| Conversation::Channel(ChannelId(id));
     let thread = |id| Conversation::Direct(ThreadId(id));
     let cases: [(Conversation, &[u64]); 9] = [
@@ -94,11 +96,11 @@ pub fn an_audience_is_of_an_active_channel_or_a_thread(ground: &mut Ground) {
         // Inactive, unknown, out of range.
         (channel(3), &[]),
         (channel(77), &[]),
-        (channel(NOBODY), &[]),
+        (channel(UNKNOWN_ID), &[]),
         (thread(1), &[1, 2]),
         (thread(2), &[1, 5]),
         (thread(77), &[]),
-        (thread(NOBODY), &[]),
+        (thread(UNKNOWN_ID), &[]),
     ];
     for (conversation, agents) in cases {
         let audience = connection.audience(conversation).expect("read an audience");
@@ -107,8 +109,8 @@ pub fn an_audience_is_of_an_active_channel_or_a_thread(ground: &mut Ground) {
     }
 }
 
-pub fn a_marker_never_goes_back_nor_beyond_the_newest_message(ground: &mut Ground) {
-    let ids = ground.post(&[
+pub fn a_marker_never_goes_back_nor_beyond_the_newest_message(fixture: &mut StoreFixture) {
+    let ids = fixture.post(&[
         message(GENERAL, ANN, "one"),
         message(GENERAL, ANN, "two"),
         message(ANN_AND_BOB, ANN, "between us"),
@@ -117,7 +119,7 @@ pub fn a_marker_never_goes_back_nor_beyond_the_newest_message(ground: &mut Groun
     let [one, two, direct, three] = ids[..] else {
         panic!("{ids:?}");
     };
-    let mut connection = ground.connect();
+    let mut connection = fixture.connect();
     let mut mark = |agent, conversation, id| {
         connection
             .mark_read(agent, conversation, id)
@@ -130,14 +132,14 @@ pub fn a_marker_never_goes_back_nor_beyond_the_newest_message(ground: &mut Groun
     // Messages of other conversations have higher ids.
     assert_eq!(mark(BOB, GENERAL, three), two);
     assert_eq!(mark(BOB, GENERAL, one), two);
-    assert_eq!(mark(BOB, GENERAL, MessageId(NOBODY)), two);
+    assert_eq!(mark(BOB, GENERAL, MessageId(UNKNOWN_ID)), two);
     assert_eq!(mark(ANN, GENERAL, one), one);
-    assert_eq!(mark(BOB, ANN_AND_BOB, MessageId(NOBODY)), direct);
+    assert_eq!(mark(BOB, ANN_AND_BOB, MessageId(UNKNOWN_ID)), direct);
     assert_eq!(mark(BOB, ANN_AND_BOB, zero), direct);
     let empty = Conversation::Channel(ChannelId(4));
     assert_eq!(mark(BOB, empty, three), zero);
     assert_eq!(
-        ground.rows(
+        fixture.rows(
             "SELECT agent_id, message_scope, channel_id, thread_id, last_read_message_id \
              FROM chat_message_reads ORDER BY agent_id, channel_id, thread_id"
         ),
@@ -157,21 +159,21 @@ pub fn a_marker_never_goes_back_nor_beyond_the_newest_message(ground: &mut Groun
     );
 }
 
-pub fn a_marker_is_touched_even_where_it_stays(ground: &mut Ground) {
-    let ids = ground.post(&[message(GENERAL, ANN, "one")]);
-    let mut connection = ground.connect();
+pub fn a_marker_is_touched_even_where_it_stays(fixture: &mut StoreFixture) {
+    let ids = fixture.post(&[message(GENERAL, ANN, "one")]);
+    let mut connection = fixture.connect();
     for _ in 0..2 {
-        ground.run("UPDATE chat_message_reads SET last_read_at = '2001-01-01 00:00:00'");
+        fixture.run("UPDATE chat_message_reads SET last_read_at = '2001-01-01 00:00:00'");
         connection
             .mark_read(BOB, GENERAL, ids[0])
             .expect("mark as read");
         let read = rows::select(
-            ground.sql.as_mut(),
+            fixture.sql.as_mut(),
             "SELECT last_read_at FROM chat_message_reads",
         );
         assert_eq!(read.len(), 1);
         let time = read[0].need("last_read_at").str().expect("a time");
-        ground.assert_now(time);
+        fixture.assert_now(time);
     }
 }
 
@@ -231,7 +233,7 @@ const NOTIFICATIONS: [(&str, Option<&str>, Option<&str>); 24] = [
     ),
 ];
 
-pub fn reading_deletes_the_notifications_of_that_conversation_alone(ground: &mut Ground) {
+pub fn reading_deletes_the_notifications_of_that_conversation_alone(fixture: &mut StoreFixture) {
     for (agent, first) in [(2, 1), (3, 101)] {
         for (id, (kind, data, _)) in (first..).zip(NOTIFICATIONS) {
             let row = Json::object([
@@ -241,20 +243,20 @@ pub fn reading_deletes_the_notifications_of_that_conversation_alone(ground: &mut
                 ("title", "t".into()),
                 ("data_json", data.map_or(Json::Null, Json::from)),
             ]);
-            seed::insert(ground.sql.as_mut(), "agent_notifications", &[row]);
+            seed::insert(fixture.sql.as_mut(), "agent_notifications", &[row]);
         }
     }
-    let left = |ground: &mut Ground| {
+    let left = |fixture: &mut StoreFixture| {
         rows::select(
-            ground.sql.as_mut(),
+            fixture.sql.as_mut(),
             "SELECT id FROM agent_notifications ORDER BY id",
         )
         .iter()
         .map(|row| row.need("id").int().expect("an id"))
         .collect::<Vec<_>>()
     };
-    let mut connection = ground.connect();
-    let mut expected = left(ground);
+    let mut connection = fixture.connect();
+    let mut expected = left(fixture);
     let thread_1 = Conversation::Direct(ThreadId(1));
     for (scope, conversation) in [("channel", GENERAL), ("direct", thread_1)] {
         connection
@@ -265,22 +267,22 @@ pub fn reading_deletes_the_notifications_of_that_conversation_alone(ground: &mut
                 expected.retain(|left| *left != id);
             }
         }
-        assert_eq!(left(ground), expected, "after reading {conversation}");
+        assert_eq!(left(fixture), expected, "after reading {conversation}");
     }
     // Where there is nothing to delete, nothing is.
     connection
         .mark_read(ANN, GENERAL, MessageId(0))
         .expect("mark as read");
-    assert_eq!(left(ground), expected);
+    assert_eq!(left(fixture), expected);
 }
 
-pub fn a_marker_of_nobody_is_refused(ground: &mut Ground) {
-    let mut connection = ground.connect();
+pub fn a_marker_of_an_unknown_agent_is_refused(fixture: &mut StoreFixture) {
+    let mut connection = fixture.connect();
     assert_refused(connection.mark_read(AgentId(77), GENERAL, MessageId(0)));
     let nowhere = Conversation::Channel(ChannelId(77));
     assert_refused(connection.mark_read(ANN, nowhere, MessageId(0)));
     assert_refused(connection.mark_read(ANN, Conversation::Direct(ThreadId(77)), MessageId(0)));
-    assert_eq!(ground.number("SELECT COUNT(*) FROM chat_message_reads"), 0);
+    assert_eq!(fixture.number("SELECT COUNT(*) FROM chat_message_reads"), 0);
     // The connection is as good as before.
     connection
         .mark_read(ANN, GENERAL, MessageId(0))

@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 use andrea_chat_websocket::model::{ChannelId, MessageId, ThreadId};
 use andrea_chat_websocket::store::{Failure, NewMessage};
 
-use super::{ANN, ANN_AND_BOB, BOB, GENERAL, Ground, above, assert_refused, message};
+use super::{ANN, ANN_AND_BOB, BOB, GENERAL, StoreFixture, above, assert_refused, message};
 use crate::support::wait;
 
 const COUNT: &str = "SELECT COUNT(*) FROM chat_messages";
 
-pub fn what_is_committed_is_there_when_opened_again(ground: &mut Ground) {
+pub fn what_is_committed_is_there_when_opened_again(fixture: &mut StoreFixture) {
     let new = message(GENERAL, ANN, "for good");
-    let ids = ground.post(std::slice::from_ref(&new));
-    let mut connection = ground.connect();
+    let ids = fixture.post(std::slice::from_ref(&new));
+    let mut connection = fixture.connect();
     let stored = above(connection.as_mut(), MessageId(0), 10);
     assert_eq!(stored.len(), 1);
     assert_eq!(
@@ -33,13 +33,13 @@ pub fn what_is_committed_is_there_when_opened_again(ground: &mut Ground) {
             .touch_threads(&[ThreadId(1)])
             .expect("touch a thread");
         connection.commit().expect("commit");
-        drop(ground.connect());
+        drop(fixture.connect());
     }
-    assert_eq!(ground.number(COUNT), 4);
+    assert_eq!(fixture.number(COUNT), 4);
 }
 
-pub fn what_is_rolled_back_was_never_there(ground: &mut Ground) {
-    let mut connection = ground.connect();
+pub fn what_is_rolled_back_was_never_there(fixture: &mut StoreFixture) {
+    let mut connection = fixture.connect();
     connection.begin().expect("begin");
     let ids = connection
         .insert_messages(&[message(ANN_AND_BOB, ANN, "taken back")])
@@ -48,14 +48,14 @@ pub fn what_is_rolled_back_was_never_there(ground: &mut Ground) {
         .insert_mentions(&[(ids[0], BOB)])
         .expect("mention");
     connection.touch_threads(&[ThreadId(1)]).expect("touch");
-    // Nobody else has seen any of it.
-    assert_eq!(ground.number(COUNT), 0);
+    // No other connection has seen any of it.
+    assert_eq!(fixture.number(COUNT), 0);
     connection.rollback().expect("roll back");
     for table in ["chat_messages", "chat_message_mentions"] {
-        assert_eq!(ground.number(&format!("SELECT COUNT(*) FROM {table}")), 0);
+        assert_eq!(fixture.number(&format!("SELECT COUNT(*) FROM {table}")), 0);
     }
     let touched = "SELECT COUNT(*) FROM chat_threads WHERE last_message_at IS NOT NULL";
-    assert_eq!(ground.number(touched), 0);
+    assert_eq!(fixture.number(touched), 0);
     // Again, with nothing to take back, and then for good.
     connection.rollback().expect("roll back nothing");
     connection.begin().expect("begin");
@@ -63,52 +63,52 @@ pub fn what_is_rolled_back_was_never_there(ground: &mut Ground) {
         .insert_messages(&[message(GENERAL, ANN, "kept")])
         .expect("insert");
     connection.commit().expect("commit");
-    assert_eq!(ground.number(COUNT), 1);
+    assert_eq!(fixture.number(COUNT), 1);
 }
 
-pub fn what_a_lost_connection_left_open_was_never_there(ground: &mut Ground) {
-    let mut connection = ground.connect();
+pub fn what_a_lost_connection_left_open_was_never_there(fixture: &mut StoreFixture) {
+    let mut connection = fixture.connect();
     connection.begin().expect("begin");
     let new = message(GENERAL, ANN, "lost");
     let ids = connection
         .insert_messages(std::slice::from_ref(&new))
         .expect("insert");
     drop(connection);
-    let stored = ground.connect().were_committed(&[(ids[0], &new)]);
+    let stored = fixture.connect().were_committed(&[(ids[0], &new)]);
     assert!(!stored.expect("ask"));
-    assert_eq!(ground.number(COUNT), 0);
+    assert_eq!(fixture.number(COUNT), 0);
 }
 
-pub fn a_refused_statement_leaves_the_rest_as_it_is(ground: &mut Ground) {
-    let mut connection = ground.connect();
+pub fn a_refused_statement_leaves_the_rest_as_it_is(fixture: &mut StoreFixture) {
+    let mut connection = fixture.connect();
     connection.begin().expect("begin");
     let ids = connection
         .insert_messages(&[message(GENERAL, ANN, "stays")])
         .expect("insert");
-    let nobody = andrea_chat_websocket::model::AgentId(77);
-    assert_refused(connection.insert_mentions(&[(ids[0], BOB), (ids[0], nobody)]));
+    let unknown = andrea_chat_websocket::model::AgentId(77);
+    assert_refused(connection.insert_mentions(&[(ids[0], BOB), (ids[0], unknown)]));
     assert_refused(connection.insert_messages(&[
         message(GENERAL, ANN, "goes"),
-        message(GENERAL, nobody, "is refused"),
+        message(GENERAL, unknown, "is refused"),
     ]));
     connection.commit().expect("commit");
     assert_eq!(
-        ground.rows("SELECT body_text FROM chat_messages"),
+        fixture.rows("SELECT body_text FROM chat_messages"),
         [r#"{"body_text":"stays"}"#]
     );
     assert_eq!(
-        ground.number("SELECT COUNT(*) FROM chat_message_mentions"),
+        fixture.number("SELECT COUNT(*) FROM chat_message_mentions"),
         0
     );
 }
 
-pub fn the_committed_are_told_from_the_lost(ground: &mut Ground) {
+pub fn the_committed_are_told_from_the_lost(fixture: &mut StoreFixture) {
     let new = [
         message(GENERAL, ANN, "one 😀"),
         message(ANN_AND_BOB, BOB, "two"),
     ];
-    let ids = ground.post(&new);
-    let mut connection = ground.connect();
+    let ids = fixture.post(&new);
+    let mut connection = fixture.connect();
     let mut ask = |rows: &[(MessageId, &NewMessage)]| {
         let answer = connection.were_committed(rows).expect("ask");
         // On a connection that posts, too, and as often as one likes.
@@ -120,22 +120,22 @@ pub fn the_committed_are_told_from_the_lost(ground: &mut Ground) {
     let unused = MessageId(ids[1].0 + 1);
     assert!(!ask(&[(unused, &new[0])]));
     assert!(!ask(&[(ids[0], &new[0]), (unused, &new[1])]));
-    // The id is somebody else's message by now.
+    // The id belongs to another message by now.
     assert!(!ask(&[(ids[0], &message(GENERAL, ANN, "ONE 😀"))]));
     assert!(!ask(&[(ids[0], &message(GENERAL, BOB, "one 😀"))]));
     // The question has left nothing open that would block a writer.
-    ground.post(&[message(GENERAL, ANN, "three")]);
+    fixture.post(&[message(GENERAL, ANN, "three")]);
 }
 
-pub fn a_question_about_an_open_transaction_waits_for_its_end(ground: &mut Ground) {
+pub fn a_question_about_an_open_transaction_waits_for_its_end(fixture: &mut StoreFixture) {
     let new = message(GENERAL, ANN, "in doubt");
     for commits in [true, false] {
-        let mut writer = ground.connect();
+        let mut writer = fixture.connect();
         writer.begin().expect("begin");
         let ids = writer
             .insert_messages(std::slice::from_ref(&new))
             .expect("insert");
-        let mut asker = ground.connect();
+        let mut asker = fixture.connect();
         let (sender, answer) = mpsc::channel();
         thread::scope(|scope| {
             scope.spawn(|| sender.send(asker.were_committed(&[(ids[0], &new)])));
@@ -151,13 +151,13 @@ pub fn a_question_about_an_open_transaction_waits_for_its_end(ground: &mut Groun
     }
 }
 
-pub fn several_connections_post_at_once(ground: &mut Ground) {
+pub fn several_connections_post_at_once(fixture: &mut StoreFixture) {
     const WRITERS: usize = 4;
     const ROUNDS: usize = 10;
     const BATCH: usize = 7;
     thread::scope(|scope| {
         for writer in 0..WRITERS {
-            let mut connection = ground.connect();
+            let mut connection = fixture.connect();
             scope.spawn(move || {
                 for round in 0..ROUNDS {
                     let batch: Vec<NewMessage> = (0..BATCH)
@@ -173,7 +173,7 @@ pub fn several_connections_post_at_once(ground: &mut Ground) {
             });
         }
         // One who reads and one who marks, meanwhile.
-        let mut connection = ground.connect();
+        let mut connection = fixture.connect();
         scope.spawn(move || {
             let mut marker = MessageId(0);
             for _ in 0..ROUNDS {
@@ -187,18 +187,18 @@ pub fn several_connections_post_at_once(ground: &mut Ground) {
         });
     });
     let count = i64::try_from(WRITERS * ROUNDS * BATCH).expect("a small number");
-    assert_eq!(ground.number(COUNT), count);
+    assert_eq!(fixture.number(COUNT), count);
     assert_eq!(
-        ground.number("SELECT COUNT(DISTINCT body_text) FROM chat_messages"),
+        fixture.number("SELECT COUNT(DISTINCT body_text) FROM chat_messages"),
         count
     );
 }
 
-pub fn a_lock_that_is_held_too_long_is_a_conflict(ground: &mut Ground) {
-    let mut holder = ground.connect();
+pub fn a_lock_that_is_held_too_long_is_a_conflict(fixture: &mut StoreFixture) {
+    let mut holder = fixture.connect();
     holder.begin().expect("begin");
     holder.touch_threads(&[ThreadId(1)]).expect("touch");
-    let mut other = ground.connect();
+    let mut other = fixture.connect();
     let began = Instant::now();
     let result = other
         .begin()
@@ -214,9 +214,9 @@ pub fn a_lock_that_is_held_too_long_is_a_conflict(ground: &mut Ground) {
     other.commit().expect("commit");
 }
 
-pub fn what_has_read_may_still_write(ground: &mut Ground) {
-    let mut poster = ground.connect();
-    let mut other = ground.connect();
+pub fn what_has_read_may_still_write(fixture: &mut StoreFixture) {
+    let mut poster = fixture.connect();
+    let mut other = fixture.connect();
     poster.begin().expect("begin");
     poster
         .posting_context(&[ChannelId(1)], &[], &[ANN])
@@ -231,13 +231,13 @@ pub fn what_has_read_may_still_write(ground: &mut Ground) {
         poster.commit().expect("commit");
         writes.join().expect("no panic").expect("update");
     });
-    assert_eq!(ground.number(COUNT), 1);
-    let rows = ground.connect().settings().expect("read the settings");
+    assert_eq!(fixture.number(COUNT), 1);
+    let rows = fixture.connect().settings().expect("read the settings");
     assert_eq!(rows.text("chat_websocket_pid", ""), "7");
 }
 
-pub fn a_reader_waits_for_no_writer(ground: &mut Ground) {
-    let mut writer = ground.connect();
+pub fn a_reader_waits_for_no_writer(fixture: &mut StoreFixture) {
+    let mut writer = fixture.connect();
     writer.begin().expect("begin");
     writer
         .insert_messages(&[message(GENERAL, ANN, "not yet")])
@@ -245,7 +245,7 @@ pub fn a_reader_waits_for_no_writer(ground: &mut Ground) {
     writer
         .update_settings(&[("chat_websocket_status", "running")])
         .expect("update");
-    let mut reader = ground.connect();
+    let mut reader = fixture.connect();
     let began = Instant::now();
     let rows = reader.settings().expect("read the settings");
     assert_eq!(rows.text("chat_websocket_status", ""), "stopped");

@@ -1,5 +1,4 @@
-//! People who talk, each over a socket of his own, what each of them heard, and whether the database agrees with
-//! all of them afterwards.
+//! Chat participants, each over its own socket: what they sent and received, and whether the database agrees with them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -12,10 +11,10 @@ use super::rows;
 use super::wait;
 use super::ws::{Client, Closed, Event, Frame, Outcome};
 
-/// The code of an error that says neither yes nor no.
+/// The code of the error for an unknown outcome.
 const UNKNOWN: &str = "outcome_unknown";
 
-/// Where something is said.
+/// A conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Place {
     Channel(i64),
@@ -30,7 +29,7 @@ impl Place {
         }
     }
 
-    /// The event that says this here.
+    /// The event that posts this body here.
     pub fn event(self, body: &str, reference: &str) -> String {
         let (kind, key, id) = match self {
             Place::Channel(id) => ("chat.channel.message.send", "channel_id", id),
@@ -46,8 +45,8 @@ impl Place {
     }
 }
 
-/// Where an agent of the seed may say something: agents 1 and 2 are in both channels and the first thread, agents 2 and 3
-/// in the other one.
+/// Where an agent of the seed may post: agents 1 and 2 are in both channels and the first thread, agents 2 and 3 in the
+/// other one.
 pub fn places_of(agent_id: i64) -> &'static [Place] {
     use Place::{Channel, Direct};
     match agent_id {
@@ -90,7 +89,7 @@ impl Message {
     }
 }
 
-/// What a sender was told of his message.
+/// How the daemon answered a message.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
     Stored(i64),
@@ -103,31 +102,31 @@ pub struct Sent {
     pub body: String,
     reference: String,
     pub answer: Option<Answer>,
-    /// He was told that nobody knows; perhaps somebody found out later.
+    /// The answer was at first that the outcome is unknown.
     pub was_unknown: bool,
 }
 
-/// Somebody with a socket.
-pub struct Voice {
+/// An agent with a socket.
+pub struct Participant {
     pub agent_id: i64,
     pub client: Client,
-    /// Every message that came, in order.
+    /// Every message received, in order.
     pub heard: Vec<Message>,
     pub sent: Vec<Sent>,
     /// How the connection ended, once it has.
     pub ended: Option<Closed>,
-    /// The newest message there was when he came; he hears whatever comes behind it.
+    /// The newest message at the time of the login; the socket receives those after it.
     pub since: i64,
     name: u32,
 }
 
-impl Voice {
-    pub fn login(port: u16, agent_id: i64) -> Outcome<Voice> {
-        // A `ref` makes a message one that was sent before, also over another socket of the same agent.
+impl Participant {
+    pub fn login(port: u16, agent_id: i64) -> Outcome<Participant> {
+        // An agent's repeated `ref` marks a repeated message, also on another socket.
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let mut client = Client::connect(port)?;
         let welcome = client.auth(agent_id)?;
-        Ok(Voice {
+        Ok(Participant {
             agent_id,
             client,
             since: welcome.need("last_id").int().expect("a number"),
@@ -140,7 +139,7 @@ impl Voice {
 
     /// Sends a message and waits for nothing.
     pub fn say(&mut self, place: Place, body: &str) {
-        let reference = format!("voice {}, {}", self.name, self.sent.len());
+        let reference = format!("participant {}, {}", self.name, self.sent.len());
         self.client.send(&place.event(body, &reference));
         self.sent.push(Sent {
             place,
@@ -151,12 +150,12 @@ impl Voice {
         });
     }
 
-    /// Sends so many messages with bodies of their own, all in one write.
+    /// Sends this many messages with distinct bodies, all in one write.
     pub fn say_many(&mut self, place: Place, count: usize) {
         let mut packet = Vec::new();
         for _ in 0..count {
             let number = self.sent.len();
-            let reference = format!("voice {}, {number}", self.name);
+            let reference = format!("participant {}, {number}", self.name);
             let body = self.body();
             let event = place.event(&body, &reference);
             packet.extend(super::ws::FrameSpec::text(&event).encode());
@@ -171,8 +170,8 @@ impl Voice {
         self.client.write(&packet);
     }
 
-    /// Sends what somebody else has sent, under the same references.
-    pub fn say_again(&mut self, other: &Voice) {
+    /// Sends the messages of another participant again, under the same references.
+    pub fn say_again(&mut self, other: &Participant) {
         for sent in &other.sent {
             self.client
                 .send(&sent.place.event(&sent.body, &sent.reference));
@@ -188,10 +187,10 @@ impl Voice {
 
     /// A body that no other message has.
     pub fn body(&self) -> String {
-        format!("voice {} says {}", self.name, self.sent.len())
+        format!("participant {} says {}", self.name, self.sent.len())
     }
 
-    /// Sends one and waits for what becomes of it; none if the connection ends before.
+    /// Sends one message and waits for its answer; none if the connection ends first.
     pub fn ask(&mut self, place: Place) -> Outcome<Option<Answer>> {
         let body = self.body();
         self.say(place, &body);
@@ -207,7 +206,7 @@ impl Voice {
         Ok(())
     }
 
-    /// Reads until this many messages have come, or the connection has ended.
+    /// Reads until this many messages have arrived, or the connection has ended.
     pub fn await_heard(&mut self, count: usize) -> Outcome<()> {
         while self.ended.is_none() && self.heard.len() < count {
             self.hear()?;
@@ -215,7 +214,7 @@ impl Voice {
         Ok(())
     }
 
-    /// Reads until a message with this id, or a later one, has come, or the connection has ended.
+    /// Reads until a message with this id or a later one has arrived, or the connection has ended.
     pub fn await_id(&mut self, id: i64) -> Outcome<()> {
         while self.ended.is_none() && self.heard.last().is_none_or(|last| last.id < id) {
             self.hear()?;
@@ -231,7 +230,7 @@ impl Voice {
         Ok(self.ended.expect("just ended"))
     }
 
-    /// Reads everything that the daemon had for this socket when it was asked.
+    /// Reads everything that the daemon had queued for this socket at the time of the call.
     pub fn catch_up(&mut self) -> Outcome<()> {
         let (frames, ended) = self.client.ping_barrier()?;
         for frame in frames {
@@ -294,17 +293,23 @@ pub fn stored_above(conn: &mut Conn, id: i64) -> BTreeMap<i64, Message> {
     messages.map(|message| (message.id, message)).collect()
 }
 
-/// Whether what everybody heard and was told is what the table holds: each message that anybody heard is there,
-/// as it was heard, and nobody heard it twice; each conversation came in the order of the ids; nothing is stored
-/// twice; who was told that his message is stored finds it, and who was told that nothing was saved does not.
-pub fn audit(conn: &mut Conn, voices: &[&Voice]) -> Result<BTreeMap<i64, Message>, String> {
+/// Checks the participants against the table: each message that a socket received is there, unchanged; no socket
+/// received it twice; each conversation arrived in the order of ids; no message is stored twice; a message answered as
+/// stored is there, and one answered as refused is not.
+pub fn audit(
+    conn: &mut Conn,
+    participants: &[&Participant],
+) -> Result<BTreeMap<i64, Message>, String> {
     let table = stored(conn);
-    audit_against(&table, voices)?;
+    audit_against(&table, participants)?;
     Ok(table)
 }
 
-/// The same for a part of the table, which must hold whatever these were shown or told of.
-pub fn audit_against(table: &BTreeMap<i64, Message>, voices: &[&Voice]) -> Result<(), String> {
+/// The same against a part of the table, which must hold all messages that these participants sent or received.
+pub fn audit_against(
+    table: &BTreeMap<i64, Message>,
+    participants: &[&Participant],
+) -> Result<(), String> {
     let mut bodies: HashMap<&str, i64> = HashMap::new();
     for message in table.values() {
         if let Some(other) = bodies.insert(&message.body, message.id) {
@@ -314,18 +319,21 @@ pub fn audit_against(table: &BTreeMap<i64, Message>, voices: &[&Voice]) -> Resul
             ));
         }
     }
-    // These may become visible late, behind others that were stored after them.
-    let told_unknown: HashSet<i64> = voices
+    // These may become visible after messages that were stored later.
+    let told_unknown: HashSet<i64> = participants
         .iter()
-        .flat_map(|voice| &voice.sent)
+        .flat_map(|participant| &participant.sent)
         .filter(|sent| sent.was_unknown)
         .filter_map(|sent| bodies.get(sent.body.as_str()).copied())
         .collect();
-    for voice in voices {
-        let who = format!("voice {} of agent {}", voice.name, voice.agent_id);
+    for participant in participants {
+        let who = format!(
+            "participant {} of agent {}",
+            participant.name, participant.agent_id
+        );
         let mut last: HashMap<Place, i64> = HashMap::new();
         let mut once = HashSet::new();
-        for message in &voice.heard {
+        for message in &participant.heard {
             if table.get(&message.id) != Some(message) {
                 return Err(format!("{who} heard what the table lacks: {message:?}"));
             }
@@ -340,14 +348,14 @@ pub fn audit_against(table: &BTreeMap<i64, Message>, voices: &[&Voice]) -> Resul
                 return Err(format!("{who} heard {message:?} behind {before:?}"));
             }
         }
-        for sent in &voice.sent {
+        for sent in &participant.sent {
             let id = bodies.get(sent.body.as_str()).copied();
             let agrees = match &sent.answer {
                 Some(Answer::Stored(told)) => id == Some(*told),
-                // Whoever gets this one knows that he does not know.
+                // Either outcome agrees with this answer.
                 Some(Answer::Refused(code)) if code == UNKNOWN => true,
                 Some(Answer::Refused(_)) => id.is_none(),
-                None => voice.ended.is_some(),
+                None => participant.ended.is_some(),
             };
             if !agrees {
                 return Err(format!(
@@ -360,35 +368,39 @@ pub fn audit_against(table: &BTreeMap<i64, Message>, voices: &[&Voice]) -> Resul
     Ok(())
 }
 
-/// Waits until this socket has heard everything that the table has of these places: what somebody was in doubt about
-/// is found out in the end.
-pub fn await_heard_all(conn: &mut Conn, voice: &mut Voice, places: &[Place]) {
+/// Waits until this socket has received every message of these places in the table: unknown outcomes are resolved in the
+/// end.
+pub fn await_heard_all(conn: &mut Conn, participant: &mut Participant, places: &[Place]) {
     let mut missing = Ok(());
     wait::until(wait::LIMIT, || {
-        voice.catch_up().unwrap();
-        missing = heard_all(&stored(conn), voice, places);
+        participant.catch_up().unwrap();
+        missing = heard_all(&stored(conn), participant, places);
         missing.is_ok().then_some(())
     });
     missing.unwrap();
 }
 
-/// Whether this socket heard everything that the table has of these places.
+/// Whether this socket received every message of these places in the table.
 pub fn heard_all(
     table: &BTreeMap<i64, Message>,
-    voice: &Voice,
+    participant: &Participant,
     places: &[Place],
 ) -> Result<(), String> {
     for place in places {
         let in_table: Vec<&Message> = table.values().filter(|m| m.place == *place).collect();
-        // The order is for `audit` to judge.
-        let mut heard: Vec<&Message> = voice.heard.iter().filter(|m| m.place == *place).collect();
+        // `audit` checks the order.
+        let mut heard: Vec<&Message> = participant
+            .heard
+            .iter()
+            .filter(|m| m.place == *place)
+            .collect();
         heard.sort_by_key(|message| message.id);
         if in_table != heard {
             let missing = in_table.iter().find(|m| !heard.contains(m));
             return Err(format!(
-                "voice {} of agent {} heard {} of {} messages of {place:?}; the first one missing: {missing:?}",
-                voice.name,
-                voice.agent_id,
+                "participant {} of agent {} heard {} of {} messages of {place:?}; the first one missing: {missing:?}",
+                participant.name,
+                participant.agent_id,
                 heard.len(),
                 in_table.len(),
             ));

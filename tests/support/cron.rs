@@ -1,4 +1,4 @@
-//! An install in cron mode with the supervisor's runs as cron makes them, and processes that are in their way.
+//! An install in cron mode: runs the supervisor as cron does, and starts processes that interfere.
 
 use std::fs;
 use std::path::Path;
@@ -154,7 +154,7 @@ pub fn signal(pid: u32, signal: Signal) {
 /// Whether a process runs, or is stopped: until its last thread has ended and its files are closed, which is later than
 /// when its first is a zombie.
 pub fn is_alive(pid: u32) -> bool {
-    andrea_chat_websocket::process::Process::open(pid).is_some()
+    andrea_chat_websocket::platform::process::Process::open(pid).is_some()
 }
 
 pub fn state(pid: u32) -> Option<String> {

@@ -1,8 +1,8 @@
-//! The program under test as a child process: an install's folder with its `.env`, `serve` on a port of the
-//! kernel's choice, its log, its signals and its end. What a failing test needs to see (log and stderr) is
-//! printed when a daemon is dropped in a panic.
+//! The program under test as a child process: an install's folder with its `.env`, `serve` on a port of the kernel's
+//! choice, its log, its signals and its exit. A daemon that is dropped in a panic prints its log and stderr.
 
 use std::fs::{self, File};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::jwt;
-use super::mariadb::Database;
+use super::mariadb::{self, Database};
 use super::reaper;
 use super::wait;
 use super::ws::{Client, Outcome};
@@ -25,6 +25,14 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_andrea-chat-websocket");
 /// The same, or the build of it that `ANDREA_TEST_PROGRAM` names; it is what `Daemon` runs.
 pub fn program() -> String {
     std::env::var("ANDREA_TEST_PROGRAM").unwrap_or_else(|_| PROGRAM.to_owned())
+}
+
+/// The command of a daemon that is not ours, `{root}` and `{port}` in it, which is held to the recordings
+/// (`contrib/conformance`).
+pub fn foreign() -> Option<String> {
+    std::env::var("ANDREA_TEST_DAEMON")
+        .ok()
+        .filter(|line| !line.is_empty())
 }
 
 /// The folder of an install: `.env`, and what the service writes. Removed when the last user drops it.
@@ -60,8 +68,14 @@ impl Options {
         self
     }
 
+    /// What the environment holds.
+    pub fn environment(&self) -> impl Iterator<Item = (&str, &str)> {
+        let pairs = self.environment.iter();
+        pairs.map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// A port instead of one of the kernel's choice, for a daemon that others must find again after a restart.
-    /// `mariadb::free_port` has ports that nobody else takes in between.
+    /// `mariadb::free_port` returns ports that no other process takes in between.
     pub fn port(mut self, port: u16) -> Options {
         self.port = port;
         self
@@ -88,10 +102,7 @@ impl Options {
 
 impl Install {
     pub fn new(database: &Database, options: &Options) -> Arc<Install> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let root = reaper::scratch().join(format!("root-{count}"));
-        fs::create_dir(&root).unwrap_or_else(|e| panic!("make {}: {e}", root.display()));
+        let root = reaper::folder("root");
         let install = Install { root };
         install.write_dotenv(database, options);
         Arc::new(install)
@@ -172,12 +183,39 @@ impl Drop for Install {
     }
 }
 
+/// The command that serves in this folder, and the port that it was told where its log does not say so.
+fn serve(install: &Install, options: &Options) -> (Command, Option<u16>) {
+    if let Some(line) = foreign() {
+        let port = match options.port {
+            0 => mariadb::free_port(),
+            port => port,
+        };
+        let line = line
+            .replace("{root}", &install.root.display().to_string())
+            .replace("{port}", &port.to_string());
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("exec {line}")]);
+        command.stdin(Stdio::null());
+        return (command, Some(port));
+    }
+    let port = options.port.to_string();
+    let arguments = match options.port_is_configured {
+        true => &[][..],
+        false => &["--port", port.as_str()],
+    };
+    let mut command = install.command_through(&options.wrapper, "serve", arguments);
+    command.args(&options.arguments);
+    (command, None)
+}
+
 /// A running `serve`; killed when dropped.
 pub struct Daemon {
     pub install: Arc<Install>,
     child: Child,
     ended: Option<ExitStatus>,
     port: u16,
+    /// Of a daemon that is not ours: where it was told to listen.
+    told_port: Option<u16>,
     /// Where this run's part of the log begins.
     log_start: usize,
     output: String,
@@ -213,14 +251,8 @@ impl Daemon {
             File::create(&path).unwrap_or_else(|e| panic!("make {}: {e}", path.display()))
         };
         let log_start = install.log().len();
-        let port = options.port.to_string();
-        let arguments = match options.port_is_configured {
-            true => &[][..],
-            false => &["--port", port.as_str()],
-        };
-        let mut command = install.command_through(&options.wrapper, "serve", arguments);
+        let (mut command, told_port) = serve(&install, options);
         command
-            .args(&options.arguments)
             .envs(options.environment.iter().map(|(n, v)| (n, v)))
             .stdout(file("stdout"))
             .stderr(file("stderr"));
@@ -233,6 +265,7 @@ impl Daemon {
             child,
             ended: None,
             port: 0,
+            told_port,
             log_start,
             output,
         }
@@ -259,6 +292,10 @@ impl Daemon {
     }
 
     fn listening_port(&self) -> Option<u16> {
+        if let Some(port) = self.told_port {
+            let answers = TcpStream::connect(("127.0.0.1", port)).is_ok();
+            return answers.then_some(port);
+        }
         // A line counts once its end is written.
         let log = self.log();
         let lines = log

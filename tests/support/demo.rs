@@ -3,7 +3,6 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -12,8 +11,7 @@ use super::wait;
 
 /// A folder that no demo has been in yet.
 pub fn new_folder() -> PathBuf {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    reaper::scratch().join(format!("demo-{}", COUNT.fetch_add(1, Ordering::Relaxed)))
+    reaper::path("demo")
 }
 
 /// The command, with an environment that is empty but for one limit: here agents type faster than people do.
@@ -42,9 +40,7 @@ pub struct Demo {
 impl Demo {
     /// Starts one and waits until it says where its page is. Port 0 is any.
     pub fn start(data: &Path, port: u16) -> Demo {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let output = reaper::scratch().join(format!("demo-output-{count}"));
+        let output = reaper::path("demo-output");
         let file = || {
             File::options()
                 .create(true)

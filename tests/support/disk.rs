@@ -1,5 +1,5 @@
-//! A disk of a few megabytes that nobody but its users sees: a file system in memory, mounted in a mount namespace of
-//! its own, so that it can be full without anything else being so. As root, or where users may have namespaces.
+//! A private disk of a few megabytes: a file system in memory, mounted in its own mount namespace, so that filling it
+//! affects nothing else. Needs root or user namespaces.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use mysql::Value;
@@ -23,10 +22,7 @@ pub struct File {
 impl File {
     /// A folder without a file yet.
     pub fn none() -> File {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let dir = reaper::scratch().join(format!("sqlite-{count}"));
-        fs::create_dir(&dir).unwrap_or_else(|e| panic!("make {}: {e}", dir.display()));
+        let dir = reaper::folder("sqlite");
         File { dir }
     }
 

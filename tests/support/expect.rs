@@ -209,8 +209,8 @@ impl Known {
         if found.is_empty() { Ok(()) } else { differ() }
     }
 
-    /// Compares what happened to a table. Rows of one kind may come in any order: the order of insertion of two
-    /// notifications is nobody's business.
+    /// Compares the changes of a table. Rows of one kind may come in any order: the insertion order of two notifications
+    /// does not matter.
     pub fn change(&mut self, expected: &Json, actual: &Change) -> Match {
         for (kind, rows) in actual.kinds() {
             let wanted = expected.get(kind).map(Json::items).unwrap_or_default();

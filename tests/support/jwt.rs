@@ -1,4 +1,4 @@
-//! Tokens as the recorded files describe them under `$jwt`: good ones, and every way of being bad.
+//! Tokens as the recorded files describe them under `$jwt`: valid ones and every kind of invalid one.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -92,7 +92,7 @@ fn resolve_times(claims: &Json) -> Json {
     Json::Object(entries.collect())
 }
 
-/// The same claims for somebody else.
+/// The same claims for another agent.
 fn swapped(claims: &Json) -> Json {
     let entries = claims.entries().iter().map(|(key, value)| {
         let other = if key == "sub" {

@@ -8,7 +8,6 @@ use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use mysql::Conn;
@@ -17,6 +16,7 @@ use rustix::process::Signal;
 use super::cron::{self, PROGRAM, is_alive};
 use super::daemon::{Install, Options};
 use super::mariadb::{self, Database};
+use super::needs::{self, Need};
 use super::notify::Manager;
 use super::{reaper, seed, wait, ws};
 
@@ -39,7 +39,7 @@ for name in bin sbin lib lib32 lib64; do
 done
 mount --rbind /proc proc
 mount --rbind /dev dev
-# From inside, or whoever enters might find the real machine's root.
+# From inside the namespace; otherwise a process that enters it could see the real machine's root.
 exec chroot . sh -c 'echo ready; exec sleep infinity'
 "#;
 
@@ -136,9 +136,7 @@ impl Machine {
     /// An install whose settings are those of the recordings, with the PHP daemon and its supervisor in `bin/`; none of
     /// them runs.
     pub fn new() -> Machine {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let root = reaper::scratch().join(format!("machine-{count}"));
+        let root = reaper::path("machine");
         lay_out(&root);
         let database = Database::fresh();
         let mut conn = database.conn();
@@ -322,7 +320,7 @@ impl Machine {
         command
     }
 
-    /// Daemons that nobody waits for are to end with the test.
+    /// Registers daemons without a waiting parent, so that they end with the test.
     fn note(&mut self) {
         if let Some((_, pid)) = self.daemon()
             && !self.noted.contains(&pid)
@@ -363,8 +361,13 @@ impl Machine {
                 }
                 Ok(())
             }
+            ["enable", _] => Ok(()),
             ["enable", "--now", name] => self.start(name),
-            ["disable", "--now", name] => self.stop(name),
+            ["restart", name] => self.stop(name).and_then(|()| self.start(name)),
+            ["disable", "--now", names @ ..] => names
+                .iter()
+                .filter(|name| !name.ends_with(".socket"))
+                .try_for_each(|name| self.stop(name.trim_end_matches(".service"))),
             words => Err(format!("the stand-in does not know {words:?}")),
         }
     }
@@ -504,6 +507,7 @@ fn lay_out(root: &Path) {
         "usr",
         "usr-local/bin",
         "run/manager",
+        "run/systemd/system",
         "etc/cron.d",
         "etc/systemd/system",
         "var/spool/cron/crontabs",
@@ -560,6 +564,7 @@ fn lay_out(root: &Path) {
 
 /// A process that keeps the namespace with the mounts.
 fn hold(root: &Path) -> Child {
+    needs::demand(Need::Namespaces);
     let mut command = Command::new("unshare");
     if !is_root() {
         command.arg("--map-root-user");
@@ -585,7 +590,7 @@ fn hold(root: &Path) -> Child {
     let heard = std::io::Read::read_exact(stdout, &mut said);
     assert!(
         heard.is_ok() && said == *b"ready\n",
-        "no mount namespace can be made here; contrib/test leaves these tests out then"
+        "no mount namespace can be made here"
     );
     child
 }

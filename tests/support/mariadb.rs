@@ -1,14 +1,14 @@
-//! MariaDB for tests: one private server for the whole test process, started when first asked for, and
-//! servers of one's own for tests that stop, kill or freeze theirs. Each has its own folder, Unix socket and
-//! loopback port, and the defaults of an install: durability, SQL mode, and a clock in UTC.
+//! MariaDB, or the server that ANDREA_TEST_MYSQLD names, for tests: one private server for the whole test process, started
+//! when first asked for, and servers of one's own for tests that stop, kill or freeze theirs. Each has its own folder,
+//! Unix socket and loopback port, and the defaults of an install: durability, SQL mode, and a clock in UTC.
 
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
-use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use mysql::prelude::Queryable;
@@ -16,6 +16,7 @@ use mysql::{Conn, OptsBuilder};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::disk::SmallDisk;
+use super::needs::{self, Need};
 use super::{reaper, seed, wait};
 
 /// A cold start on a busy machine takes a few seconds.
@@ -26,6 +27,7 @@ pub struct Server {
     port: u16,
     running: Option<Child>,
     disk: Option<SmallDisk>,
+    arguments: Vec<String>,
 }
 
 /// One database, and who may use it.
@@ -65,29 +67,50 @@ impl Database {
     }
 }
 
+/// Ends every connection of the service's account, as an administrator or a failing proxy does.
+pub fn kill_all(admin: &mut Conn) {
+    let of_service = format!("SELECT id FROM information_schema.processlist WHERE user = '{USER}'");
+    let ids: Vec<u64> = admin.query(of_service).expect("the list of connections");
+    for id in ids {
+        // It may have gone by itself.
+        let _ = admin.query_drop(format!("KILL {id}"));
+    }
+}
+
 impl Server {
     /// A server for the caller alone; gone when dropped.
     pub fn own() -> Server {
-        Server::begin(new_folder(), None)
+        Server::with_arguments(&[])
+    }
+
+    /// The same, started with these arguments besides.
+    pub fn with_arguments(arguments: &[String]) -> Server {
+        Server::begin(reaper::folder("db"), None, arguments)
     }
 
     /// The same with its data on a disk of this size that can be filled; an ordinary one where the system does not
     /// let us mount such a thing.
     pub fn with_small_disk(megabytes: u32) -> Server {
-        let dir = new_folder();
+        let dir = reaper::folder("db");
         let disk = SmallDisk::mount(&dir.join("data"), megabytes);
-        Server::begin(dir, disk)
+        Server::begin(dir, disk, &[])
     }
 
-    fn begin(dir: PathBuf, disk: Option<SmallDisk>) -> Server {
-        create_system_tables(&dir, disk.as_ref());
+    fn begin(dir: PathBuf, disk: Option<SmallDisk>, arguments: &[String]) -> Server {
+        needs::demand(Need::MariaDb);
+        let copied = command(Path::new("cp"), disk.as_ref())
+            .args(["-a", "-T"])
+            .args([system_tables(), &dir.join("data")])
+            .status();
+        assert!(copied.is_ok_and(|end| end.success()), "copy system tables");
         let mut server = Server {
             dir,
             port: 0,
             running: None,
             disk,
+            arguments: arguments.to_vec(),
         };
-        // Somebody else may take the port between our look and the server's start: then another one.
+        // Another process may take the port before the server starts; then another one is tried.
         let started = (0..5).any(|_| {
             server.port = free_port();
             server.try_start()
@@ -115,6 +138,11 @@ impl Server {
 
     pub fn socket(&self) -> PathBuf {
         self.dir.join("sock")
+    }
+
+    /// The folder of its data.
+    pub fn data(&self) -> PathBuf {
+        self.dir.join("data")
     }
 
     /// A connection with all rights.
@@ -211,8 +239,9 @@ impl Server {
             .open(self.dir.join("server.log"))
             .unwrap_or_else(|e| panic!("open MariaDB's log: {e}"));
         let stderr = log.try_clone().expect("a second handle of a file");
-        let server = command("mariadbd", self.disk.as_ref())
+        let server = command(&server_program(), self.disk.as_ref())
             .args(common_arguments(&self.dir))
+            .args(is_mysql().then_some("--mysqlx=OFF"))
             .arg(format!("--socket={}", self.socket().display()))
             .arg(format!("--port={}", self.port))
             .arg(format!("--pid-file={}", self.dir.join("pid").display()))
@@ -223,13 +252,14 @@ impl Server {
                 "--max-connections=500",
                 "--skip-log-bin",
             ])
+            .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(stderr)
             // A terminal's Ctrl-C is for the tests, which may want to use the server until they end.
             .process_group(0)
             .spawn()
-            .unwrap_or_else(|e| panic!("start mariadbd: {e}"));
+            .unwrap_or_else(|e| panic!("start the database server: {e}"));
         reaper::watch(&server);
         self.running = Some(server);
         let up = wait::until(START_LIMIT, || {
@@ -267,8 +297,12 @@ fn common_arguments(dir: &Path) -> Vec<String> {
         format!("--datadir={}", dir.join("data").display()),
         // Two servers that share a folder for these delete each other's.
         format!("--tmpdir={}", dir.display()),
-        // Small, so that a new server takes half a second and 40 MB; of no consequence for durability.
-        "--innodb-log-file-size=16M".to_owned(),
+        // Small, so that a new server takes half a second and 40 MB; of no consequence for durability. MariaDB's name
+        // for it, and MySQL's.
+        "--loose-innodb-log-file-size=16M".to_owned(),
+        "--loose-innodb-redo-log-capacity=16M".to_owned(),
+        // Its default is a folder that the package of MySQL's service makes.
+        "--secure-file-priv=".to_owned(),
     ];
     if rustix::process::geteuid().is_root() {
         arguments.push("--user=root".to_owned());
@@ -276,48 +310,77 @@ fn common_arguments(dir: &Path) -> Vec<String> {
     arguments
 }
 
-fn new_folder() -> PathBuf {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let dir = reaper::scratch().join(format!("db-{count}"));
-    fs::create_dir(&dir).unwrap_or_else(|e| panic!("make {}: {e}", dir.display()));
-    dir
-}
-
-/// A program of MariaDB's, where it sees its disk.
-fn command(name: &str, disk: Option<&SmallDisk>) -> Command {
+/// A program of the server's, where it sees its disk.
+fn command(program: &Path, disk: Option<&SmallDisk>) -> Command {
     match disk {
-        Some(disk) => disk.command(&program(name)),
-        None => Command::new(program(name)),
+        Some(disk) => disk.command(program),
+        None => Command::new(program),
     }
 }
 
-fn create_system_tables(dir: &Path, disk: Option<&SmallDisk>) {
-    // Two at once have been seen to fail.
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _turn = ONE_AT_A_TIME.lock();
-    let output = command("mariadb-install-db", disk)
-        .args(common_arguments(dir))
-        .args(["--auth-root-authentication-method=normal", "--skip-test-db"])
-        .stdin(Stdio::null())
-        .output()
-        .unwrap_or_else(|e| panic!("start mariadb-install-db (is MariaDB installed?): {e}"));
-    assert!(
-        output.status.success(),
-        "mariadb-install-db failed:\n{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+fn server_program() -> PathBuf {
+    needs::database_server().expect("needs! has seen it")
 }
 
-/// The server lies in `sbin` on many systems, which an ordinary user's PATH does not have.
-fn program(name: &str) -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin", "/usr/local/sbin", "/usr/libexec"].map(PathBuf::from))
-        .map(|folder| folder.join(name))
-        .find(|file| file.is_file())
-        .unwrap_or_else(|| PathBuf::from(name))
+/// Whether the server is Oracle's, which makes its system tables itself.
+pub fn is_mysql() -> bool {
+    static IS_MYSQL: OnceLock<bool> = OnceLock::new();
+    *IS_MYSQL.get_or_init(|| {
+        let version = Command::new(server_program())
+            .args(["--no-defaults", "--version"])
+            .output()
+            .expect("ask the server for its version");
+        !String::from_utf8_lossy(&version.stdout).contains("MariaDB")
+    })
+}
+
+/// The command that makes the system tables: of the server's own install where it is not the system's.
+fn installer(dir: &Path) -> Command {
+    const MARIADB: &str = "mariadb-install-db";
+    let server = server_program();
+    if is_mysql() {
+        let mut command = Command::new(server);
+        command
+            .args(common_arguments(dir))
+            .arg("--initialize-insecure");
+        return command;
+    }
+    let base = server.parent().and_then(Path::parent);
+    let base = base.filter(|_| needs::is_another_server());
+    let of_its_own = base.and_then(|base| {
+        let mut places = ["scripts", "bin"]
+            .map(|folder| base.join(folder).join(MARIADB))
+            .into_iter();
+        places.find(|file| file.is_file())
+    });
+    let mut command = Command::new(of_its_own.unwrap_or_else(|| needs::program(MARIADB)));
+    command
+        .args(common_arguments(dir))
+        .args(["--auth-root-authentication-method=normal", "--skip-test-db"])
+        .args(base.map(|base| format!("--basedir={}", base.display())));
+    command
+}
+
+/// Data with the system tables alone, of which every server gets a copy: MySQL takes five seconds to make them.
+fn system_tables() -> &'static Path {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let dir = reaper::folder("db");
+        let output = installer(&dir)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap_or_else(|e| panic!("make the system tables: {e}"));
+        assert!(
+            output.status.success(),
+            "the system tables were not made:\n{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let data = dir.join("data");
+        // MySQL's name for this one server; without it each takes one of its own.
+        let _ = fs::remove_file(data.join("auto.cnf"));
+        data
+    })
 }
 
 /// A port below the range that the kernel hands out by itself, so that a stopped server finds it free again.

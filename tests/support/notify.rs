@@ -1,10 +1,9 @@
-//! A service manager as a daemon sees it: the socket that `NOTIFY_SOCKET` names.
+//! A service manager's socket, as `NOTIFY_SOCKET` names it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::reaper;
@@ -16,9 +15,7 @@ pub struct Manager {
 
 impl Manager {
     pub fn new() -> Manager {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        Manager::at(&reaper::scratch().join(format!("notify-{count}")))
+        Manager::at(&reaper::path("notify"))
     }
 
     /// At this place, where there may be one of an earlier service; any user may speak to it.

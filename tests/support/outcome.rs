@@ -1,4 +1,4 @@
-//! Judges one step of a scenario: what was seen against what was recorded and what the contract asks instead.
+//! Judges one step of a scenario: compares the observation with the recording, or with the contract where that differs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -220,8 +220,8 @@ fn judge_closed(wanted: Option<&Json>, observed: &Observed) -> Match {
     Ok(())
 }
 
-/// `free`: no row changes, nobody but the sender gets anything, and the sender gets error events or a close
-/// (`true`), or whatever there is (`any`).
+/// `free`: no row changes, only the sender receives anything, and the sender gets error events or a close (`true`), or
+/// anything (`any`).
 fn judge_free(free: &Json, actor: Option<&str>, observed: &Observed) -> Match {
     if !observed.changes.is_empty() {
         return Err(format!("no row may change, but: {:?}", observed.changes));

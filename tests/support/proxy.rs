@@ -1,6 +1,5 @@
-//! A TCP proxy between the daemon and its database that can be told to cut a connection around a COMMIT: the
-//! packet then reaches the server and its answer is swallowed, or it never gets there. It can also be a bad line:
-//! one that is slow, loses what it is given, or breaks.
+//! A TCP proxy between the daemon and its database that can cut a connection around a COMMIT: either the packet reaches
+//! the server and the answer is lost, or the packet never arrives. It can also delay or lose data, or cut connections.
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
@@ -8,7 +7,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::wait;
 
@@ -37,6 +36,7 @@ struct Shared {
     changed: Condvar,
     delay_ms: AtomicU64,
     losing: AtomicBool,
+    forget_ms: AtomicU64,
     open: Mutex<HashMap<u64, Pair>>,
 }
 
@@ -46,6 +46,9 @@ struct Pair {
     server: TcpStream,
     /// Something of it was lost, so it is good for nothing any more.
     is_maimed: bool,
+    /// When something went over it last.
+    used: Instant,
+    is_forgotten: bool,
 }
 
 /// COM_QUERY and its text, behind the four bytes of a packet's header.
@@ -64,6 +67,7 @@ impl Proxy {
             changed: Condvar::new(),
             delay_ms: AtomicU64::new(0),
             losing: AtomicBool::new(false),
+            forget_ms: AtomicU64::new(u64::MAX),
             open: Mutex::default(),
         });
         let accepting = Arc::clone(&shared);
@@ -120,8 +124,15 @@ impl Proxy {
         self.shared.losing.store(is_losing, Ordering::SeqCst);
     }
 
+    /// Forgets, as a middlebox does, each connection that has been silent for so long: what comes then is swallowed,
+    /// and no side is told.
+    pub fn forget_after(&self, silence: Duration) {
+        let ms = u64::try_from(silence.as_millis()).expect("no geological times");
+        self.shared.forget_ms.store(ms, Ordering::SeqCst);
+    }
+
     /// Cuts the connections that something was lost of.
-    pub fn cut_maimed(&self) {
+    pub fn cut_lossy(&self) {
         self.cut_those(|pair| pair.is_maimed);
     }
 
@@ -183,6 +194,8 @@ impl Shared {
             client,
             server,
             is_maimed: false,
+            used: Instant::now(),
+            is_forgotten: false,
         };
         self.open().insert(id, pair);
         id
@@ -195,10 +208,15 @@ impl Shared {
             wait::pass(Duration::from_millis(ms));
         }
         let is_losing = self.losing.load(Ordering::SeqCst);
-        if is_losing && let Some(pair) = self.open().get_mut(&id) {
-            pair.is_maimed = true;
+        let timeout = Duration::from_millis(self.forget_ms.load(Ordering::SeqCst));
+        let mut is_forgotten = false;
+        if let Some(pair) = self.open().get_mut(&id) {
+            pair.is_maimed |= is_losing;
+            pair.is_forgotten |= pair.used.elapsed() >= timeout;
+            pair.used = Instant::now();
+            is_forgotten = pair.is_forgotten;
         }
-        !is_losing
+        !is_losing && !is_forgotten
     }
 
     /// A client waits for each answer, so what is read at once is one packet, or the parts of one.

@@ -1,12 +1,9 @@
 //! A push service and the browsers that subscribed at it (`tests/clients/push_service.py`), and the rows that make an
 //! install push to them.
 
-use std::env;
-use std::fs;
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use mysql::prelude::Queryable;
 use mysql::{Conn, params};
@@ -14,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::daemon::Options;
 use super::json::Json;
+use super::needs::{self, Need};
 use super::{jwt, reaper, wait};
 
 pub const SUBJECT: &str = "mailto:admin@example.test";
@@ -44,15 +42,9 @@ pub struct Push {
 
 impl PushService {
     pub fn start() -> PushService {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let folder = reaper::scratch().join(format!("push-service-{count}"));
-        fs::create_dir(&folder).unwrap_or_else(|e| panic!("make {}: {e}", folder.display()));
-        let python = env::var_os("ANDREA_TEST_PYTHON").filter(|program| !program.is_empty());
-        let python = python.expect(
-            "ANDREA_TEST_PYTHON does not name a program. Run contrib/test, which brings what this test needs, \
-             or leave it out: cargo test -- --skip push::",
-        );
+        let folder = reaper::folder("push-service");
+        needs::demand(Need::PythonPackages);
+        let python = needs::python_with_packages().expect("what is not missing is somewhere");
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/push_service.py");
         let mut child = Command::new(&python)
             .arg(script)
@@ -97,12 +89,12 @@ impl PushService {
         self.start.need("port").int().expect("a port")
     }
 
-    /// Where nobody may call.
+    /// The port that no client may call.
     pub fn trap(&self) -> i64 {
         self.start.need("trap").int().expect("a port")
     }
 
-    /// How often somebody did.
+    /// How often that port was called.
     pub fn trapped(&mut self) -> i64 {
         let answer = self.order(&Json::object([("do", "trapped".into())]));
         answer.need("trapped").int().expect("a number")

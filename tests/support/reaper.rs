@@ -8,6 +8,7 @@ use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 /// `+ 12` and `- 12` on the pipe add and strike off a process. A server that is just dying may still write a
@@ -40,6 +41,8 @@ struct Reaper {
 fn reaper() -> &'static Reaper {
     static REAPER: OnceLock<Reaper> = OnceLock::new();
     REAPER.get_or_init(|| {
+        // Before the first child.
+        super::signals::ignore_none_in_children();
         let name = format!("andrea-chat-test-{}", std::process::id());
         let scratch = std::env::temp_dir().join(name);
         // A folder of that name can only be the rest of an earlier process with our pid.
@@ -67,6 +70,20 @@ pub fn scratch() -> &'static Path {
     &reaper().scratch
 }
 
+/// A path for a temporary file that no other call has given.
+pub fn path(name: &str) -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    scratch().join(format!("{name}-{count}"))
+}
+
+/// A new folder at such a path.
+pub fn folder(name: &str) -> PathBuf {
+    let folder = path(name);
+    fs::create_dir(&folder).unwrap_or_else(|e| panic!("make {}: {e}", folder.display()));
+    folder
+}
+
 fn tell(word: char, pid: u32) {
     let mut pipe = reaper().pipe.lock().expect("no panic under this lock");
     // One write a line: a half line would name another process.
@@ -79,7 +96,7 @@ pub fn watch(child: &Child) {
     tell('+', child.id());
 }
 
-/// A process that is to die with us although somebody else has started it.
+/// Registers a process that another process started, so that it also ends with this one.
 pub fn watch_pid(pid: u32) {
     tell('+', pid);
 }
@@ -89,7 +106,7 @@ pub fn forget_pid(pid: u32) {
     tell('-', pid);
 }
 
-/// A child that has ended and was waited for: its pid may belong to somebody else from now on.
+/// Unregisters a child that was waited for: its pid may now belong to another process.
 pub fn forget(child: &Child) {
     tell('-', child.id());
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::mariadb::free_port;
+use super::needs::{self, Need};
 use super::{reaper, wait};
 
 /// A running Redis server without persistence.
@@ -23,6 +24,7 @@ impl Redis {
 
     /// Starts one on this port.
     pub fn on(port: u16) -> Redis {
+        needs::demand(Need::Redis);
         let child = Command::new("redis-server")
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
             .args(["--save", "", "--appendonly", "no", "--dir", "/tmp"])
@@ -30,7 +32,7 @@ impl Redis {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .unwrap_or_else(|e| panic!("start redis-server: {e}; contrib/test installs it"));
+            .unwrap_or_else(|e| panic!("start redis-server: {e}"));
         reaper::watch(&child);
         wait::until(Duration::from_secs(20), || {
             TcpStream::connect(("127.0.0.1", port)).ok()

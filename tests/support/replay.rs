@@ -47,6 +47,23 @@ impl Stage {
     }
 }
 
+impl Stage {
+    /// For what no engine matters to: SQLite, which needs no server; MariaDB for a daemon that may not know SQLite.
+    pub fn of_any_engine() -> Stage {
+        #[cfg(feature = "embedded")]
+        if super::daemon::foreign().is_none() || std::env::var_os("ANDREA_TEST_SQLITE").is_some() {
+            return Stage::embedded();
+        }
+        Stage::new()
+    }
+
+    /// A daemon on the rows of the seed.
+    pub fn start(&mut self, more: impl FnOnce(Options) -> Options) -> Daemon {
+        seed::reset(self.conn.as_mut());
+        Daemon::start(&self.database, &more(self.options.clone()))
+    }
+}
+
 /// A client of the scenario.
 struct Peer {
     name: String,

@@ -1,38 +1,45 @@
-//! Runs a Python script under tests/ on a task, and does what it asks for meanwhile. `contrib/test` brings the programs
-//! that the scripts need and names them in the environment.
+//! Runs a Python script under tests/ on a task, and does what it asks for meanwhile.
 
-use std::env;
-use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::json::Json;
+use super::needs::{self, Need};
 
-/// A program that a script needs: the variable that names it, and where it usually is.
+/// A program that a script needs: the variable that names it to the script, what it is part of, and how it is found.
 #[derive(Clone, Copy, Debug)]
 pub struct Program {
-    pub variable: &'static str,
-    pub usual_place: Option<&'static str>,
+    variable: &'static str,
+    need: Need,
+    find: fn() -> Option<PathBuf>,
 }
 
-/// A Python with the packages of tests/clients/requirements.txt; nobody has that by chance.
 pub const PYTHON_WITH_PACKAGES: Program = Program {
     variable: "ANDREA_TEST_PYTHON",
-    usual_place: None,
+    need: Need::PythonPackages,
+    find: needs::python_with_packages,
 };
-/// Any Python.
 pub const PYTHON: Program = Program {
     variable: "ANDREA_TEST_PYTHON",
-    usual_place: Some("/usr/bin/python3"),
+    need: Need::Python,
+    find: needs::python,
 };
 pub const CHROMEDRIVER: Program = Program {
     variable: "ANDREA_TEST_CHROMEDRIVER",
-    usual_place: Some("/usr/bin/chromedriver"),
+    need: Need::Browser,
+    find: needs::chromedriver,
 };
 pub const CHROMIUM: Program = Program {
     variable: "ANDREA_TEST_CHROMIUM",
-    usual_place: Some("/usr/bin/chromium"),
+    need: Need::Browser,
+    find: needs::chromium,
+};
+
+pub const NODE: Program = Program {
+    variable: "ANDREA_TEST_NODE",
+    need: Need::NodeJs,
+    find: || needs::find("node"),
 };
 
 /// Runs `tests/SCRIPT` with the first of the programs, which is its Python, on this task. Each line that it says is
@@ -44,7 +51,7 @@ pub fn run(
     task: &Json,
     mut ask: impl FnMut(&str) -> Option<String>,
 ) {
-    let places: Vec<OsString> = programs.iter().map(|program| place(*program)).collect();
+    let places: Vec<PathBuf> = programs.iter().map(|program| place(*program)).collect();
     let variables = programs.iter().map(|program| program.variable);
     let mut child = Command::new(&places[0])
         .arg(
@@ -74,21 +81,10 @@ pub fn run(
     }
     let status = child.wait().expect("wait for the script");
     assert!(status.success(), "{script} ended with {status}:\n{said}");
+    println!("{said}");
 }
 
-fn place(program: Program) -> OsString {
-    if let Some(named) = env::var_os(program.variable).filter(|named| !named.is_empty()) {
-        return named;
-    }
-    match program
-        .usual_place
-        .filter(|place| Path::new(place).exists())
-    {
-        Some(place) => place.into(),
-        None => panic!(
-            "{} does not name a program. Run contrib/test, which brings what this test needs, or leave such tests \
-             out: cargo test -- --skip outer_clients --skip browser",
-            program.variable
-        ),
-    }
+fn place(program: Program) -> PathBuf {
+    needs::demand(program.need);
+    (program.find)().expect("what is not missing is somewhere")
 }

@@ -1,5 +1,5 @@
-//! The tables and rows that every recorded scenario starts from, and the small language in which the
-//! recordings change rows (`insert`, `update`, `delete`).
+//! The tables and rows that every recorded scenario starts from, and the recordings' small language for changes of rows
+//! (`insert`, `update`, `delete`).
 
 use std::sync::OnceLock;
 

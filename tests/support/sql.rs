@@ -1,5 +1,5 @@
-//! What the tests ask of a database, whichever engine it is of: statements with `?` for values, rows as JSON, and the
-//! few things that each engine says in its own words.
+//! The tests' access to a database of either engine: statements with `?` for values, rows as JSON, and the few expressions
+//! that differ between engines.
 
 use mysql::consts::ColumnType;
 use mysql::prelude::Queryable;

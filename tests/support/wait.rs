@@ -1,12 +1,12 @@
-//! The only place that sleeps. Everything else waits for an event, by way of `until`, with a limit that is
-//! generous because it is reached only when something is broken.
+//! The only place that sleeps. Everything else waits for an event with `until`, whose limit is generous because only a
+//! broken program reaches it.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a test waits for anything that should happen at once. Long enough for a machine with two busy
-/// cores; a passing test never comes near it.
-pub const LIMIT: Duration = Duration::from_secs(20);
+/// How long a test waits for anything that should happen at once. Long enough for a machine on which twenty programs
+/// want each core; a passing test never comes near it.
+pub const LIMIT: Duration = Duration::from_secs(60);
 
 /// Between two looks. Small against the start of a daemon (about 50 ms), so that polling costs no time worth
 /// naming over some hundred starts.

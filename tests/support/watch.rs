@@ -1,5 +1,5 @@
-//! What goes over one socket, held to the protocol's document: everything that the service sends has to be there, and
-//! so has everything that it takes. Tests send much that is no event, on purpose; that has to be refused.
+//! Checks one socket's frames against the protocol's document: it must describe everything that the service sends and
+//! accepts. Tests also send invalid events on purpose; the service must refuse those.
 //!
 //! Which answer belongs to which event shows in its `ref`. Where there is none, the refusals are counted: what a socket
 //! sent before a ping is answered before the pong.
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::document;
 use super::ws::Frame;
 
-/// Refusals that say that something is no event, whoever sends it and whenever.
+/// Refusals of malformed events, independent of sender and time.
 const CODES_OF_FORM: [&str; 5] = [
     "invalid_event",
     "unsupported_type",
@@ -121,7 +121,7 @@ impl Watch {
         let Some(place) = asked else {
             return Err(against(&self.why_nothing_fits(reference)));
         };
-        // Whoever is told that the outcome is unknown may be told it later.
+        // A sender that was told of an unknown outcome may be told the outcome later.
         self.sent[place].is_answered = code != "outcome_unknown";
         let before = self.sent[..place].iter();
         let faults: Vec<&str> = before.filter_map(|sent| sent.fault.as_deref()).collect();

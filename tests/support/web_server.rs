@@ -4,8 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::needs::{self, Need};
 use super::{mariadb, reaper, wait};
 
 const APACHE_MODULES: &str = "/usr/lib/apache2/modules";
@@ -29,23 +29,16 @@ pub struct WebServer {
     log: PathBuf,
 }
 
-fn folder() -> PathBuf {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let folder = reaper::scratch().join(format!("web-{count}"));
-    fs::create_dir(&folder).expect("make the folder");
-    folder
-}
-
 impl WebServer {
     /// nginx with this inside its server block.
     pub fn nginx(snippet: &str) -> WebServer {
-        WebServer::nginx_listening(snippet, "")
+        WebServer::nginx_listening("", snippet, "")
     }
 
     /// The same, with a certificate for `localhost`; the second value is its file.
     pub fn nginx_with_tls(snippet: &str) -> (WebServer, PathBuf) {
-        let folder = folder();
+        needs::demand(Need::OpenSsl);
+        let folder = reaper::folder("web");
         let [key, certificate] = ["key.pem", "certificate.pem"].map(|name| folder.join(name));
         let made = Command::new("openssl")
             .args([
@@ -56,6 +49,8 @@ impl WebServer {
                 "/CN=localhost",
                 "-addext",
                 "subjectAltName=DNS:localhost",
+                "-addext",
+                "basicConstraints=critical,CA:FALSE",
             ])
             .arg("-keyout")
             .arg(&key)
@@ -68,16 +63,55 @@ impl WebServer {
             "{}",
             String::from_utf8_lossy(&made.stderr)
         );
+        let server = WebServer::nginx_with_certificate(snippet, &key, &certificate);
+        (server, certificate)
+    }
+
+    /// The same, with this certificate.
+    pub fn nginx_with_certificate(snippet: &str, key: &Path, certificate: &Path) -> WebServer {
         let snippet = format!(
             "ssl_certificate {};\nssl_certificate_key {};\n{snippet}",
             certificate.display(),
             key.display()
         );
-        (WebServer::nginx_listening(&snippet, "ssl"), certificate)
+        WebServer::nginx_listening("", &snippet, "ssl")
     }
 
-    fn nginx_listening(snippet: &str, how: &str) -> WebServer {
-        let folder = folder();
+    /// The same, with a certificate for `localhost` that was good between these two times (`20200101000000Z`).
+    pub fn nginx_with_tls_between(snippet: &str, from: &str, to: &str) -> (WebServer, PathBuf) {
+        needs::demand(Need::OpenSsl);
+        let folder = reaper::folder("web");
+        let configuration = "[ca]\ndefault_ca=this\n[this]\ndatabase=index\nnew_certs_dir=.\nserial=serial\npolicy=names\n\
+             default_md=sha256\nx509_extensions=extensions\n[names]\ncommonName=supplied\n[extensions]\n\
+             subjectAltName=DNS:localhost\nbasicConstraints=critical,CA:FALSE\n";
+        fs::write(folder.join("ca.conf"), configuration).expect("write the configuration");
+        fs::write(folder.join("index"), "").expect("write the index");
+        fs::write(folder.join("serial"), "01\n").expect("write the serial");
+        let request =
+            "req -new -newkey rsa:2048 -nodes -subj /CN=localhost -keyout key.pem -out request.pem";
+        let sign = format!(
+            "ca -batch -notext -config ca.conf -selfsign -keyfile key.pem -in request.pem \
+             -out certificate.pem -startdate {from} -enddate {to}"
+        );
+        for words in [request, &sign] {
+            let made = Command::new("openssl")
+                .args(words.split(' ').filter(|word| !word.is_empty()))
+                .current_dir(&folder)
+                .output()
+                .expect("openssl runs");
+            let said = String::from_utf8_lossy(&made.stderr).into_owned();
+            assert!(made.status.success(), "{said}");
+        }
+        let certificate = folder.join("certificate.pem");
+        let server =
+            WebServer::nginx_with_certificate(snippet, &folder.join("key.pem"), &certificate);
+        (server, certificate)
+    }
+
+    /// nginx with `http` in its http block, `snippet` in its server block, and listening so.
+    pub fn nginx_listening(http: &str, snippet: &str, how: &str) -> WebServer {
+        needs::demand(Need::Nginx);
+        let folder = reaper::folder("web");
         let (port, shown) = (mariadb::free_port(), folder.display());
         let user = match rustix::process::geteuid().is_root() {
             true => "user root;",
@@ -86,15 +120,16 @@ impl WebServer {
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("{kind}_temp_path {shown}/{kind};\n"))
             .concat();
+        let limits = self::snippet("nginx/andrea-chat-websocket-limits.conf", &[]);
         let configuration = format!(
             "{user}\ndaemon off;\npid {shown}/pid;\nerror_log {shown}/log;\nworker_processes 1;\n\
-             events {{ worker_connections 256; }}\n\
-             http {{\n{temporary}access_log off;\n\
+             events {{ worker_connections 4096; }}\n\
+             http {{\n{temporary}access_log off;\n{limits}\n{http}\n\
              server {{\nlisten 127.0.0.1:{port} {how};\n{snippet}\n}}\n}}\n"
         );
         let file = folder.join("nginx.conf");
         fs::write(&file, configuration).expect("write the configuration");
-        let mut command = Command::new(program("nginx"));
+        let mut command = Command::new(needs::program("nginx"));
         command
             .arg("-p")
             .arg(&folder)
@@ -106,7 +141,8 @@ impl WebServer {
 
     /// Apache with these modules, and this inside its virtual host.
     pub fn apache(modules: &[&str], snippet: &str) -> WebServer {
-        let folder = folder();
+        needs::demand(Need::Apache);
+        let folder = reaper::folder("web");
         let (port, shown) = (mariadb::free_port(), folder.display());
         let modules: String = ["mpm_event", "authz_core"]
             .iter()
@@ -124,7 +160,7 @@ impl WebServer {
         );
         let file = folder.join("apache.conf");
         fs::write(&file, configuration).expect("write the configuration");
-        let mut command = Command::new(program("apache2"));
+        let mut command = Command::new(needs::program("apache2"));
         command.arg("-f").arg(&file).arg("-DFOREGROUND");
         WebServer::start(command, port, folder.join("log"))
     }
@@ -172,14 +208,4 @@ impl Drop for WebServer {
         let _ = self.child.wait();
         reaper::forget(&self.child);
     }
-}
-
-/// Servers lie in `sbin`, which an ordinary user's PATH may lack.
-fn program(name: &str) -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin".into()])
-        .map(|folder| folder.join(name))
-        .find(|file| file.is_file())
-        .unwrap_or_else(|| panic!("{name} is not installed; contrib/test brings it"))
 }

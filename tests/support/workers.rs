@@ -1,4 +1,4 @@
-//! Runs many independent jobs on a few threads and gathers what each found wrong.
+//! Runs many independent jobs on a few threads and collects their failures.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;

@@ -1,5 +1,5 @@
-//! A raw client: bytes over TCP, a handshake of any shape, WebSocket frames of any shape. It has no WebSocket
-//! library under it, since half of what tests send no library would.
+//! A raw client: bytes over TCP, arbitrary handshakes and WebSocket frames. It uses no WebSocket library, since no library
+//! would send half of what the tests send.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -259,6 +259,11 @@ impl Client {
     pub fn open_at(address: &str) -> Client {
         let stream =
             TcpStream::connect(address).unwrap_or_else(|e| panic!("connect to {address}: {e}"));
+        Client::of(stream)
+    }
+
+    /// On a connection that is there.
+    pub fn of(stream: TcpStream) -> Client {
         stream
             .set_nodelay(true)
             .expect("switch Nagle's algorithm off");
@@ -312,7 +317,7 @@ impl Client {
         }
     }
 
-    /// The same, not held to the document: for floods, whose sender must not be busier than what he floods.
+    /// The same without the check against the document: a flood's sender must not be busier than the daemon.
     pub fn write_unwatched(&mut self, bytes: &[u8]) {
         if self.stream.write_all(bytes).is_err() {
             self.transcript.push("(write failed)".to_owned());
@@ -344,7 +349,7 @@ impl Client {
         self.stream.local_addr().expect("a local address")
     }
 
-    /// Makes the kernel take little of what comes while nobody reads.
+    /// Shrinks the kernel's receive buffer, so that little arrives while the test does not read.
     pub fn shrink_receive_buffer(&self) {
         rustix::net::sockopt::set_socket_recv_buffer_size(&self.stream, 4096)
             .expect("set the receive buffer");

@@ -20,7 +20,7 @@ type Writer = futures_util::stream::SplitSink<WebSocketStream<TcpStream>, Messag
 
 fn main() {
     let ends = std::thread::Builder::new().spawn(|| {
-        // Whoever started this server is gone.
+        // Standard input closes when the parent has exited.
         let _ = std::io::stdin().read(&mut [0]);
         std::process::exit(0);
     });

@@ -2,20 +2,27 @@
 
 import { Composer } from './composer.js';
 import { avatar, byId, el, icon, toast } from './dom.js';
+import { Search, Switcher } from './finder.js';
 import { Link } from './link.js';
 import { Messages } from './messages.js';
 import { Model, keyOf } from './model.js';
-import { Outbox } from './outbox.js';
+import { Notifier } from './notify.js';
 import { ServicePanel } from './panel.js';
-import { getJson } from './server.js';
-import { People, Sidebar } from './sidebar.js';
+import { People } from './people.js';
+import { getJson, postJson } from './server.js';
+import { Sidebar } from './sidebar.js';
 import { setServerTime } from './times.js';
 
-/** While nobody answers, the page asks again after so long, in ms. */
+/** Interval between retries while the server does not answer, in ms. */
 const ASK_AGAIN = 2000;
 
 /** Not every message of a quick talk needs a marker of its own: one is sent for what was read within this time, in ms. */
 const MARK_AFTER = 200;
+/** Messages of one page of older ones, and how many are loaded to reach the first unread or one that was found. */
+const PAGE = 200;
+const REACH = 10000;
+/** Agents to pick from at once; the filter finds the others. */
+const PICKED = 60;
 
 const pause = (time) => new Promise((done) => setTimeout(done, time));
 
@@ -49,74 +56,120 @@ async function begin() {
 
 function pick(agents, wanted) {
   byId('pick').hidden = false;
-  byId('pick-note').textContent = wanted ? `There is nobody called “${wanted}” here.` : '';
-  byId('pick-list').replaceChildren(...agents.map((agent) => {
-    const address = `/?as=${encodeURIComponent(agent.handle || agent.id)}`;
-    return el('li', {},
-      el('a', { class: 'pick-card', href: address }, avatar(agent), el('span', { class: 'pick-text' },
-        el('strong', {}, agent.name),
-        el('small', {}, [agent.handle ? `@${agent.handle}` : '', agent.role].filter(Boolean).join(' · ')))),
-      el('a', {
-        class: 'icon-button', href: address, target: '_blank', 'aria-label': `Open a window as ${agent.name}`, title: 'In a new window',
-      }, icon('window')));
-  }));
+  byId('pick-note').textContent = wanted ? `There is no agent called “${wanted}” here.` : '';
+  const filter = byId('pick-filter');
+  filter.hidden = agents.length < 12;
+  const show = () => {
+    const word = filter.value.trim().toLowerCase();
+    const found = agents.filter((agent) => `${agent.name} @${agent.handle ?? ''}`.toLowerCase().includes(word));
+    byId('pick-list').replaceChildren(...found.slice(0, PICKED).map(card));
+    if (word || found.length > PICKED) {
+      byId('pick-note').textContent = `${found.length} of ${agents.length} agents${found.length > PICKED ? `, ${PICKED} are shown` : ''}`;
+    }
+  };
+  filter.oninput = show;
+  show();
+}
+
+function card(agent) {
+  const address = `/?as=${encodeURIComponent(agent.handle || agent.id)}`;
+  return el('li', {},
+    el('a', { class: 'pick-card', href: address }, avatar(agent), el('span', { class: 'pick-text' },
+      el('strong', { dir: 'auto' }, agent.name),
+      el('small', {}, [agent.handle ? `@${agent.handle}` : '', agent.role].filter(Boolean).join(' · ')))),
+    el('a', {
+      class: 'icon-button', href: address, target: '_blank', 'aria-label': `Open a window as ${agent.name}`, title: 'In a new window',
+    }, icon('window')));
 }
 
 class Chat {
   constructor(me) {
     this.model = new Model(me);
-    this.link = new Link(me, {
-      event: (event) => this.event(event),
-      live: (auth) => this.live(auth),
-      state: () => this.linkChanged(),
-    });
-    this.outbox = new Outbox(this.model, this.link, {
-      changed: (key) => { if (this.model.active?.key === key) this.updateSoon(); },
-      refused: (item) => this.refused(item),
-    });
-    this.messages = new Messages(this.model, this.outbox, {
+    this.link = new Link(me, { live: () => this.live(), state: () => this.linkChanged() });
+    this.client = this.link.client;
+    this.listen();
+    const { client } = this;
+    this.messages = new Messages(this.model, this.link, {
       older: (conversation) => this.loadOlder(conversation),
-      read: () => this.markRead(),
-      isLive: () => this.link.live,
-      retry: (item) => this.outbox.retry(item),
-      discard: (item) => this.outbox.remove(item),
+      seen: () => this.markRead(),
+      isWatched: () => this.isWatched(),
+      markAll: () => this.markAll(),
+      markFrom: (message) => this.markUnread(message),
+      retry: (item) => client.retry(item.ref),
+      discard: (item) => client.discard(item.ref),
       edit: (item) => {
-        const conversation = this.model.conversations.get(item.key);
-        if (this.composer.giveBack(conversation, item.body, '')) this.outbox.remove(item);
+        if (this.composer.giveBack(this.model.active, item.body, '')) client.discard(item.ref);
         else toast('Send or clear what is in the box first.');
       },
     });
     this.composer = new Composer(this.model, {
-      send: (conversation, body) => this.outbox.add(conversation, body),
-      typing: (conversation) => this.link.send({
-        type: 'chat.typing', scope: conversation.scope,
-        [conversation.scope === 'direct' ? 'thread_id' : 'channel_id']: conversation.id,
-      }),
+      send: (conversation, body) => client.send(conversation.place, body),
+      typing: (conversation) => client.typing(conversation.place),
       draft: () => this.sidebar.update(),
     });
     this.sidebar = new Sidebar(this.model, (conversation) => this.open(conversation));
-    this.people = new People(this.model, (handle) => this.composer.mention(handle));
-    this.panel = new ServicePanel(me, () => this.link.check());
+    const direct = (agent) => this.openDirect(agent);
+    this.people = new People(this.model, { mention: (handle) => this.composer.mention(handle), direct });
+    this.switcher = new Switcher(this.model, { open: (conversation) => this.open(conversation), direct });
+    this.search = new Search(this.model, {
+      search: (query, page) => client.search(query, page), go: (message) => this.goTo(message),
+    });
+    this.notifier = new Notifier((conversation) => this.open(conversation), toast);
+    this.panel = new ServicePanel(me, () => this.link.live || client.check());
     this.marked = new Map();
     byId('switch').append(icon('switch'));
     byId('open-service').append(icon('pulse'));
+    byId('open-switcher').prepend(icon('find'));
+    byId('open-search').append(icon('search'));
+    byId('new-direct').append(icon('plus'));
+    byId('open-switcher').onclick = byId('new-direct').onclick = () => this.switcher.open();
+    byId('open-search').onclick = () => this.search.open();
     document.querySelector('.skip').onclick = (event) => {
       // Not by way of the address, which names the conversation.
       event.preventDefault();
       this.composer.focus();
     };
     byId('open-service').onclick = () => this.panel.open();
-    byId('service').addEventListener('close', () => this.composer.focus());
+    for (const id of ['service', 'switcher', 'search']) byId(id).addEventListener('close', () => this.composer.focus());
     document.addEventListener('keydown', (event) => this.key(event));
     document.addEventListener('click', (event) => this.internalLink(event));
-    document.addEventListener('visibilitychange', () => this.markRead());
-    window.addEventListener('focus', () => this.markRead());
+    document.addEventListener('visibilitychange', () => this.messages.lookSoon());
+    window.addEventListener('focus', () => this.messages.lookSoon());
     window.addEventListener('hashchange', () => this.openAddressed());
     window.addEventListener('beforeunload', (event) => {
-      if (this.outbox.items.length) event.preventDefault();
+      if (client.queue.length) event.preventDefault();
     });
     setInterval(() => this.tick(), 1000);
     this.start();
+  }
+
+  /** What the service says. */
+  listen() {
+    const { client } = this;
+    for (const type of ['chat.channel.message.created', 'chat.direct.message.created']) {
+      client.on(type, ({ message, ref }) => this.created(message, ref));
+    }
+    for (const type of ['chat.message.updated', 'chat.message.deleted']) {
+      client.on(type, (event) => {
+        this.model.change(event);
+        this.updateSoon();
+      });
+    }
+    client.on('chat.typing', (event) => {
+      if (event.agent_id !== this.model.me) this.model.of(event)?.noteTyping(event.agent_id, Date.now());
+      this.typing();
+    });
+    client.on('chat.read.updated', (event) => {
+      this.model.of(event)?.mark(event.agent_id, event.last_read_message_id);
+      this.updateSoon();
+    });
+    client.on('presence.updated', () => {
+      this.model.online = new Set(client.online);
+      this.updateSoon();
+    });
+    client.on('error', (event) => { if (event.code !== 'rate_limited') toast(event.message); });
+    client.on('queue', () => this.updateSoon());
+    client.on('failed', (item) => this.refused(item));
   }
 
   async start() {
@@ -125,7 +178,7 @@ class Chat {
     byId('pick').hidden = true;
     byId('chat').hidden = false;
     if (!this.openAddressed()) this.open(this.first());
-    this.link.connect();
+    this.client.connect();
   }
 
   statePath() {
@@ -136,6 +189,10 @@ class Chat {
     setServerTime(state.server_time);
     this.model.load(state);
     if (this.model.active) this.model.active = this.model.conversations.get(this.model.active.key) || null;
+    for (const [key, id] of Object.entries(this.markedUnread())) {
+      const conversation = this.model.conversations.get(key);
+      if (conversation && conversation !== this.model.active) conversation.markedFrom = id;
+    }
   }
 
   // Conversations
@@ -163,6 +220,8 @@ class Chat {
     if (this.model.active) this.model.active.unreadFrom = 0;
     this.model.active = conversation;
     this.noteUnread(conversation);
+    if (conversation.markedFrom) this.markUnread(null);
+    this.reachUnread(conversation);
     history.replaceState(null, '', `${location.search}#/${conversation.scope}/${conversation.id}`);
     const channel = conversation.scope === 'channel';
     byId('room-title').textContent = channel ? `# ${conversation.title}` : conversation.title;
@@ -170,6 +229,7 @@ class Chat {
     if (this.sidebar.isDrawerOpen()) this.sidebar.drawer(false);
     this.composer.open();
     this.updateAll();
+    this.sidebar.reveal(conversation);
     // On a touch screen the keyboard would cover what was opened.
     if (matchMedia('(hover: hover)').matches) this.composer.focus();
   }
@@ -181,14 +241,66 @@ class Chat {
   }
 
   async loadOlder(conversation) {
-    const { messages, has_more: hasMore } = await this.link.ask({
-      type: 'chat.history',
-      scope: conversation.scope,
-      [conversation.scope === 'direct' ? 'thread_id' : 'channel_id']: conversation.id,
-      before_id: conversation.messages[0].id,
-    });
+    const before = conversation.messages[0]?.id;
+    const { messages, has_more: hasMore } = await this.client.history(conversation.place, { before_id: before, limit: PAGE });
     for (const message of messages) conversation.add(message);
     conversation.hasOlder = hasMore;
+  }
+
+  /** Loads older messages until this one is there; whether it is. */
+  async reach(conversation, id) {
+    while (conversation.hasOlder && conversation.messages[0].id > id && conversation.messages.length < REACH) {
+      await this.loadOlder(conversation);
+    }
+    return conversation.messages.length > 0 && conversation.messages[0].id <= id;
+  }
+
+  /** Where the first unread message is older than what is loaded. */
+  async reachUnread(conversation) {
+    const marker = conversation.reads.get(this.model.me) || 0;
+    const isFar = conversation.unreadBeyond && conversation.hasOlder && conversation.messages[0].id > marker + 1;
+    if (!isFar || !this.link.live) return;
+    try {
+      await this.reach(conversation, marker + 1);
+    } catch {
+      return;
+    }
+    conversation.unreadBeyond = 0;
+    conversation.version += 1;
+    if (this.model.active !== conversation) return;
+    conversation.unreadFrom = 0;
+    this.noteUnread(conversation);
+    this.messages.place();
+    this.updateAll();
+  }
+
+  /** Shows a message that was found. */
+  async goTo(message) {
+    const conversation = this.model.of(message);
+    if (!conversation) return;
+    this.open(conversation);
+    try {
+      if (!await this.reach(conversation, message.id)) toast('This message is too far back to be shown here.');
+      else if (this.model.active === conversation) this.messages.goToMessage(message.id);
+    } catch (failure) {
+      toast(failure.message);
+    }
+  }
+
+  /** The direct conversation with an agent; begun where there is none. */
+  async openDirect(agent) {
+    let conversation = this.model.directWith(agent);
+    if (!conversation) {
+      try {
+        await postJson('/demo/threads', { agent: this.model.me, with: agent });
+        this.load(await getJson(this.statePath()));
+      } catch (failure) {
+        toast(failure.message);
+        return;
+      }
+      conversation = this.model.directWith(agent);
+    }
+    this.open(conversation);
   }
 
   about() {
@@ -219,85 +331,60 @@ class Chat {
   }
 
   title() {
-    const unread = this.model.unreadInAll();
-    const where = this.model.active ? `${this.model.active.title} · ` : '';
-    document.title = `${unread ? `(${unread}) ` : ''}${where}Andrea chat`;
+    this.notifier.unread(this.model.unreadInAll(), this.model.active?.title);
   }
 
   // What the socket says
 
-  async live(auth) {
-    this.model.online = new Set(auth.online_agent_ids);
-    const socket = this.link.socket;
-    try {
-      const state = await getJson(this.statePath());
-      if (this.link.socket !== socket) return;
-      this.load(state);
-    } catch {
-      return this.link.drop();
-    }
-    for (const conversation of this.model.conversations.values()) this.outbox.acknowledge(conversation.messages);
-    this.marked.clear();
-    if (this.model.active && document.hidden) this.noteUnread(this.model.active);
-    this.updateAll();
-    try {
-      await this.outbox.connectionStands((conversation) => this.loadOlder(conversation));
-    } catch {
-      this.link.drop();
-    }
-  }
-
-  event(event) {
-    switch (event.type) {
-      case 'chat.channel.message.created':
-      case 'chat.direct.message.created':
-        return this.created(event.message, event.ref);
-      case 'chat.message.updated':
-      case 'chat.message.deleted':
-        this.model.change(event);
-        return this.updateSoon();
-      case 'chat.typing': {
-        const conversation = this.model.of(event);
-        if (event.agent_id !== this.model.me) conversation?.noteTyping(event.agent_id, Date.now());
-        return this.typing();
+  /** Each connection brings what was missed by itself; markers, edits and new conversations stand in the state. */
+  async live() {
+    this.model.online = new Set(this.client.online);
+    for (let state = null; !state && this.link.live;) {
+      try {
+        state = await getJson(this.statePath());
+        this.load(state);
+      } catch {
+        await pause(ASK_AGAIN);
       }
-      case 'chat.read.updated':
-        this.model.of(event)?.mark(event.agent_id, event.last_read_message_id);
-        return this.updateSoon();
-      case 'presence.updated':
-        if (event.online) this.model.online.add(event.agent_id);
-        else this.model.online.delete(event.agent_id);
-        return this.updateSoon();
-      case 'error':
-        if (!this.outbox.refuse(event) && event.code !== 'rate_limited') toast(event.message);
-        return undefined;
-      default:
-        return undefined;
     }
+    this.marked.clear();
+    if (this.model.active && !this.isWatched()) this.noteUnread(this.model.active);
+    if (this.model.active) this.reachUnread(this.model.active);
+    this.updateAll();
   }
 
-  created(message, ref) {
-    const conversation = this.model.of(message);
-    if (!conversation) return;
+  async created(message, ref) {
+    let conversation = this.model.of(message);
+    if (!conversation) {
+      // Begun by another just now. Many messages of it are one question.
+      this.reload ??= getJson(this.statePath()).then((state) => this.load(state)).finally(() => { this.reload = null; });
+      try {
+        await this.reload;
+      } catch {
+        return;
+      }
+      conversation = this.model.of(message);
+      if (!conversation) return;
+    }
     if (ref) message.ref = String(ref);
     conversation.add(message);
-    if (message.sender_agent_id === this.model.me) this.outbox.acknowledge([message]);
     conversation.typing.delete(message.sender_agent_id);
+    const isOwn = message.sender_agent_id === this.model.me;
+    if (!isOwn) this.notifier.message(message, conversation);
     if (conversation === this.model.active && !this.isWatched()) this.noteUnread(conversation);
     this.updateSoon();
   }
 
   refused(item) {
-    const conversation = this.model.conversations.get(item.key);
-    const reason = `Not sent: ${item.reason}`;
+    const conversation = this.model.conversations.get(item.thread_id ? keyOf('direct', item.thread_id) : keyOf('channel', item.channel_id));
+    const reason = `Not sent: ${item.error.message}`;
     if (conversation?.canPost && this.composer.giveBack(conversation, item.body, reason)) {
-      this.outbox.remove(item);
+      this.client.discard(item.ref);
       if (conversation !== this.model.active) toast(`${conversation.title}: ${reason}`);
     }
   }
 
   linkChanged() {
-    if (!this.link.live) this.outbox?.connectionBroke();
     // For a moment the last that was known is the best guess; after that it is none.
     if (this.link.state === 'offline') this.model.online = new Set();
     if (this.model.active) this.updateSoon();
@@ -307,30 +394,55 @@ class Chat {
   // Reading
 
   isWatched() {
-    return !document.hidden && document.hasFocus() && this.messages.stuck;
+    return !document.hidden && document.hasFocus() && !document.querySelector('dialog[open]');
   }
 
   markRead() {
-    if (this.markIsDue || !this.isWatched()) return;
+    if (this.markIsDue) return;
     this.markIsDue = true;
     setTimeout(() => {
       this.markIsDue = false;
-      this.sendMark();
+      const conversation = this.model.active;
+      if (conversation && !conversation.markedFrom) this.sendMark(conversation, conversation.readTo(this.model.me));
     }, MARK_AFTER);
   }
 
-  sendMark() {
+  /** All of the open conversation, because its reader says so. */
+  markAll() {
     const conversation = this.model.active;
-    if (!conversation || !this.link.live || !this.isWatched()) return;
-    const newest = conversation.newestId;
+    this.markUnread(null);
+    for (const message of conversation.messages) conversation.seen.add(message.id);
+    conversation.unreadBeyond = 0;
+    this.sendMark(conversation, conversation.newestId);
+    this.messages.toNewest();
+  }
+
+  sendMark(conversation, id) {
     const marker = Math.max(conversation.reads.get(this.model.me) || 0, this.marked.get(conversation.key) || 0);
-    if (newest <= marker) return;
-    const sent = this.link.send({
-      type: 'chat.read', scope: conversation.scope,
-      [conversation.scope === 'direct' ? 'thread_id' : 'channel_id']: conversation.id,
-      last_read_message_id: newest,
-    });
-    if (sent) this.marked.set(conversation.key, newest);
+    if (!this.link.live || id <= marker) return;
+    this.marked.set(conversation.key, id);
+    // What is lost with the connection is marked again with the next one.
+    this.client.markRead(conversation.place, id).catch(() => this.marked.delete(conversation.key));
+  }
+
+  markedUnread() {
+    try {
+      return JSON.parse(localStorage.getItem(`andrea-chat-unread-${this.model.me}`)) ?? {};
+    } catch {
+      return {};
+    }
+  }
+
+  /** Marks the open conversation unread from a message on, in this browser alone: the stored marker never moves back.
+   * Without a message takes that mark away. */
+  markUnread(message) {
+    const conversation = this.model.active;
+    conversation.markedFrom = message?.id ?? 0;
+    conversation.version += 1;
+    if (message) conversation.unreadFrom = message.id;
+    const all = { ...this.markedUnread(), [conversation.key]: message?.id };
+    localStorage.setItem(`andrea-chat-unread-${this.model.me}`, JSON.stringify(all));
+    this.updateSoon();
   }
 
   // What is shown beside
@@ -372,7 +484,7 @@ class Chat {
         el('span', {}, reason || 'No connection to the chat service. What you write waits here and goes out when it is back.'),
         ...(ended ? [] : [
           el('span', { class: 'banner-count', 'aria-hidden': 'true' }),
-          el('button', { type: 'button', class: 'link-button', onclick: () => this.link.check() }, 'Try now'),
+          el('button', { type: 'button', class: 'link-button', onclick: () => this.client.check() }, 'Try now'),
           el('button', { type: 'button', class: 'link-button', onclick: () => this.panel.open() }, 'Service panel'),
         ]));
     }
@@ -383,16 +495,32 @@ class Chat {
   // Keyboard and links
 
   key(event) {
-    if (byId('service').open || byId('chat').hidden) return;
-    if (event.altKey && !event.ctrlKey && !event.metaKey && (event.key === 'ArrowUp' || event.key === 'ArrowDown')) {
+    if (byId('chat').hidden || document.querySelector('dialog[open]')) return;
+    const { key, altKey, shiftKey } = event;
+    const command = event.ctrlKey || event.metaKey;
+    const act = (action) => {
       event.preventDefault();
-      const step = event.key === 'ArrowDown' ? 1 : -1;
-      const all = this.model.inOrder();
-      const list = event.shiftKey ? all.filter((one) => one === this.model.active || one.unread(this.model.me).count) : all;
-      if (list.length > 1) this.open(list[(list.indexOf(this.model.active) + step + list.length) % list.length]);
-    } else if (event.key === 'Escape' && !this.messages.stuck) {
-      this.messages.toEnd();
+      action();
+    };
+    if (command && !altKey && key.toLowerCase() === 'k') return act(() => this.switcher.open());
+    if (command && !altKey && shiftKey && key.toLowerCase() === 'f') return act(() => this.search.open());
+    if (command) return undefined;
+    if (altKey && (key === 'ArrowUp' || key === 'ArrowDown')) return act(() => this.step(key === 'ArrowDown' ? 1 : -1, shiftKey));
+    if (altKey && key.toLowerCase() === 'u') {
+      const last = this.model.active?.messages.findLast((message) => message.sender_agent_id !== this.model.me && !message.deleted_at);
+      return last && act(() => this.markUnread(last));
     }
+    if (key === 'Escape' && !this.messages.stuck) return this.messages.toNewest();
+    // Typing anywhere goes to the box.
+    const isTyping = key.length === 1 && key !== ' ' && !altKey && !event.isComposing;
+    if (isTyping && !event.target.closest('input, textarea, select, [contenteditable]')) this.composer.focus();
+    return undefined;
+  }
+
+  step(step, onlyUnread) {
+    const all = this.model.inOrder();
+    const list = onlyUnread ? all.filter((one) => one === this.model.active || one.unread(this.model.me).count) : all;
+    if (list.length > 1) this.open(list[(list.indexOf(this.model.active) + step + list.length) % list.length]);
   }
 
   internalLink(event) {

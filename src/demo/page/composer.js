@@ -3,11 +3,13 @@
 import { avatar, byId, el, icon } from './dom.js';
 import { EmojiPalette } from './emoji.js';
 
-/** One typing event is sent within this time, in ms, however fast somebody types. */
+/** Minimum interval between typing events, in ms. */
 const TYPING_EVERY = 1500;
 /** From this share of the longest message on, the characters that are left are shown. */
 const COUNT_FROM = 0.8;
 const MAX_LINES_HEIGHT = 200;
+/** Where the browser fits the box to its text, a key costs no layout here. */
+const FITS_BY_ITSELF = CSS.supports('field-sizing', 'content');
 
 export class Composer {
   /** `on.send(conversation, body)`, `on.typing(conversation)`, `on.draft()` when a draft begins or ends. */
@@ -38,7 +40,7 @@ export class Composer {
   /** Takes back what was being written before the page was loaded. */
   restoreDrafts() {
     for (const conversation of this.model.conversations.values()) {
-      conversation.draft ||= sessionStorage.getItem(this.draftKey(conversation)) || '';
+      conversation.draft ||= localStorage.getItem(this.draftKey(conversation)) || '';
     }
   }
 
@@ -52,7 +54,8 @@ export class Composer {
       ? 'You can read this channel, but not write in it.'
       : `${conversation.title} is not active any more and cannot be written to.`;
     const name = conversation.scope === 'channel' ? `#${conversation.title}` : conversation.title;
-    this.text.placeholder = `Message ${name}`;
+    // A placeholder of a text area would be cut without a sign.
+    byId('composer-empty').textContent = `Message ${name}`;
     this.text.setAttribute('aria-label', `Message to ${name}`);
     this.text.value = conversation.draft;
     this.palette.close();
@@ -97,8 +100,8 @@ export class Composer {
     const had = conversation.draft.trim() !== '';
     conversation.draft = value;
     try {
-      if (value) sessionStorage.setItem(this.draftKey(conversation), value);
-      else sessionStorage.removeItem(this.draftKey(conversation));
+      if (value) localStorage.setItem(this.draftKey(conversation), value);
+      else localStorage.removeItem(this.draftKey(conversation));
     } catch {
       // Without room for it the draft lives as long as the page.
     }
@@ -122,6 +125,7 @@ export class Composer {
 
   /** As high as its text, up to a limit. */
   fit() {
+    if (FITS_BY_ITSELF) return;
     this.text.style.height = 'auto';
     const height = this.text.scrollHeight;
     this.text.style.height = `${Math.min(height, MAX_LINES_HEIGHT)}px`;
@@ -151,7 +155,7 @@ export class Composer {
     if (conversation !== this.model.active) {
       if (conversation.draft.trim()) return false;
       conversation.draft = body;
-      sessionStorage.setItem(this.draftKey(conversation), body);
+      localStorage.setItem(this.draftKey(conversation), body);
       this.on.draft();
       return true;
     }

@@ -33,9 +33,9 @@ function initials(name) {
   return letters.map((word) => [...word][0]).join('').toUpperCase() || '?';
 }
 
-/** A round picture with somebody's initials; the colour is always the same for the same agent. */
+/** A round picture with an agent's initials; an agent always has the same colour. */
 export function avatar(agent, online) {
-  const picture = el('span', { class: 'avatar', 'aria-hidden': 'true' }, initials(agent.name));
+  const picture = el('span', { class: online === undefined ? 'avatar' : 'avatar marked', 'aria-hidden': 'true' }, initials(agent.name));
   // Far apart for ids that follow each other.
   picture.style.setProperty('--hue', String((agent.id * 137 + 40) % 360));
   if (online !== undefined) picture.append(el('i', { class: online ? 'dot on' : 'dot' }));
@@ -43,17 +43,14 @@ export function avatar(agent, online) {
 }
 
 /** Brings the children of `parent` into line with `wanted`, a list of elements, moving as few as possible: what
- * stays where it is keeps its selection and is not announced again. */
+ * stays where it is keeps its selection and its layout, and is not announced again. */
 export function arrange(parent, wanted) {
+  const stays = new Set(wanted);
+  for (const child of [...parent.children]) if (!stays.has(child)) child.remove();
   let place = parent.firstChild;
   for (const element of wanted) {
     if (element === place) place = place.nextSibling;
     else parent.insertBefore(element, place);
-  }
-  while (place) {
-    const next = place.nextSibling;
-    place.remove();
-    place = next;
   }
 }
 

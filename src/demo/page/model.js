@@ -1,18 +1,13 @@
 // What the page knows: agents, conversations, messages, markers. No element of the page and no socket in here.
 
+import { refOf } from './andrea-chat.js';
+
+const alphabet = new Intl.Collator();
+
 export const keyOf = (scope, id) => `${scope}:${id}`;
 
-/** How long somebody counts as typing after his last keystroke, in ms. */
+/** How long an agent counts as typing after the last typing event, in ms. */
 const TYPING_FOR = 4500;
-
-/** The `ref` that a message was sent with; the server keeps it with the message. */
-function refOf(message) {
-  try {
-    return String(JSON.parse(message.metadata_json)?.ref ?? '');
-  } catch {
-    return '';
-  }
-}
 
 /** One channel or direct thread as one agent sees it. */
 class Conversation {
@@ -29,38 +24,85 @@ class Conversation {
     this.unreadBeyond = 0;
     // The first unread message at the time when the conversation was opened.
     this.unreadFrom = 0;
+    // From here on it was marked unread, in this browser alone.
+    this.markedFrom = 0;
+    // Messages above the marker that were on the screen.
+    this.seen = new Set();
+    // Changes with the messages, for what is derived from them.
+    this.version = 0;
+  }
+
+  /** How the protocol and the client name it. */
+  get place() {
+    return this.scope === 'direct' ? { thread_id: this.id } : { channel_id: this.id };
   }
 
   get newestId() {
     return this.messages.length ? this.messages[this.messages.length - 1].id : 0;
   }
 
+  /** The place of the first message with this id or a larger one. */
+  indexOf(id) {
+    let [low, high] = [0, this.messages.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.messages[middle].id < id) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
   /** Adds a message where it belongs; false where it is known already. */
   add(message) {
     message.ref ??= refOf(message);
-    let place = this.messages.length;
-    while (place > 0 && this.messages[place - 1].id > message.id) place -= 1;
-    if (place > 0 && this.messages[place - 1].id === message.id) return false;
+    const place = message.id > this.newestId ? this.messages.length : this.indexOf(message.id);
+    if (this.messages[place]?.id === message.id) return false;
     this.messages.splice(place, 0, message);
+    this.version += 1;
     return true;
   }
 
   /** What the server has in place of what was known; messages that reach further back are kept where no gap is left. */
   merge(messages, hasOlder) {
-    const connects = !hasOlder || this.messages.some((known) => messages.some((fresh) => fresh.id === known.id));
-    const old = new Map(this.messages.map((message) => [message.id, message]));
-    if (!connects) {
-      this.messages = this.messages.filter((message) => messages.length && message.id > messages[messages.length - 1].id);
-    }
-    if (!hasOlder || !connects || !old.size) this.hasOlder = hasOlder;
-    for (const message of messages) this.add(old.get(message.id) || message);
+    const known = (id) => this.messages[this.indexOf(id)]?.id === id;
+    const connects = !hasOlder || messages.some(({ id }) => known(id));
+    const isEmpty = !this.messages.length;
+    if (!connects) this.messages = this.messages.filter((message) => messages.length && message.id > messages[messages.length - 1].id);
+    if (!hasOlder || !connects || isEmpty) this.hasOlder = hasOlder;
+    for (const message of messages) this.add(message);
+    this.version += 1;
+  }
+
+  /** Up to which message this agent has read. */
+  marker(me) {
+    const stored = this.reads.get(me) || 0;
+    return this.markedFrom ? Math.min(stored, this.markedFrom - 1) : stored;
   }
 
   unread(me) {
+    const marker = this.marker(me);
+    const signature = `${marker} ${this.version} ${this.unreadBeyond}`;
+    if (this.unreadOf !== signature) {
+      const fresh = this.messages.slice(this.indexOf(marker + 1))
+        .filter((message) => message.sender_agent_id !== me && !message.deleted_at);
+      const reachesBack = this.messages.length > 0 && marker >= this.messages[0].id;
+      this.unreadOf = signature;
+      this.unreadIs = { count: fresh.length + (reachesBack ? 0 : this.unreadBeyond), fresh };
+    }
+    return this.unreadIs;
+  }
+
+  /** Notes a message as seen; how far the marker may move, which passes over nothing that was not on the screen. */
+  readTo(me) {
     const marker = this.reads.get(me) || 0;
-    const fresh = this.messages.filter((message) => message.id > marker && message.sender_agent_id !== me);
-    const reachesBack = this.messages.length > 0 && marker >= this.messages[0].id;
-    return { count: fresh.length + (reachesBack ? 0 : this.unreadBeyond), fresh };
+    let last = marker;
+    if (this.hasOlder && this.messages.length && marker < this.messages[0].id) return last;
+    for (let at = this.indexOf(marker + 1); at < this.messages.length; at += 1) {
+      const message = this.messages[at];
+      if (message.sender_agent_id !== me && !message.deleted_at && !this.seen.has(message.id)) break;
+      last = message.id;
+    }
+    return last;
   }
 
   /** Ids of those who type now, without `me`. */
@@ -130,14 +172,16 @@ export class Model {
     conversation.members = row.agent_ids.map((id) => ({ id, canPost: true }));
   }
 
-  /** Takes over a message that was edited, or takes out one that was deleted. */
+  /** Takes over a message that was edited, or notes that one was deleted. */
   change(event) {
     const conversation = this.of(event.message || event);
     const id = event.message?.id || event.message_id;
-    const place = conversation?.messages.findIndex((message) => message.id === id) ?? -1;
-    if (place < 0) return;
-    if (event.message) conversation.messages[place] = { ...event.message, ref: conversation.messages[place].ref };
-    else conversation.messages.splice(place, 1);
+    const place = conversation?.indexOf(id) ?? -1;
+    const known = conversation?.messages[place];
+    if (known?.id !== id) return;
+    const gone = { deleted_at: event.deleted_at, body_text: '', body_rendered_html: null };
+    conversation.messages[place] = { ...known, ...(event.message || gone) };
+    conversation.version += 1;
   }
 
   /** The conversation that an event or a message names. */
@@ -146,10 +190,16 @@ export class Model {
     return this.conversations.get(keyOf(scope, scope === 'direct' ? event.thread_id : event.channel_id));
   }
 
+  /** Channels by name, direct messages by the newest message. */
   list(scope) {
-    return [...this.conversations.values()]
-      .filter((conversation) => conversation.scope === scope)
-      .sort((a, b) => a.title.localeCompare(b.title));
+    const byTitle = (a, b) => alphabet.compare(a.title, b.title);
+    const order = scope === 'direct' ? (a, b) => b.newestId - a.newestId || byTitle(a, b) : byTitle;
+    return [...this.conversations.values()].filter((conversation) => conversation.scope === scope).sort(order);
+  }
+
+  /** The direct conversation with an agent, if there is one. */
+  directWith(agent) {
+    return [...this.conversations.values()].find((one) => one.scope === 'direct' && one.other === agent);
   }
 
   /** All conversations in the order in which they are shown. */
@@ -166,6 +216,8 @@ export class Model {
   }
 
   unreadInAll() {
-    return [...this.conversations.values()].reduce((sum, one) => sum + one.unread(this.me).count, 0);
+    let sum = 0;
+    for (const one of this.conversations.values()) sum += one.unread(this.me).count;
+    return sum;
   }
 }

@@ -1,4 +1,4 @@
-// The service panel: what an administrator of the helpdesk sees of the chat service, and the buttons he has.
+// The service panel: the chat service's status and controls, as a helpdesk administrator has them.
 
 import { byId, el, icon } from './dom.js';
 import { getJson, postJson } from './server.js';
@@ -11,10 +11,10 @@ const STATUS_TEXT = {
 };
 
 export class ServicePanel {
-  /** `changed()` after a button that may have started the service. */
-  constructor(me, changed) {
+  /** `running()` whenever the service is seen to run. */
+  constructor(me, running) {
     this.me = me;
-    this.changed = changed;
+    this.running = running;
     this.dialog = byId('service');
     this.fields = new Map();
     this.dialog.addEventListener('close', () => clearInterval(this.timer));
@@ -79,6 +79,7 @@ export class ServicePanel {
       delete this.answer.dataset.silent;
       this.answer.textContent = '';
     }
+    if (status.effective_status === 'running') this.running();
     this.setBadge(status.effective_status, STATUS_TEXT[status.effective_status] || status.effective_status);
     const age = status.heartbeat_age === null ? 'never' : `${ageText(Math.max(0, status.heartbeat_age))} ago`;
     const facts = [
@@ -87,7 +88,7 @@ export class ServicePanel {
       ['Heartbeat', age],
       ['Started', status.started_at ? fullTime(dateOf(status.started_at)) : '–'],
       ['Address', status.address],
-      ['Connections', `${status.connections} of ${status.online_agents} ${status.online_agents === 1 ? 'agent' : 'agents'}`],
+      ['Connections', `${status.connections}, ${status.online_agents} ${status.online_agents === 1 ? 'agent' : 'agents'}`],
       ['Managed by', status.mode === 'cron' ? 'the supervisor (mode cron)' : 'a service manager (mode external)'],
       ['Requested', status.requested.length ? status.requested.join(', ') : 'nothing'],
     ];
@@ -186,7 +187,6 @@ export class ServicePanel {
       this.answer.textContent = failure.message;
     }
     await this.look();
-    if (action !== 'stop') this.changed();
   }
 }
 

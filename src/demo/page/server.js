@@ -9,13 +9,13 @@ export class ServerFailure extends Error {
   }
 }
 
-const PATIENCE = 10000;
+const TIMEOUT = 10000;
 
 async function ask(path, options) {
   let response;
   let answer = null;
   try {
-    response = await fetch(path, { ...options, cache: 'no-store', signal: AbortSignal.timeout(PATIENCE) });
+    response = await fetch(path, { ...options, cache: 'no-store', signal: AbortSignal.timeout(TIMEOUT) });
     answer = await response.json();
   } catch (cause) {
     if (!response || response.ok) throw new ServerFailure(0, null, { cause });

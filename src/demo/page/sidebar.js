@@ -1,23 +1,28 @@
-// The list of conversations, the people of the open one, and who I am.
+// The list of conversations, and who I am. Of a long list only what is in view is in the page.
 
 import { arrange, avatar, byId, el, icon } from './dom.js';
+
+/** Conversations up to which the whole list is in the page. */
+const WHOLE = 60;
+/** Entries above and below the view that are in the page too. */
+const BESIDE = 8;
 
 export class Sidebar {
   constructor(model, choose) {
     this.model = model;
     this.choose = choose;
     this.entries = new Map();
-    byId('drawer-open').append(icon('menu'));
+    this.lists = document.querySelector('.lists');
+    byId('drawer-open').append(icon('menu'), el('span', { id: 'menu-badge', class: 'badge', 'aria-hidden': 'true', hidden: true }));
     byId('drawer-close').append(icon('close'));
     byId('drawer-open').onclick = () => this.drawer(true);
     byId('drawer-close').onclick = () => this.drawer(false);
     byId('scrim').addEventListener('click', () => { if (this.isDrawerOpen()) this.drawer(false); });
-    byId('sidebar').addEventListener('keydown', (event) => {
-      if (event.key === 'Escape' && this.isDrawerOpen()) {
-        event.stopPropagation();
-        this.drawer(false);
-      }
-    });
+    byId('sidebar').addEventListener('keydown', (event) => this.key(event));
+    this.lists.addEventListener('scroll', () => this.update(), { passive: true });
+    new ResizeObserver(() => this.update()).observe(this.lists);
+    byId('unread-above').onclick = () => this.reveal(this.nearest(-1));
+    byId('unread-below').onclick = () => this.reveal(this.nearest(1));
     // Without the drawer's rules an open one would stay in the way of the keyboard.
     matchMedia('(max-width: 760px)').addEventListener('change', () => this.drawer(false, false));
     this.drawer(false, false);
@@ -37,45 +42,112 @@ export class Sidebar {
     if (moveFocus && narrow) (open ? byId('drawer-close') : byId('drawer-open')).focus();
   }
 
+  /** Arrow keys, Home and End go through the entries. */
+  key(event) {
+    if (event.key === 'Escape' && this.isDrawerOpen()) {
+      event.stopPropagation();
+      this.drawer(false);
+      return;
+    }
+    const key = event.target.dataset?.key;
+    if (!key || event.altKey || event.ctrlKey || event.metaKey) return;
+    const all = this.model.inOrder();
+    const at = all.findIndex((one) => one.key === key);
+    const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: all.length - 1 }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    if (!all[to]) return;
+    this.reveal(all[to]);
+    this.entries.get(all[to].key)?.firstChild.focus();
+  }
+
   update() {
+    if (!this.model.conversations.size && !this.model.agents.size) return;
+    const { scrollTop, clientHeight } = this.lists;
+    this.above = [];
+    this.below = [];
     for (const [scope, list] of [['channel', byId('channels')], ['direct', byId('directs')]]) {
-      const items = this.model.list(scope).map((conversation) => this.entry(conversation));
-      if (!items.length) items.push(this.nothing(scope));
+      const all = this.model.list(scope);
+      const height = list.querySelector('.entry')?.offsetHeight || 36;
+      const top = list.offsetTop;
+      let [from, to] = [0, all.length];
+      if (this.model.conversations.size > WHOLE) {
+        from = Math.min(all.length, Math.max(0, Math.floor((scrollTop - top) / height) - BESIDE));
+        to = Math.min(all.length, Math.max(from, Math.ceil((scrollTop + clientHeight - top) / height) + BESIDE));
+      }
+      list.style.paddingTop = `${from * height}px`;
+      list.style.paddingBottom = `${(all.length - to) * height}px`;
+      const items = all.slice(from, to).map((conversation, n) => this.entry(conversation, from + n + 1, all.length));
+      if (!all.length) items.push(this.nothing(scope));
       arrange(list, items);
+      all.forEach((conversation, n) => {
+        if (!conversation.unread(this.model.me).count) return;
+        if (top + (n + 0.5) * height < scrollTop) this.above.push(conversation);
+        else if (top + (n + 0.5) * height > scrollTop + clientHeight) this.below.push(conversation);
+      });
+    }
+    for (const [key, element] of this.entries) if (!element.isConnected) this.entries.delete(key);
+    for (const [id, list] of [['unread-above', this.above], ['unread-below', this.below]]) {
+      byId(id).hidden = !list.length || !clientHeight;
+      byId(id).textContent = `${list.length} more unread`;
     }
     this.updateMe();
     this.updateOthers();
+    const count = this.model.unreadInAll();
+    byId('menu-badge').hidden = !count;
+    byId('menu-badge').textContent = count > 99 ? '99+' : String(count);
+    byId('drawer-open').setAttribute('aria-label', `Show the list of conversations${count ? `, ${count} unread` : ''}`);
+  }
+
+  nearest(direction) {
+    return direction < 0 ? this.above.at(-1) : this.below[0];
+  }
+
+  /** Scrolls the list until this entry is in view. */
+  reveal(conversation) {
+    if (!conversation) return;
+    const list = byId(conversation.scope === 'channel' ? 'channels' : 'directs');
+    const height = list.querySelector('.entry')?.offsetHeight || 36;
+    const top = list.offsetTop + this.model.list(conversation.scope).indexOf(conversation) * height;
+    const { scrollTop, clientHeight } = this.lists;
+    if (top < scrollTop) this.lists.scrollTop = top - height;
+    else if (top + height > scrollTop + clientHeight) this.lists.scrollTop = top + 2 * height - clientHeight;
+    this.update();
   }
 
   nothing(scope) {
     const key = `nothing-${scope}`;
     if (!this.entries.has(key)) {
-      const text = scope === 'channel' ? 'You are in no channel.' : 'Nobody has written to you directly.';
+      const text = scope === 'channel' ? 'You are in no channel.' : 'No direct messages yet.';
       this.entries.set(key, el('li', { class: 'nothing' }, text));
     }
     return this.entries.get(key);
   }
 
-  entry(conversation) {
+  entry(conversation, place, count) {
     let entry = this.entries.get(conversation.key);
     if (!entry) {
       const button = el('button', {
-        type: 'button', class: 'entry', 'data-key': conversation.key, onclick: () => this.choose(conversation),
+        type: 'button', class: 'entry', 'data-key': conversation.key,
+        onclick: () => this.choose(this.model.conversations.get(conversation.key)),
       });
       entry = el('li', {}, button);
       this.entries.set(conversation.key, entry);
     }
-    const { count, fresh } = conversation.unread(this.model.me);
+    const { count: unread, fresh } = conversation.unread(this.model.me);
     const mentioned = fresh.some((message) => this.model.mentionsMe(message));
     const other = conversation.scope === 'direct' ? this.model.agent(conversation.other) : null;
     const online = other && this.model.online.has(other.id);
     const active = this.model.active === conversation;
     const drafted = !active && conversation.draft.trim() !== '';
-    const signature = JSON.stringify([conversation.title, count, mentioned, online, active, drafted, conversation.canPost]);
+    const signature = JSON.stringify([conversation.title, unread, mentioned, online, active, drafted, conversation.canPost, place, count]);
     if (entry.signature === signature) return entry;
     entry.signature = signature;
+    entry.setAttribute('aria-posinset', place);
+    entry.setAttribute('aria-setsize', count);
     const button = entry.firstChild;
-    button.classList.toggle('unread', count > 0);
+    button.classList.toggle('unread', unread > 0);
+    button.title = conversation.title;
     if (active) button.setAttribute('aria-current', 'page');
     else button.removeAttribute('aria-current');
     const lead = other ? avatar(other, online) : icon(conversation.canPost ? 'hash' : 'lock');
@@ -83,13 +155,13 @@ export class Sidebar {
     if (other) remarks.push(online ? 'online' : 'offline');
     if (!conversation.canPost) remarks.push('read only');
     if (drafted) remarks.push('has a draft');
-    if (count) remarks.push(`${count} unread${mentioned ? ', you are mentioned' : ''}`);
+    if (unread) remarks.push(`${unread} unread${mentioned ? ', you are mentioned' : ''}`);
     button.replaceChildren(
       lead,
-      el('span', { class: 'entry-name' }, conversation.title),
+      el('span', { class: 'entry-name', dir: 'auto' }, conversation.title),
       drafted ? el('span', { class: 'entry-draft', 'aria-hidden': 'true' }, 'Draft') : '',
-      count ? el('span', { class: mentioned ? 'badge mention' : 'badge', 'aria-hidden': 'true' },
-        `${mentioned ? '@' : ''}${count > 99 ? '99+' : count}`) : '',
+      unread ? el('span', { class: mentioned ? 'badge mention' : 'badge', 'aria-hidden': 'true' },
+        `${mentioned ? '@' : ''}${unread > 99 ? '99+' : unread}`) : '',
       el('span', { class: 'sr' }, remarks.length ? `, ${remarks.join(', ')}` : ''),
     );
     return entry;
@@ -97,14 +169,13 @@ export class Sidebar {
 
   /** A demo is more fun in two windows. */
   updateOthers() {
-    const others = [...this.model.agents.values()].filter((agent) => agent.is_active && agent.id !== this.model.me);
+    const others = [...this.model.agents.values()].filter((agent) => agent.is_active && agent.id !== this.model.me).slice(0, 4);
     const signature = JSON.stringify(others);
     if (this.othersSignature === signature) return;
     this.othersSignature = signature;
-    byId('others').replaceChildren(el('span', {}, 'Second window as'), ...others.slice(0, 4).map((agent) => el('a', {
-      href: `/?as=${encodeURIComponent(agent.handle || agent.id)}`,
-      target: '_blank', title: agent.name, 'aria-label': `Open a second window as ${agent.name}`,
-    }, avatar(agent))));
+    byId('others').replaceChildren(el('span', {}, 'Second window as'), ...others.map((agent) => el('a', {
+      href: `/?as=${encodeURIComponent(agent.handle || agent.id)}`, target: '_blank', title: agent.name,
+    }, avatar(agent), el('span', { class: 'sr' }, `${agent.name}, in a second window`))));
   }
 
   updateMe() {
@@ -114,80 +185,6 @@ export class Sidebar {
     if (this.mySignature === signature) return;
     this.mySignature = signature;
     byId('me').replaceChildren(avatar(me, online), el('span', { class: 'me-text' },
-      el('strong', {}, me.name), el('small', {}, me.handle ? `@${me.handle}` : me.role)));
-  }
-}
-
-/** The panel with the people of the open conversation, and the button that shows it. */
-export class People {
-  constructor(model, mention) {
-    this.model = model;
-    this.mention = mention;
-    byId('people-toggle').onclick = () => this.show(byId('people').hidden);
-    byId('people').addEventListener('keydown', (event) => {
-      if (event.key === 'Escape') {
-        this.show(false);
-        byId('people-toggle').focus();
-      }
-    });
-    byId('scrim').addEventListener('click', () => this.show(false));
-    const beside = matchMedia('(min-width: 1101px)');
-    const follow = () => this.show(beside.matches && localStorage.getItem('andrea-chat-people') !== '0', false);
-    beside.addEventListener('change', follow);
-    follow();
-  }
-
-  show(open, remember = true) {
-    byId('people').hidden = !open;
-    document.body.classList.toggle('people-open', open);
-    byId('people-toggle').setAttribute('aria-expanded', String(open));
-    if (remember && innerWidth > 1100) localStorage.setItem('andrea-chat-people', open ? '1' : '0');
-  }
-
-  update() {
-    const conversation = this.model.active;
-    if (!conversation) return;
-    const online = (id) => this.model.online.has(id);
-    const people = conversation.members
-      .map(({ id, canPost }) => ({ ...this.model.agent(id), canPost }))
-      .filter((agent) => agent.is_active !== false)
-      .sort((a, b) => online(b.id) - online(a.id) || a.name.localeCompare(b.name));
-    const signature = JSON.stringify([conversation.key, people, people.map((agent) => online(agent.id))]);
-    if (this.signature === signature) return;
-    this.signature = signature;
-    const here = people.filter((agent) => online(agent.id));
-    const stack = el('span', { class: 'stack', 'aria-hidden': 'true' },
-      ...people.slice(0, 3).map((agent) => avatar(agent)));
-    byId('people-toggle').replaceChildren(stack,
-      el('span', { class: 'people-count' }, `${here.length} of ${people.length} online`));
-    byId('people-toggle').title = 'Who is here';
-    const group = (title, agents) => (agents.length ? [
-      el('h3', {}, `${title} – ${agents.length}`),
-      el('ul', {}, ...agents.map((agent) => this.person(agent, online(agent.id)))),
-    ] : []);
-    byId('people').replaceChildren(
-      el('header', { class: 'people-head' }, el('h2', {}, 'People'),
-        el('button', {
-          class: 'icon-button', type: 'button', 'aria-label': 'Hide the people', onclick: () => {
-            this.show(false);
-            byId('people-toggle').focus();
-          },
-        }, icon('close'))),
-      ...group('Online', here),
-      ...group('Offline', people.filter((agent) => !online(agent.id))),
-    );
-  }
-
-  person(agent, online) {
-    const me = agent.id === this.model.me;
-    const about = [agent.handle ? `@${agent.handle}` : '', agent.role === 'admin' ? 'admin' : '', agent.canPost ? '' : 'reads only'];
-    const content = [avatar(agent, online), el('span', { class: 'person-text' },
-      el('span', { class: 'person-name' }, agent.name, me ? el('small', {}, ' (you)') : null),
-      el('small', {}, about.filter(Boolean).join(' · ')),
-      el('span', { class: 'sr' }, online ? ', online' : ', offline'))];
-    if (me || !agent.handle || !this.model.active.canPost) return el('li', { class: 'person' }, ...content);
-    return el('li', {}, el('button', {
-      type: 'button', class: 'person', title: `Mention @${agent.handle}`, onclick: () => this.mention(agent.handle),
-    }, ...content));
+      el('strong', { dir: 'auto', title: me.name }, me.name), el('small', {}, me.handle ? `@${me.handle}` : me.role)));
   }
 }

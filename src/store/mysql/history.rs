@@ -1,12 +1,17 @@
-//! What was said: the statements that read messages.
+//! The statements that read messages.
 
-use mysql::{Row, Value};
+use mysql::Row;
 
-use super::{MysqlConnection, columns, ids, marks};
-use crate::model::{AgentId, ChannelId, Conversation, Message, MessageId, ThreadId, Unread};
+use super::{MysqlConnection, columns, ids, marks, padded};
+use crate::model::{
+    AgentId, ChannelId, Conversation, Message, MessageId, Search, ThreadId, Unread,
+};
 use crate::store::conversation_column;
-use crate::store::newest::Gathering;
-use crate::store::{AtMost, Failure, History, Newest, Result, Sent, StoreError};
+use crate::store::page::PageBuilder;
+use crate::store::{
+    Failure, HISTORY_SCAN_LIMIT, History, MessagePage, PageLimit, Result, SEARCH_SCAN_LIMIT,
+    SearchResult, Sent, StoreError, UNREAD_SCAN_LIMIT,
+};
 
 /// The columns of an event's message, in the order in which [`message`] takes them.
 const SELECT_MESSAGE: &str = "SELECT m.id, m.channel_id, m.thread_id, m.sender_agent_id, m.body_text, \
@@ -14,8 +19,23 @@ const SELECT_MESSAGE: &str = "SELECT m.id, m.channel_id, m.thread_id, m.sender_a
      CAST(m.deleted_at AS CHAR), m.deleted_by_agent_id, a.name, a.chat_handle \
      FROM chat_messages m JOIN agents a ON a.id = m.sender_agent_id";
 
-/// Rows that are asked for at first: long messages fill the room with fewer, and more would be sent for nothing.
-const FIRST_PAGE: usize = 100;
+/// A text as a pattern of LIKE that fits nothing else; the escape is `!`.
+fn literally(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if matches!(letter, '!' | '%' | '_') {
+            pattern.push('!');
+        }
+        pattern.push(letter);
+    }
+    pattern
+}
+
+/// Messages that are read at once: long ones fill the room with few, and more would be sent for nothing.
+const PAGE: usize = 100;
+/// Ids that one statement looks at.
+const WINDOW: u64 = 1000;
+const NO_END: u64 = u64::MAX >> 1;
 
 fn message(mut row: Row, operation: &'static str) -> Result<Message> {
     let channel: Option<u64> = take(&mut row, 1, operation)?;
@@ -52,50 +72,145 @@ fn take<T: mysql::prelude::FromValue>(
 ) -> Result<T> {
     match row.take_opt(column) {
         Some(Ok(value)) => Ok(value),
-        _ => Err(StoreError {
-            operation,
-            failure: Failure::Refused,
-            cause: format!("unexpected type of column {column}"),
-        }),
+        _ => {
+            let cause = format!("unexpected type of column {column}");
+            Err(StoreError::new(operation, Failure::Refused, cause))
+        }
     }
 }
 
+/// The messages of one conversation between two ids, the newest first: what stands behind FROM. Its parameters
+/// are the conversation twice, the id above which and the one below which they are. With `column = ?` MariaDB would walk
+/// through all that is newer than the second id, however much that is; a range begins at it.
+fn between(column: &str) -> String {
+    format!(
+        "chat_messages WHERE {column} >= ? AND {column} <= ? AND id > ? AND id < ? \
+         ORDER BY {column} DESC, id DESC"
+    )
+}
+
+/// A conversation of an agent, its read marker, and the newest id in it.
+type Place = (u64, u64, u64);
+
 impl MysqlConnection {
-    /// Messages that fulfil a condition, with ids below `before`.
+    /// Ids of messages of one conversation between two ids that are not deleted, the newest first, at most `most`; and
+    /// whether there may be more of them. It ends by itself, however many are deleted.
+    fn visible_ids(
+        &mut self,
+        operation: &'static str,
+        conversation: Conversation,
+        above: u64,
+        mut before: u64,
+        most: usize,
+    ) -> Result<(Vec<u64>, bool)> {
+        let (column, id) = conversation_column(conversation);
+        // The inner part is answered from the index alone: a server that reads rows to sort them reads all of them.
+        let sql = format!(
+            "SELECT m.id, m.deleted_at IS NULL FROM (SELECT id FROM {} LIMIT ?) part \
+             STRAIGHT_JOIN chat_messages m ON m.id = part.id ORDER BY part.id DESC",
+            between(column)
+        );
+        let mut found = Vec::new();
+        let mut looked_at = 0;
+        let mut window = WINDOW.min(most as u64);
+        while found.len() < most && looked_at < HISTORY_SCAN_LIMIT {
+            let rows = self.rows(operation, &sql, ids([id, id, above, before, window]))?;
+            let count = rows.len() as u64;
+            for row in rows {
+                let (id, is_visible): (u64, bool) = columns(row, operation)?;
+                before = id;
+                found.extend(is_visible.then_some(id));
+            }
+            if count < window {
+                return Ok((found, false));
+            }
+            looked_at += count;
+            window = WINDOW;
+        }
+        found.truncate(most);
+        Ok((found, true))
+    }
+
+    /// The ids that a statement finds.
+    fn found_ids(
+        &mut self,
+        operation: &'static str,
+        sql: &str,
+        params: Vec<mysql::Value>,
+    ) -> Result<Vec<u64>> {
+        self.rows(operation, sql, params)?
+            .into_iter()
+            .map(|row| columns::<(u64,)>(row, operation).map(|(id,)| id))
+            .collect()
+    }
+
+    /// As many of these messages, the newest first, as there is room for.
     fn newest(
         &mut self,
         operation: &'static str,
-        condition: &str,
-        params: &[Value],
-        mut before: u64,
-        room: AtMost,
-    ) -> Result<Newest> {
-        let sql = format!(
-            "{SELECT_MESSAGE} WHERE {condition} AND m.id < ? AND m.deleted_at IS NULL ORDER BY m.id DESC LIMIT ?"
-        );
-        let mut found = Gathering::new(room);
-        let mut left = room.rows();
-        let mut page = left.min(FIRST_PAGE);
-        while page > 0 {
-            let params = [params, &[Value::from(before), Value::from(page as u64)]].concat();
-            let mut count = 0;
-            self.each_row(operation, &sql, params, |row| {
-                count += 1;
+        wanted: &[u64],
+        has_more: bool,
+        room: PageLimit,
+    ) -> Result<MessagePage> {
+        let mut found = PageBuilder::new(room);
+        for page in wanted.chunks(PAGE) {
+            let page = padded(page.iter().copied());
+            let sql = format!(
+                "{SELECT_MESSAGE} WHERE m.id IN ({}) AND m.deleted_at IS NULL ORDER BY m.id DESC",
+                marks(page.len())
+            );
+            self.each_row(operation, &sql, page, |row| {
                 // What is left over has to be received all the same.
                 if !found.is_full() {
-                    let message = message(row, operation)?;
-                    before = message.id.0;
-                    found.offer(message);
+                    found.offer(message(row, operation)?);
                 }
                 Ok(())
             })?;
-            if count < page || found.is_full() {
+            if found.is_full() {
                 break;
             }
-            left -= page;
-            page = left;
         }
-        Ok(found.end())
+        let mut found = found.end();
+        found.has_older |= has_more;
+        Ok(found)
+    }
+
+    /// The conversations of an agent: its active channels, or its threads.
+    fn places(
+        &mut self,
+        operation: &'static str,
+        agent: AgentId,
+    ) -> Result<Vec<(Conversation, Place)>> {
+        let newest = |column: &str| {
+            format!(
+                "c.id, COALESCE(r.last_read_message_id, 0), COALESCE((SELECT m.id FROM chat_messages m \
+                 WHERE m.{column} = c.id ORDER BY m.id DESC LIMIT 1), 0)"
+            )
+        };
+        let channels = format!(
+            "SELECT {} FROM chat_channel_members cm \
+             JOIN chat_channels c ON c.id = cm.channel_id AND c.is_active = 1 \
+             LEFT JOIN chat_message_reads r ON r.agent_id = cm.agent_id AND r.message_scope = 'channel' \
+             AND r.channel_id = c.id WHERE cm.agent_id = ? ORDER BY c.id",
+            newest("channel_id")
+        );
+        let threads = format!(
+            "SELECT {} FROM chat_threads c \
+             LEFT JOIN chat_message_reads r ON r.agent_id = ? AND r.message_scope = 'direct' \
+             AND r.thread_id = c.id WHERE c.agent_one_id = ? OR c.agent_two_id = ? ORDER BY c.id",
+            newest("thread_id")
+        );
+        let id = agent.0;
+        let mut places = Vec::new();
+        for row in self.rows(operation, &channels, (id,))? {
+            let place: Place = columns(row, operation)?;
+            places.push((Conversation::Channel(ChannelId(place.0)), place));
+        }
+        for row in self.rows(operation, &threads, (id, id, id))? {
+            let place: Place = columns(row, operation)?;
+            places.push((Conversation::Direct(ThreadId(place.0)), place));
+        }
+        Ok(places)
     }
 }
 
@@ -171,70 +286,102 @@ impl History for MysqlConnection {
         &mut self,
         conversation: Conversation,
         before: Option<MessageId>,
-        room: AtMost,
-    ) -> Result<Newest> {
+        room: PageLimit,
+    ) -> Result<MessagePage> {
         const OPERATION: &str = "read older messages";
-        let (column, id) = conversation_column(conversation);
-        let before = before.map_or(u64::MAX >> 1, |before| before.0);
-        self.newest(
-            OPERATION,
-            &format!("m.{column} = ?"),
-            &[id.into()],
-            before,
-            room,
-        )
+        let before = before.map_or(NO_END, |before| before.0);
+        let (ids, has_more) = self.visible_ids(OPERATION, conversation, 0, before, room.rows())?;
+        // A client asks on from the oldest message that it got.
+        let has_more = has_more && !ids.is_empty();
+        self.newest(OPERATION, &ids, has_more, room)
     }
 
-    fn missed(&mut self, agent: AgentId, after: MessageId, room: AtMost) -> Result<Newest> {
+    fn missed(&mut self, agent: AgentId, after: MessageId, room: PageLimit) -> Result<MessagePage> {
         const OPERATION: &str = "read the messages that were missed";
-        self.newest(
-            OPERATION,
-            "m.id > ? AND (m.channel_id IN \
-             (SELECT cm.channel_id FROM chat_channel_members cm JOIN chat_channels c \
-             ON c.id = cm.channel_id AND c.is_active = 1 WHERE cm.agent_id = ?) OR m.thread_id IN \
-             (SELECT t.id FROM chat_threads t WHERE t.agent_one_id = ? OR t.agent_two_id = ?))",
-            &ids([after.0, agent.0, agent.0, agent.0]),
-            u64::MAX >> 1,
-            room,
-        )
+        let mut wanted = Vec::new();
+        let mut has_more = false;
+        for (conversation, (_, _, newest)) in self.places(OPERATION, agent)? {
+            if newest > after.0 {
+                let (ids, more) =
+                    self.visible_ids(OPERATION, conversation, after.0, NO_END, room.rows())?;
+                wanted.extend(ids);
+                has_more |= more;
+            }
+        }
+        wanted.sort_unstable_by(|one, other| other.cmp(one));
+        wanted.truncate(room.rows());
+        self.newest(OPERATION, &wanted, has_more, room)
+    }
+
+    fn search(&mut self, search: &Search, room: PageLimit) -> Result<SearchResult> {
+        const OPERATION: &str = "search messages";
+        let before = search.before.map_or(NO_END, |before| before.0);
+        let place = search.conversation.map(conversation_column);
+        // Not "=", for which MariaDB looks at the whole conversation, whatever the ids are.
+        let (here, order, mut params) = match place {
+            Some((column, id)) => (
+                format!("m.{column} >= ? AND m.{column} <= ?"),
+                format!("m.{column} DESC, m.id DESC"),
+                ids([id, id]),
+            ),
+            None => ("1".to_owned(), "m.id DESC".to_owned(), Vec::new()),
+        };
+        let sql = format!(
+            "SELECT m.id FROM chat_messages m WHERE {here} AND m.id < ? ORDER BY {order} LIMIT 1 OFFSET ?"
+        );
+        let floor = [&params[..], &ids([before, SEARCH_SCAN_LIMIT as u64 - 1])].concat();
+        let floor = self.found_ids(OPERATION, &sql, floor)?.first().copied();
+        params.extend(ids([before, floor.unwrap_or(0)]));
+        params.push(format!("%{}%", literally(&search.text.0)).into());
+        let mut condition = String::new();
+        if let Some(sender) = search.sender {
+            // Not by the index of senders, which would look at all that one has ever said.
+            condition.push_str(" AND m.sender_agent_id + 0 = ?");
+            params.push(sender.0.into());
+        }
+        if place.is_none() {
+            // As numbers: with subqueries each message that holds the text would cost one more row.
+            let (mut channels, mut threads) = (String::from("0"), String::from("0"));
+            for (conversation, _) in self.places(OPERATION, search.agent)? {
+                let (list, id) = match conversation {
+                    Conversation::Channel(id) => (&mut channels, id.0),
+                    Conversation::Direct(id) => (&mut threads, id.0),
+                };
+                list.push_str(&format!(",{id}"));
+            }
+            condition.push_str(&format!(
+                " AND (m.channel_id + 0 IN ({channels}) OR m.thread_id + 0 IN ({threads}))"
+            ));
+        }
+        params.push((room.rows() as u64).into());
+        let sql = format!(
+            "SELECT m.id FROM chat_messages m WHERE {here} AND m.id < ? AND m.id >= ? \
+             AND m.body_text LIKE ? ESCAPE '!' AND m.deleted_at IS NULL{condition} ORDER BY {order} LIMIT ?"
+        );
+        let wanted = self.found_ids(OPERATION, &sql, params)?;
+        let newest = self.newest(OPERATION, &wanted, false, room)?;
+        Ok(SearchResult::of(newest, floor))
     }
 
     fn unread(&mut self, agent: AgentId) -> Result<Vec<Unread>> {
         const OPERATION: &str = "count what was not read";
-        let count = |column: &str| {
-            format!(
-                "COALESCE(r.last_read_message_id, 0), (SELECT COUNT(*) FROM chat_messages m \
-                 WHERE m.{column} = c.id AND m.id > COALESCE(r.last_read_message_id, 0) \
-                 AND m.deleted_at IS NULL AND m.sender_agent_id <> ?)"
-            )
-        };
-        let channels = format!(
-            "SELECT c.id, {} FROM chat_channel_members cm \
-             JOIN chat_channels c ON c.id = cm.channel_id AND c.is_active = 1 \
-             LEFT JOIN chat_message_reads r ON r.agent_id = cm.agent_id AND r.message_scope = 'channel' \
-             AND r.channel_id = c.id WHERE cm.agent_id = ? ORDER BY c.id",
-            count("channel_id")
-        );
-        let threads = format!(
-            "SELECT c.id, {} FROM chat_threads c \
-             LEFT JOIN chat_message_reads r ON r.agent_id = ? AND r.message_scope = 'direct' \
-             AND r.thread_id = c.id WHERE c.agent_one_id = ? OR c.agent_two_id = ? ORDER BY c.id",
-            count("thread_id")
-        );
-        let id = agent.0;
         let mut found = Vec::new();
-        for row in self.rows(OPERATION, &channels, (id, id))? {
-            let (channel, last_read, unread): (u64, u64, u64) = columns(row, OPERATION)?;
+        for (conversation, (_, last_read, newest)) in self.places(OPERATION, agent)? {
+            let mut unread = 0;
+            if newest > last_read {
+                let (column, id) = conversation_column(conversation);
+                let sql = format!(
+                    "SELECT COUNT(*) FROM (SELECT deleted_at, sender_agent_id FROM {} LIMIT {UNREAD_SCAN_LIMIT}) newest \
+                     WHERE deleted_at IS NULL AND sender_agent_id <> ?",
+                    between(column)
+                );
+                let params = ids([id, id, last_read, NO_END, agent.0]);
+                let counts = self.rows(OPERATION, &sql, params)?;
+                let count = counts.into_iter().next().map(|row| columns(row, OPERATION));
+                (unread,) = count.transpose()?.unwrap_or_default();
+            }
             found.push(Unread {
-                conversation: Conversation::Channel(ChannelId(channel)),
-                unread,
-                last_read: MessageId(last_read),
-            });
-        }
-        for row in self.rows(OPERATION, &threads, (id, id, id, id))? {
-            let (thread, last_read, unread): (u64, u64, u64) = columns(row, OPERATION)?;
-            found.push(Unread {
-                conversation: Conversation::Direct(ThreadId(thread)),
+                conversation,
                 unread,
                 last_read: MessageId(last_read),
             });
@@ -246,16 +393,17 @@ impl History for MysqlConnection {
         &mut self,
         senders: &[AgentId],
         until: MessageId,
+        above: MessageId,
         seconds: u64,
     ) -> Result<Vec<Sent>> {
         const OPERATION: &str = "look for messages that were sent before";
         let mut params = ids(senders.iter().map(|id| id.0));
-        params.extend(ids([seconds, until.0]));
+        params.extend(ids([seconds, until.0, above.0]));
         self.rows(
             OPERATION,
             &format!(
                 "SELECT id, channel_id, thread_id, sender_agent_id, CAST(metadata_json AS CHAR) FROM chat_messages \
-                 WHERE sender_agent_id IN ({}) AND created_at >= NOW() - INTERVAL ? SECOND AND id <= ? \
+                 WHERE sender_agent_id IN ({}) AND created_at >= NOW() - INTERVAL ? SECOND AND (id <= ? OR id > ?) \
                  AND metadata_json IS NOT NULL ORDER BY id",
                 marks(senders.len())
             ),

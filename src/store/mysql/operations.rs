@@ -6,10 +6,12 @@ use std::collections::HashSet;
 use mysql::Value;
 use mysql::prelude::Queryable;
 
-use super::{MysqlConnection, columns, failed, ids, marks, query_failure};
+use super::{Doing, MysqlConnection, columns, failed, ids, marks};
 use crate::model::{ChannelId, MessageId};
-use crate::store::operations::{AuditEntry, ChannelRetention, OldMessage, Operations, Window};
-use crate::store::{Connection, Failure, Result};
+use crate::store::operations::{
+    AuditEntry, ChannelRetention, ConnectionInfo, OldMessage, Operations, Window,
+};
+use crate::store::{DatabaseConnection, Failure, Result};
 
 /// A write of every kind that the service makes, on no row.
 const WRITES: [(&str, &str); 9] = [
@@ -61,6 +63,52 @@ const WRITES: [(&str, &str); 9] = [
 impl Operations for MysqlConnection {
     fn server_version(&mut self) -> Result<String> {
         self.one_text("ask for the server's version", "SELECT VERSION()")
+    }
+
+    fn line(&mut self) -> Result<ConnectionInfo> {
+        const OPERATION: &str = "ask what the server allows";
+        let rows = self.rows(
+            OPERATION,
+            "SELECT CAST(@@max_user_connections AS UNSIGNED), CAST(@@global.max_connections AS UNSIGNED)",
+            (),
+        )?;
+        let limits = rows.into_iter().next().map(|row| columns(row, OPERATION));
+        let (of_account, of_all): (u64, u64) = limits.transpose()?.unwrap_or_default();
+        let cipher = self.rows(OPERATION, "SHOW SESSION STATUS LIKE 'Ssl_cipher'", ())?;
+        let cipher = cipher.into_iter().next().map(|row| columns(row, OPERATION));
+        let (_, cipher): (String, String) = cipher.transpose()?.unwrap_or_default();
+        let limits = [of_account, of_all].into_iter().filter(|most| *most > 0);
+        Ok(ConnectionInfo {
+            connections: limits.min(),
+            packet: Some(self.max_packet),
+            cipher: Some(cipher).filter(|name| !name.is_empty()),
+        })
+    }
+
+    fn narrow_columns(&mut self) -> Result<Vec<String>> {
+        const OPERATION: &str = "look at the columns of messages";
+        let rows = self.rows(
+            OPERATION,
+            "SELECT CAST(table_name AS CHAR) AS one, CAST(column_name AS CHAR) AS two, \
+             CAST(COALESCE(character_set_name, 'utf8mb4') AS CHAR) AS three, \
+             CAST(COALESCE(character_octet_length, 65535) AS UNSIGNED) AS four FROM information_schema.columns \
+             WHERE table_schema = DATABASE() AND (table_name = 'chat_messages' AND column_name IN ('body_text', 'body_rendered_html') \
+             OR table_name = 'agent_notifications' AND column_name IN ('title', 'body', 'data_json'))",
+            (),
+        )?;
+        let mut narrow = Vec::new();
+        for row in rows {
+            let (table, column, charset, bytes): (String, String, String, u64) =
+                columns(row, OPERATION)?;
+            let is_whole = table == "chat_messages";
+            let column = format!("{table}.{column}");
+            if charset != "utf8mb4" {
+                narrow.push(format!("{column} has the character set {charset}"));
+            } else if is_whole && bytes < 65_535 {
+                narrow.push(format!("{column} holds {bytes} bytes"));
+            }
+        }
+        Ok(narrow)
     }
 
     fn server_epoch(&mut self) -> Result<u64> {
@@ -222,7 +270,7 @@ impl MysqlConnection {
         let text: Option<String> = self
             .conn
             .query_first(sql)
-            .map_err(|error| failed(operation, query_failure(&error), &error))?;
+            .map_err(|error| failed(operation, Doing::Asking, &error))?;
         Ok(text.unwrap_or_default())
     }
 

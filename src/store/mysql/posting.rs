@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use mysql::Value;
 
-use super::{MysqlConnection, PostingSession, columns, ids, marks, padded};
-use crate::model::{AgentId, ChannelId, MessageId, ThreadId};
+use super::{MysqlConnection, columns, ids, marks, padded};
+use crate::model::{AgentId, ChannelId, Conversation, MessageId, ThreadId};
 use crate::store::{
     Failure, Member, NewMessage, NewNotification, Posting, PostingContext, Result, Sender,
     StoreError, Thread,
@@ -14,10 +14,10 @@ use crate::text::{Ticket, TicketReferences};
 
 /// Rows of one insert of mentions or notifications; a statement has at most 65,535 parameters.
 pub(super) const ROWS_PER_INSERT: usize = 500;
+/// What a row takes beside its texts, in bytes and at most: its values' heads, and its part of the statement.
+const ROW_BYTES: usize = 200;
 
 const MEMBERS: &str = "read the members of a channel";
-/// So long a list of ids may be, in bytes; MySQL would cut it at a hundred members by itself.
-const LIST_BYTES: usize = 4 * 1024 * 1024;
 
 /// Clock, part, channel, agent or how many, yes or no, name, handle, members.
 type Part = (
@@ -32,8 +32,8 @@ type Part = (
 );
 
 impl MysqlConnection {
-    /// Members of channels, and of those who send what a message says of its sender: one look-up for most messages. Of the
-    /// other members the index alone is read, and their ids come in one row, which is what a large channel costs.
+    /// Reads the channels' members, and name and handle of those who send, in one query. Of the other members only the index
+    /// is read, and their ids come in one row, which is what a large channel costs.
     fn members(
         &mut self,
         channels: &[ChannelId],
@@ -152,6 +152,44 @@ impl MysqlConnection {
         Ok(())
     }
 
+    fn insert_message_rows(&mut self, messages: &[NewMessage]) -> Result<()> {
+        let tuples = vec!["(?, ?, ?, ?, ?, ?, ?, ?)"; messages.len()].join(", ");
+        let params: Vec<Value> = messages
+            .iter()
+            .flat_map(|message| {
+                [
+                    Value::from(message.conversation.scope()),
+                    Value::from(message.conversation.channel_id().map(|id| id.0)),
+                    Value::from(message.conversation.thread_id().map(|id| id.0)),
+                    Value::from(message.sender.0),
+                    Value::from(message.body_text.as_str()),
+                    Value::from(message.body_rendered_html.as_str()),
+                    Value::from(message.metadata_json.as_deref()),
+                    Value::from(message.created_at.as_str()),
+                ]
+            })
+            .collect();
+        self.execute(
+            "insert messages",
+            &format!(
+                "INSERT INTO chat_messages (message_scope, channel_id, thread_id, sender_agent_id, body_text, \
+                 body_rendered_html, metadata_json, created_at) VALUES {tuples}"
+            ),
+            params,
+        )
+    }
+
+    /// Notifications, in parts that the server takes.
+    pub(super) fn parts_of_notifications<'a>(
+        &self,
+        notifications: &'a [NewNotification],
+    ) -> impl Iterator<Item = &'a [NewNotification]> + use<'a> {
+        let size = |one: &NewNotification| {
+            one.body.len() + one.link.len() + one.data_json.len() + one.dedupe_key.len() + ROW_BYTES
+        };
+        parts(notifications, self.max_packet / 2, size)
+    }
+
     /// At most [`ROWS_PER_INSERT`] of them.
     pub(super) fn insert_notification_rows(&mut self, rows: &[NewNotification]) -> Result<()> {
         let tuples = vec!["(?, ?, 'info', ?, ?, ?, ?, ?)"; rows.len()].join(", ");
@@ -180,36 +218,64 @@ impl MysqlConnection {
     }
 }
 
+/// All in parts of so many bytes at most, and of [`ROWS_PER_INSERT`] rows; a row that is larger is a part by itself.
+fn parts<T>(mut all: &[T], bytes: u64, size: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let mut sum = 0;
+        let fits = |one: &&T| {
+            sum += size(one) as u64;
+            sum <= bytes
+        };
+        let count = all.iter().take(ROWS_PER_INSERT).take_while(fits).count();
+        let (part, rest) = all.split_at(count.max(1).min(all.len()));
+        all = rest;
+        (!part.is_empty()).then_some(part)
+    })
+}
+
 /// A list of ids as the server joins them, which has to be whole: it cuts what is longer than it was told.
 fn listed(ids: &str, count: u64) -> Result<Vec<AgentId>> {
     let ids: Option<Vec<AgentId>> = ids
         .split(',')
         .map(|id| id.parse().ok().map(AgentId))
         .collect();
-    ids.filter(|ids| ids.len() as u64 == count)
-        .ok_or_else(|| StoreError {
-            operation: MEMBERS,
-            failure: Failure::Refused,
-            cause: format!("the list of {count} members came cut off"),
-        })
+    ids.filter(|ids| ids.len() as u64 == count).ok_or_else(|| {
+        let cause = format!("the list of {count} members came cut off");
+        StoreError::new(MEMBERS, Failure::Refused, cause)
+    })
 }
 
 impl Posting for MysqlConnection {
     fn begin(&mut self) -> Result<()> {
-        const OPERATION: &str = "begin a transaction";
-        if self.posting.is_some() {
-            return Ok(());
+        if !self.is_posting {
+            // With autocommit off every statement opens the next transaction by itself: one round trip less for
+            // every message.
+            self.statement("begin a transaction", "SET SESSION autocommit = 0")?;
+            self.is_posting = true;
         }
-        // With autocommit off every statement opens the next transaction by itself: one round trip less for
-        // every message.
-        self.statement(
-            OPERATION,
-            &format!("SET SESSION autocommit = 0, SESSION group_concat_max_len = {LIST_BYTES}"),
-        )?;
-        let rows = self.rows(OPERATION, "SELECT @@auto_increment_increment", ())?;
-        let step = rows.into_iter().next().map(|row| columns(row, OPERATION));
-        let (id_step,): (u64,) = step.transpose()?.unwrap_or((1,));
-        self.posting = Some(PostingSession { id_step });
+        Ok(())
+    }
+
+    fn lock_senders(&mut self, senders: &[(Conversation, AgentId)]) -> Result<()> {
+        const OPERATION: &str = "lock the senders";
+        let mut channels = Vec::new();
+        let mut threads = Vec::new();
+        for (conversation, agent) in senders {
+            match conversation {
+                Conversation::Channel(id) => channels.extend([id.0, agent.0]),
+                Conversation::Direct(id) => threads.push(id.0),
+            }
+        }
+        if !channels.is_empty() {
+            let pairs = vec!["(channel_id = ? AND agent_id = ?)"; channels.len() / 2].join(" OR ");
+            let sql = format!("SELECT agent_id FROM chat_channel_members WHERE {pairs} FOR UPDATE");
+            self.rows(OPERATION, &sql, ids(channels))?;
+        }
+        if !threads.is_empty() {
+            let marks = marks(threads.len());
+            let sql = format!("SELECT id FROM chat_threads WHERE id IN ({marks}) FOR UPDATE");
+            self.rows(OPERATION, &sql, ids(threads))?;
+        }
         Ok(())
     }
 
@@ -235,16 +301,21 @@ impl Posting for MysqlConnection {
         if handles.is_empty() {
             return Ok(Vec::new());
         }
+        // The last one repeated, so that few different statements are prepared.
+        let count = handles.len().next_power_of_two();
+        let handles = handles
+            .iter()
+            .chain(std::iter::repeat(&handles[handles.len() - 1]));
+        let handles = handles
+            .take(count)
+            .map(|handle| Value::from(handle.as_str()));
         self.rows(
             OPERATION,
             &format!(
                 "SELECT id FROM agents WHERE is_active = 1 AND chat_handle IN ({}) ORDER BY id",
-                marks(handles.len())
+                marks(count)
             ),
-            handles
-                .iter()
-                .map(|handle| Value::from(handle.as_str()))
-                .collect::<Vec<_>>(),
+            handles.collect::<Vec<_>>(),
         )?
         .into_iter()
         .map(|row| columns::<(u64,)>(row, OPERATION).map(|(id,)| AgentId(id)))
@@ -314,37 +385,18 @@ impl Posting for MysqlConnection {
     }
 
     fn insert_messages(&mut self, messages: &[NewMessage]) -> Result<Vec<MessageId>> {
-        const OPERATION: &str = "insert messages";
-        let tuples = vec!["(?, ?, ?, ?, ?, ?, ?, ?)"; messages.len()].join(", ");
-        let params: Vec<Value> = messages
-            .iter()
-            .flat_map(|message| {
-                [
-                    Value::from(message.conversation.scope()),
-                    Value::from(message.conversation.channel_id().map(|id| id.0)),
-                    Value::from(message.conversation.thread_id().map(|id| id.0)),
-                    Value::from(message.sender.0),
-                    Value::from(message.body_text.as_str()),
-                    Value::from(message.body_rendered_html.as_str()),
-                    Value::from(message.metadata_json.as_deref()),
-                    Value::from(message.created_at.as_str()),
-                ]
-            })
-            .collect();
-        self.execute(
-            OPERATION,
-            &format!(
-                "INSERT INTO chat_messages (message_scope, channel_id, thread_id, sender_agent_id, body_text, \
-                 body_rendered_html, metadata_json, created_at) VALUES {tuples}"
-            ),
-            params,
-        )?;
-        // Ids of one insert with a known number of rows are consecutive, in the steps of this session.
-        let first = self.conn.last_insert_id();
-        let step = self.posting.map_or(1, |posting| posting.id_step);
-        Ok((0..messages.len() as u64)
-            .map(|place| MessageId(first + place * step))
-            .collect())
+        let size = |one: &NewMessage| {
+            let metadata = one.metadata_json.as_ref().map_or(0, String::len);
+            one.body_text.len() + one.body_rendered_html.len() + metadata + ROW_BYTES
+        };
+        let mut ids = Vec::with_capacity(messages.len());
+        for part in parts(messages, self.max_packet / 2, size) {
+            self.insert_message_rows(part)?;
+            // Ids of one insert with a known number of rows are consecutive, in the steps of this session.
+            let (first, step) = (self.conn.last_insert_id(), self.id_step);
+            ids.extend((0..part.len() as u64).map(|place| MessageId(first + place * step)));
+        }
+        Ok(ids)
     }
 
     fn touch_threads(&mut self, threads: &[ThreadId]) -> Result<()> {
@@ -376,8 +428,8 @@ impl Posting for MysqlConnection {
     }
 
     fn insert_notifications(&mut self, notifications: &[NewNotification]) -> Result<()> {
-        for chunk in notifications.chunks(ROWS_PER_INSERT) {
-            self.insert_notification_rows(chunk)?;
+        for part in self.parts_of_notifications(notifications) {
+            self.insert_notification_rows(part)?;
         }
         Ok(())
     }
@@ -388,6 +440,13 @@ impl Posting for MysqlConnection {
 
     fn rollback(&mut self) -> Result<()> {
         self.statement("roll back", "ROLLBACK")
+    }
+
+    fn end_posting(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.is_posting) {
+            self.statement("end posting", "SET SESSION autocommit = 1")?;
+        }
+        Ok(())
     }
 
     fn were_committed(&mut self, messages: &[(MessageId, &NewMessage)]) -> Result<bool> {
@@ -406,11 +465,11 @@ impl Posting for MysqlConnection {
             .into_iter()
             .map(|row| columns::<(u64, u64, String)>(row, OPERATION))
             .collect::<Result<HashSet<_>>>()?;
-        if self.posting.is_some() {
+        if self.is_posting {
             self.rollback()?;
         }
         self.cache.written();
-        // An id that somebody else has been given since is not this message.
+        // An id that now belongs to another message does not count.
         Ok(messages.iter().all(|(id, message)| {
             found.contains(&(id.0, message.sender.0, message.body_text.clone()))
         }))

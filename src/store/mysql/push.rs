@@ -2,10 +2,9 @@
 
 use mysql::Value;
 
-use super::posting::ROWS_PER_INSERT;
-use super::{MysqlConnection, columns, ids, marks};
+use super::{MysqlConnection, columns, marks};
 use crate::model::AgentId;
-use crate::store::push::{PushStore, Subscription};
+use crate::store::push::{MAX_SUBSCRIPTIONS, PushStore, PushSubscription};
 use crate::store::{NewNotification, Result};
 
 impl PushStore for MysqlConnection {
@@ -14,8 +13,10 @@ impl PushStore for MysqlConnection {
         notifications: &[NewNotification],
     ) -> Result<Vec<usize>> {
         let mut new = Vec::with_capacity(notifications.len());
-        for (number, chunk) in notifications.chunks(ROWS_PER_INSERT).enumerate() {
-            let places = (0..chunk.len()).map(|place| number * ROWS_PER_INSERT + place);
+        let mut begun = 0;
+        for chunk in self.parts_of_notifications(notifications) {
+            let places = begun..begun + chunk.len();
+            begun = places.end;
             self.insert_notification_rows(chunk)?;
             match self.conn.affected_rows() {
                 0 => {}
@@ -39,35 +40,30 @@ impl PushStore for MysqlConnection {
         Ok(new)
     }
 
-    fn subscriptions(&mut self, agents: &[AgentId]) -> Result<Vec<Subscription>> {
+    fn subscriptions(&mut self, agents: &[AgentId]) -> Result<Vec<PushSubscription>> {
         const OPERATION: &str = "read push subscriptions";
-        if agents.is_empty() {
-            return Ok(Vec::new());
+        // One question for each agent, since an agent may have as many rows as it likes.
+        let sql = format!(
+            "SELECT id, agent_id, endpoint, endpoint_hash, p256dh, auth, content_encoding \
+             FROM agent_push_subscriptions WHERE agent_id = ? ORDER BY id DESC LIMIT {MAX_SUBSCRIPTIONS}"
+        );
+        let mut found = Vec::new();
+        for agent in agents {
+            for row in self.rows(OPERATION, &sql, (agent.0,))? {
+                let (id, agent, endpoint, endpoint_hash, p256dh, auth, content_encoding) =
+                    columns(row, OPERATION)?;
+                found.push(PushSubscription {
+                    id,
+                    agent,
+                    endpoint,
+                    endpoint_hash,
+                    p256dh,
+                    auth,
+                    content_encoding,
+                });
+            }
         }
-        self.rows(
-            OPERATION,
-            &format!(
-                "SELECT id, agent_id, endpoint, endpoint_hash, p256dh, auth, content_encoding \
-                 FROM agent_push_subscriptions WHERE agent_id IN ({}) ORDER BY id",
-                marks(agents.len())
-            ),
-            ids(agents.iter().map(|id| id.0)),
-        )?
-        .into_iter()
-        .map(|row| {
-            let (id, agent, endpoint, endpoint_hash, p256dh, auth, content_encoding) =
-                columns(row, OPERATION)?;
-            Ok(Subscription {
-                id,
-                agent,
-                endpoint,
-                endpoint_hash,
-                p256dh,
-                auth,
-                content_encoding,
-            })
-        })
-        .collect()
+        Ok(found)
     }
 
     fn delete_subscription(&mut self, endpoint_hash: &str) -> Result<()> {
@@ -80,13 +76,12 @@ impl PushStore for MysqlConnection {
 }
 
 impl MysqlConnection {
-    /// Agent and key of what the last insert of `count` notifications wrote. An insert with a known number of rows gets
-    /// its ids in one piece, in the steps of this session, also for rows that are passed over; nobody else's are among
-    /// them.
+    /// Agent and key of the rows that the last insert of `count` notifications wrote. An insert with a known number of rows
+    /// gets contiguous ids in the steps of this session, also for skipped rows; no other session's are among them.
     fn rows_of_last_insert(&mut self, count: usize) -> Result<Vec<(u64, String)>> {
         const OPERATION: &str = "look which notifications are new";
         let first = self.conn.last_insert_id();
-        let step = self.posting.map_or(1, |posting| posting.id_step);
+        let step = self.id_step;
         let own = (0..count as u64).map(|place| Value::from(first + place * step));
         self.rows(
             OPERATION,

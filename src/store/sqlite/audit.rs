@@ -1,9 +1,7 @@
-//! The log of what was asked of the service, for the demo's page; in an install it is the helpdesk's application that
-//! shows it.
+//! The audit log for the demo's page; in an install the helpdesk's application shows it.
 
 use super::connection::SqliteConnection;
-use super::rows::{key, select};
-use crate::model::AgentId;
+use super::rows::select;
 use crate::store::Result;
 
 /// A row of `audit_log` about the service.
@@ -16,22 +14,10 @@ pub struct AuditRow {
 }
 
 impl SqliteConnection {
-    /// Writes that an agent at this machine asked something of the service.
+    /// The rows about the service, the newest first, at most `most`.
     ///
     /// # Errors
-    /// As every method here: the failure of the statement.
-    pub fn insert_audit(&mut self, agent: AgentId, action: &str, payload_json: &str) -> Result<()> {
-        self.write("write the audit log", |conn| {
-            conn.execute(
-                "INSERT INTO audit_log (actor_type, actor_id, action, subject_type, subject_id, payload, ip_address) \
-                 VALUES ('agent', ?, ?, 'chat_websocket', 0, ?, '127.0.0.1')",
-                (key(agent.0), action, payload_json),
-            )
-            .map(drop)
-        })
-    }
-
-    /// The rows about the service, the newest first, at most `most`.
+    /// The failure of the statement.
     pub fn service_audit(&mut self, most: usize) -> Result<Vec<AuditRow>> {
         self.read("read the audit log", |conn| {
             select(

@@ -72,6 +72,24 @@ pub fn compare(one: &str, other: &str) -> Ordering {
     folded(one).cmp(folded(other))
 }
 
+/// A text to be found in others.
+pub struct Needle(String);
+
+impl Needle {
+    /// Of this text.
+    pub fn new(text: &str) -> Self {
+        Needle(folded(text).collect())
+    }
+
+    /// Whether a text holds it.
+    pub fn is_in(&self, text: &str) -> bool {
+        if text.is_ascii() {
+            return text.to_ascii_lowercase().contains(&self.0);
+        }
+        folded(text).collect::<String>().contains(&self.0)
+    }
+}
+
 fn folded(text: &str) -> impl Iterator<Item = char> {
     text.chars()
         .filter(|c| !is_combining_mark(*c))
@@ -127,6 +145,19 @@ mod tests {
         ] {
             assert_ne!(compare(one, other), Ordering::Equal, "{one:?} {other:?}");
             assert_eq!(compare(one, other), compare(other, one).reverse());
+        }
+    }
+
+    #[test]
+    fn a_text_is_found_whatever_its_case_and_accents() {
+        for (needle, text, is_in) in [
+            ("cafe", "Im CAFÉ um acht", true),
+            ("CAFÉ", "the cafe", true),
+            ("50%", "50 percent", false),
+            ("a_b", "axb", false),
+            ("тест", "ТЕСТ", true),
+        ] {
+            assert_eq!(Needle::new(needle).is_in(text), is_in, "{needle} {text}");
         }
     }
 

@@ -2,28 +2,59 @@
 //! is open: it is done as a whole or not at all. Lists go in as one JSON array, so they have no limit of their own.
 
 use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection as Sqlite, OptionalExtension, Row, TransactionBehavior};
 
 use super::failed;
 use super::history;
 use super::rows::{delete_notifications, direct_threads, key, list, members, now, select};
-use crate::model::{Agent, AgentId, ChannelId, Conversation, Message, MessageId, ThreadId, Unread};
-use crate::settings::Rows;
+use crate::config::settings::Rows;
+use crate::model::{
+    Agent, AgentId, ChannelId, Conversation, Message, MessageId, Search, ThreadId, Unread,
+};
 use crate::store::{
-    AtMost, Connection, History, NewMessage, NewNotification, Newest, Posting, PostingContext,
-    Result, Sender, Sent, conversation_column,
+    DatabaseConnection, Failure, History, MessagePage, NewMessage, NewNotification, PageLimit,
+    Posting, PostingContext, Result, SearchResult, Sender, Sent, StoreError, conversation_column,
 };
 use crate::text::{Ticket, TicketReferences};
 
 /// One connection to the file.
 pub struct SqliteConnection {
     conn: Sqlite,
+    path: PathBuf,
+    /// Device and number of the file when it was opened.
+    file: Option<(u64, u64)>,
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let metadata = fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 impl SqliteConnection {
-    pub(super) fn new(conn: Sqlite) -> Self {
-        SqliteConnection { conn }
+    pub(super) fn new(conn: Sqlite, path: &Path) -> Self {
+        SqliteConnection {
+            conn,
+            file: identity(path),
+            path: path.to_owned(),
+        }
+    }
+
+    /// SQLite goes on writing into a file that was taken away, or into its log, and nothing of that is ever found again.
+    fn check_file(&self, operation: &'static str) -> Result<()> {
+        let mut log = self.path.clone().into_os_string();
+        log.push("-wal");
+        match self.file.is_some() && identity(&self.path) == self.file && Path::new(&log).exists() {
+            true => Ok(()),
+            false => Err(StoreError::new(
+                operation,
+                Failure::Lost,
+                format!("{} was taken away or replaced", self.path.display()),
+            )),
+        }
     }
 
     pub(super) fn read<T>(
@@ -40,8 +71,12 @@ impl SqliteConnection {
         operation: &'static str,
         write: impl FnOnce(&Sqlite) -> rusqlite::Result<T>,
     ) -> Result<T> {
+        let ends = self.conn.is_autocommit();
+        if ends {
+            self.check_file(operation)?;
+        }
         let conn = &mut self.conn;
-        let written = match conn.is_autocommit() {
+        let written = match ends {
             // The lock is taken before anything is read: a transaction that has read cannot always go on to write.
             true => conn
                 .transaction_with_behavior(TransactionBehavior::Immediate)
@@ -56,7 +91,11 @@ impl SqliteConnection {
                 Ok(value)
             }),
         };
-        written.map_err(|error| failed(operation, &error))
+        let written = written.map_err(|error| failed(operation, &error))?;
+        if ends {
+            self.check_file(operation)?;
+        }
+        Ok(written)
     }
 
     fn statement(&self, operation: &'static str, sql: &str) -> Result<()> {
@@ -64,7 +103,7 @@ impl SqliteConnection {
     }
 }
 
-impl Connection for SqliteConnection {
+impl DatabaseConnection for SqliteConnection {
     fn settings(&mut self) -> Result<Rows> {
         self.read("read the settings", |conn| {
             let rows = select(
@@ -227,16 +266,22 @@ impl History for SqliteConnection {
         &mut self,
         conversation: Conversation,
         before: Option<MessageId>,
-        room: AtMost,
-    ) -> Result<Newest> {
+        room: PageLimit,
+    ) -> Result<MessagePage> {
         self.read("read older messages", |conn| {
             history::history(conn, conversation, before, room)
         })
     }
 
-    fn missed(&mut self, agent: AgentId, after: MessageId, room: AtMost) -> Result<Newest> {
+    fn missed(&mut self, agent: AgentId, after: MessageId, room: PageLimit) -> Result<MessagePage> {
         self.read("read the messages that were missed", |conn| {
             history::missed(conn, agent, after, room)
+        })
+    }
+
+    fn search(&mut self, search: &Search, room: PageLimit) -> Result<SearchResult> {
+        self.read("search messages", |conn| {
+            history::search(conn, search, room)
         })
     }
 
@@ -250,10 +295,11 @@ impl History for SqliteConnection {
         &mut self,
         senders: &[AgentId],
         until: MessageId,
+        above: MessageId,
         seconds: u64,
     ) -> Result<Vec<Sent>> {
         self.read("look for messages that were sent before", |conn| {
-            history::recent_with_metadata(conn, senders, until, seconds)
+            history::recent_with_metadata(conn, senders, (until, above), seconds)
         })
     }
 }
@@ -261,7 +307,11 @@ impl History for SqliteConnection {
 impl Posting for SqliteConnection {
     fn begin(&mut self) -> Result<()> {
         match self.conn.is_autocommit() {
-            true => self.statement("begin a transaction", "BEGIN IMMEDIATE"),
+            true => {
+                const OPERATION: &str = "begin a transaction";
+                self.check_file(OPERATION)?;
+                self.statement(OPERATION, "BEGIN IMMEDIATE")
+            }
             false => Ok(()),
         }
     }
@@ -428,7 +478,9 @@ impl Posting for SqliteConnection {
     }
 
     fn commit(&mut self) -> Result<()> {
-        self.statement("commit", "COMMIT")
+        const OPERATION: &str = "commit";
+        self.statement(OPERATION, "COMMIT")?;
+        self.check_file(OPERATION)
     }
 
     fn rollback(&mut self) -> Result<()> {
@@ -440,7 +492,7 @@ impl Posting for SqliteConnection {
     }
 
     fn were_committed(&mut self, messages: &[(MessageId, &NewMessage)]) -> Result<bool> {
-        // Waits for whoever writes: it may be the transaction that is asked about.
+        // Waits for a running write transaction: it may be the one in question.
         self.begin()?;
         let found = self.read("look whether messages were stored", |conn| {
             let mut found = conn.prepare(
@@ -448,7 +500,7 @@ impl Posting for SqliteConnection {
                  WHERE id = ? AND sender_agent_id = ? AND body_text = ?)",
             )?;
             for (id, message) in messages {
-                // An id that somebody else has been given since is not this message.
+                // An id that now belongs to another message does not count.
                 let row = (key(id.0), key(message.sender.0), &message.body_text);
                 if !found.query_row(row, |row| row.get::<_, bool>(0))? {
                     return Ok(false);

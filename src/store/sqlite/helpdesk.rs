@@ -1,12 +1,12 @@
-//! What the helpdesk's application writes elsewhere: agents, channels, threads, tickets. For a file of our own alone;
-//! the service itself writes none of it.
+//! Rows that in an install the helpdesk's application writes: agents, channels, threads, tickets. Only for the demo's
+//! file; the service itself writes none of them.
 
 use super::connection::SqliteConnection;
 use super::rows::key;
 use crate::model::{AgentId, ChannelId, ThreadId};
 use crate::store::Result;
 
-/// A row of `agents` to be written; active, and without a password, so nobody can log in to a helpdesk with it.
+/// A new row of `agents`; active, and without a password, so that it allows no login to a helpdesk.
 #[derive(Clone, Copy, Debug)]
 pub struct NewAgent<'a> {
     /// Display name.

@@ -1,16 +1,28 @@
-//! What was said: the statements that read messages.
+//! The statements that read messages.
 
 use rusqlite::{Connection as Sqlite, Params, Row};
 
+use super::collation;
 use super::rows::{key, list, select};
-use crate::model::{AgentId, ChannelId, Conversation, Message, MessageId, ThreadId, Unread};
-use crate::store::newest::Gathering;
-use crate::store::{AtMost, Newest, Sent, conversation_column};
+use crate::model::{
+    AgentId, ChannelId, Conversation, Message, MessageId, Search, ThreadId, Unread,
+};
+use crate::store::page::PageBuilder;
+use crate::store::{
+    HISTORY_SCAN_LIMIT, MessagePage, PageLimit, SEARCH_SCAN_LIMIT, SearchResult, Sent,
+    UNREAD_SCAN_LIMIT, conversation_column,
+};
 
 /// The columns of an event's message, in the order in which [`message`] takes them.
 const SELECT_MESSAGE: &str = "SELECT m.id, m.channel_id, m.thread_id, m.sender_agent_id, m.body_text, \
      m.body_rendered_html, m.metadata_json, m.created_at, m.edited_at, m.deleted_at, m.deleted_by_agent_id, \
      a.name, a.chat_handle FROM chat_messages m JOIN agents a ON a.id = m.sender_agent_id";
+
+/// That the agent `?2` may read a message.
+const READABLE: &str = "(m.channel_id IN \
+     (SELECT cm.channel_id FROM chat_channel_members cm JOIN chat_channels c \
+     ON c.id = cm.channel_id AND c.is_active = 1 WHERE cm.agent_id = ?2) OR m.thread_id IN \
+     (SELECT t.id FROM chat_threads t WHERE t.agent_one_id = ?2 OR t.agent_two_id = ?2))";
 
 /// The messages that `rest`, the end of a statement from WHERE on, finds.
 pub fn messages(conn: &Sqlite, rest: &str, params: impl Params) -> rusqlite::Result<Vec<Message>> {
@@ -54,26 +66,35 @@ pub fn newest_ids(conn: &Sqlite, most: usize) -> rusqlite::Result<Vec<MessageId>
     Ok(ids)
 }
 
-/// The newest messages of a conversation below an id.
+/// The newest messages of a conversation below an id. Of those that are deleted so many are looked at and no more.
 pub fn history(
     conn: &Sqlite,
     conversation: Conversation,
     before: Option<MessageId>,
-    room: AtMost,
-) -> rusqlite::Result<Newest> {
+    room: PageLimit,
+) -> rusqlite::Result<MessagePage> {
     let (column, id) = conversation_column(conversation);
-    newest_first(
+    let before = before.map_or(i64::MAX, |before| key(before.0));
+    let (count, lowest): (u64, i64) = conn.query_row(
+        &format!(
+            "SELECT COUNT(*), COALESCE(MIN(id), 0) FROM (SELECT id FROM chat_messages \
+             WHERE {column} = ? AND id < ? ORDER BY id DESC LIMIT {HISTORY_SCAN_LIMIT})"
+        ),
+        (key(id), before),
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )?;
+    let mut found = newest_first(
         conn,
         &format!(
-            "WHERE m.{column} = ? AND m.id < ? AND m.deleted_at IS NULL ORDER BY m.id DESC LIMIT ?"
+            "WHERE m.{column} = ? AND m.id >= ? AND m.id < ? AND m.deleted_at IS NULL \
+             ORDER BY m.id DESC LIMIT ?"
         ),
-        (
-            key(id),
-            before.map_or(i64::MAX, |before| key(before.0)),
-            room.rows(),
-        ),
+        (key(id), lowest, before, room.rows()),
         room,
-    )
+    )?;
+    // A client asks on from the oldest message that it got.
+    found.has_older |= count == HISTORY_SCAN_LIMIT && !found.messages.is_empty();
+    Ok(found)
 }
 
 /// The newest messages above an id that an agent may see.
@@ -81,18 +102,57 @@ pub fn missed(
     conn: &Sqlite,
     agent: AgentId,
     after: MessageId,
-    room: AtMost,
-) -> rusqlite::Result<Newest> {
+    room: PageLimit,
+) -> rusqlite::Result<MessagePage> {
     newest_first(
         conn,
-        "WHERE m.id > ?1 AND m.deleted_at IS NULL AND (m.channel_id IN \
-         (SELECT cm.channel_id FROM chat_channel_members cm JOIN chat_channels c \
-         ON c.id = cm.channel_id AND c.is_active = 1 WHERE cm.agent_id = ?2) OR m.thread_id IN \
-         (SELECT t.id FROM chat_threads t WHERE t.agent_one_id = ?2 OR t.agent_two_id = ?2)) \
-         ORDER BY m.id DESC LIMIT ?3",
+        &format!(
+            "WHERE m.id > ?1 AND m.deleted_at IS NULL AND {READABLE} ORDER BY m.id DESC LIMIT ?3"
+        ),
         (key(after.0), key(agent.0), room.rows()),
         room,
     )
+}
+
+/// Messages that hold a text. The collation is ours, so the texts are compared here.
+pub fn search(conn: &Sqlite, search: &Search, room: PageLimit) -> rusqlite::Result<SearchResult> {
+    let (column, id) = search.conversation.map_or(("id", 0), conversation_column);
+    let is_here = match search.conversation {
+        Some(_) => format!("m.{column} = ?1"),
+        None => "?1 = 0".to_owned(),
+    };
+    let before = search.before.map_or(i64::MAX, |before| key(before.0));
+    let floor = select(
+        conn,
+        &format!(
+            "SELECT m.id FROM chat_messages m WHERE {is_here} AND m.id < ?2 ORDER BY m.id DESC LIMIT 1 OFFSET ?3"
+        ),
+        (key(id), before, SEARCH_SCAN_LIMIT - 1),
+        |row| row.get::<_, u64>(0),
+    )?;
+    let floor = floor.first().copied();
+    let agent = match search.conversation {
+        Some(_) => 0,
+        None => search.agent.0,
+    };
+    let mut statement = conn.prepare(&format!(
+        "{SELECT_MESSAGE} WHERE {is_here} AND m.id < ?2 AND m.id >= ?3 AND m.deleted_at IS NULL \
+         AND (?4 = 0 OR {}) ORDER BY m.id DESC",
+        READABLE.replace("?2", "?4")
+    ))?;
+    let wanted = collation::Needle::new(&search.text.0);
+    let mut rows = statement.query((key(id), before, key(floor.unwrap_or(0)), key(agent)))?;
+    let mut found = PageBuilder::new(room);
+    while !found.is_full()
+        && let Some(row) = rows.next()?
+    {
+        let sender = row.get::<_, u64>(3)?;
+        let is_theirs = search.sender.is_none_or(|one| one.0 == sender);
+        if is_theirs && wanted.is_in(row.get_ref(4)?.as_str()?) {
+            found.offer(message(row)?);
+        }
+    }
+    Ok(SearchResult::of(found.end(), floor))
 }
 
 /// Messages of a query that has the newest first.
@@ -100,11 +160,11 @@ fn newest_first(
     conn: &Sqlite,
     rest: &str,
     params: impl Params,
-    room: AtMost,
-) -> rusqlite::Result<Newest> {
+    room: PageLimit,
+) -> rusqlite::Result<MessagePage> {
     let mut statement = conn.prepare(&format!("{SELECT_MESSAGE} {rest}"))?;
     let mut rows = statement.query(params)?;
-    let mut found = Gathering::new(room);
+    let mut found = PageBuilder::new(room);
     while !found.is_full()
         && let Some(row) = rows.next()?
     {
@@ -117,9 +177,11 @@ fn newest_first(
 pub fn unread(conn: &Sqlite, agent: AgentId) -> rusqlite::Result<Vec<Unread>> {
     let count = |column: &str| {
         format!(
-            "COALESCE(r.last_read_message_id, 0), (SELECT COUNT(*) FROM chat_messages m \
+            "COALESCE(r.last_read_message_id, 0), (SELECT COUNT(*) FROM \
+             (SELECT m.deleted_at, m.sender_agent_id FROM chat_messages m \
              WHERE m.{column} = c.id AND m.id > COALESCE(r.last_read_message_id, 0) \
-             AND m.deleted_at IS NULL AND m.sender_agent_id <> ?1)"
+             ORDER BY m.id DESC LIMIT {UNREAD_SCAN_LIMIT}) newest \
+             WHERE newest.deleted_at IS NULL AND newest.sender_agent_id <> ?1)"
         )
     };
     let channels = format!(
@@ -152,22 +214,23 @@ pub fn unread(conn: &Sqlite, agent: AgentId) -> rusqlite::Result<Vec<Unread>> {
     Ok(found)
 }
 
-/// Messages of these senders with a `metadata_json`, up to an id and not older than so many seconds.
+/// Messages of these senders with a `metadata_json`, up to one id or above another, and not older than so many seconds.
 pub fn recent_with_metadata(
     conn: &Sqlite,
     senders: &[AgentId],
-    until: MessageId,
+    (until, above): (MessageId, MessageId),
     seconds: u64,
 ) -> rusqlite::Result<Vec<Sent>> {
     select(
         conn,
         "SELECT id, channel_id, thread_id, sender_agent_id, metadata_json FROM chat_messages \
          WHERE sender_agent_id IN (SELECT value FROM json_each(?)) AND created_at >= datetime('now', ?) \
-         AND id <= ? AND metadata_json IS NOT NULL ORDER BY id",
+         AND (id <= ? OR id > ?) AND metadata_json IS NOT NULL ORDER BY id",
         (
             list(senders.iter().map(|id| id.0)),
             format!("-{seconds} seconds"),
             key(until.0),
+            key(above.0),
         ),
         |row| {
             Ok(Sent {

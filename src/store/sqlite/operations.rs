@@ -1,5 +1,5 @@
-//! The subcommands' part of the store over a file. Whoever writes locks the whole file, so a prune marks few messages
-//! at a time here too.
+//! The subcommands' part of the store over a file. A writer locks the whole file, so a prune marks few messages at a time
+//! here too.
 
 use std::collections::HashSet;
 
@@ -42,7 +42,7 @@ impl Operations for SqliteConnection {
         match written {
             Ok(_) => Ok(Vec::new()),
             Err(StoreError {
-                failure: Failure::Refused | Failure::Denied,
+                failure: Failure::Refused | Failure::TooLarge | Failure::Denied,
                 cause,
                 ..
             }) => Ok(vec![("write", cause)]),

@@ -1,4 +1,4 @@
-//! What a page shows of a whole chat to one agent: who there is, and where he may read. The service itself needs none
+//! What the demo's page shows of the chat to one agent: all agents, and the conversations it may read. The service itself needs none
 //! of it; elsewhere it is the helpdesk's application that reads it.
 
 use rusqlite::Connection as Sqlite;
@@ -17,9 +17,9 @@ pub struct AgentOverview {
     pub name: String,
     /// `admin` or `agent`.
     pub role: String,
-    /// What he is mentioned by.
+    /// The handle for mentions.
     pub chat_handle: Option<String>,
-    /// Whether he may log in.
+    /// Whether the agent may log in.
     pub is_active: bool,
 }
 

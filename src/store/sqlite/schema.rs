@@ -8,7 +8,7 @@ use super::open_failed;
 use crate::store::{Failure, Result, StoreError};
 
 /// In the order in which they are applied. Never changed, never removed once released.
-const MIGRATIONS: [&str; 1] = [include_str!("schema_1.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];
 
 const OPERATION: &str = "prepare the tables";
 
@@ -57,9 +57,87 @@ fn has_tables(conn: &Connection) -> Result<bool> {
 }
 
 fn denied(cause: String) -> StoreError {
-    StoreError {
-        operation: OPERATION,
-        failure: Failure::Denied,
-        cause,
+    StoreError::new(OPERATION, Failure::Denied, cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::super::SqliteStore;
+    use super::*;
+    use crate::store::Store;
+
+    fn folder(name: &str) -> std::path::PathBuf {
+        let folder = std::env::temp_dir().join(format!("andrea-{name}-{}", std::process::id()));
+        std::fs::create_dir(&folder).expect("a new folder");
+        folder
+    }
+
+    #[test]
+    fn a20_a_file_of_the_first_form_is_brought_up_to_date_and_restored_by_an_older_sqlite() {
+        let folder = folder("schema");
+        let file = folder.join("chat.sqlite");
+        let old = Connection::open(&file).expect("open");
+        old.execute_batch(MIGRATIONS[0]).expect("the first form");
+        old.execute_batch(
+            "PRAGMA user_version = 1; \
+             INSERT INTO agents (id, name, email, password_hash) VALUES (1, 'Ann', 'a', ''); \
+             INSERT INTO chat_channels (id, name, slug) VALUES (1, 'General', 'general'); \
+             INSERT INTO chat_messages (message_scope, channel_id, sender_agent_id, body_text) \
+             VALUES ('channel', 1, 1, 'kept')",
+        )
+        .expect("a message");
+        drop(old);
+        SqliteStore::new(&file).open().expect("brought up to date");
+        let new = Connection::open(&file).expect("open");
+        let text = |sql: &str| {
+            new.query_row(sql, (), |row| row.get::<_, String>(0))
+                .expect("a row")
+        };
+        let definitions = text("SELECT group_concat(sql, ';') FROM sqlite_schema");
+        assert!(!definitions.contains("STRICT"), "{definitions}");
+        for column in ["metadata_json", "payload"] {
+            let check = format!("CHECK ({column} IS NULL OR json_valid({column}))");
+            assert!(definitions.contains(&check), "{definitions}");
+        }
+        assert_eq!(text("PRAGMA integrity_check"), "ok");
+        assert_eq!(text("SELECT body_text FROM chat_messages"), "kept");
+        drop(new);
+        // The distribution's own, where there is one.
+        let script = "sqlite3 chat.sqlite .dump | sqlite3 new.sqlite && \
+                      sqlite3 new.sqlite 'SELECT count(*) FROM chat_messages; PRAGMA integrity_check'";
+        let restored = Command::new("sh")
+            .args(["-c", script])
+            .current_dir(&folder)
+            .stderr(Stdio::null())
+            .output()
+            .expect("run a shell");
+        if restored.status.success() {
+            assert_eq!(String::from_utf8_lossy(&restored.stdout), "1\nok\n");
+        }
+        std::fs::remove_dir_all(folder).expect("clean up");
+    }
+
+    #[test]
+    fn a19_nothing_is_told_as_stored_that_is_in_no_file() {
+        let folder = folder("taken-away");
+        let file = folder.join("chat.sqlite");
+        let store = SqliteStore::new(&file);
+        for taken in [&file, &folder.join("chat.sqlite-wal")] {
+            let mut connection = store.connect().expect("open");
+            let mut other = store.connect().expect("open");
+            connection.begin().expect("begin");
+            std::fs::rename(taken, folder.join("taken")).expect("take it away");
+            assert_eq!(
+                connection.commit().expect_err("gone").failure,
+                Failure::Lost
+            );
+            assert_eq!(other.begin().expect_err("gone").failure, Failure::Lost);
+            let written = other.update_settings(&[("chat_enabled", "1")]);
+            assert_eq!(written.expect_err("gone").failure, Failure::Lost);
+            std::fs::rename(folder.join("taken"), taken).expect("bring it back");
+        }
+        std::fs::remove_dir_all(folder).expect("clean up");
     }
 }

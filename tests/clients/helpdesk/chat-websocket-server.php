@@ -1,7 +1,7 @@
 <?php
 /**
- * Plays the helpdesk's PHP daemon as far as whoever starts, stops and watches it can see, as it was recorded: pid file,
- * heartbeat, log, stop request, SIGTERM, a handshake that is granted. It does not chat.
+ * Plays the helpdesk's PHP daemon as recorded, as far as its supervisor can see: pid file, heartbeat, log, stop request,
+ * SIGTERM, a granted handshake. It does not chat.
  */
 
 declare(strict_types=1);

@@ -1,0 +1,307 @@
+//! The database: reachable, of a version that is known to work, with the tables and rows that a helpdesk has, with
+//! the rights that are needed, and a clock that agrees.
+
+use super::Finding;
+use crate::admin::{Database, Problem};
+use crate::config::settings::{Rows, key};
+use crate::config::{Config, Database as ConfiguredDatabase, TlsMode};
+use crate::platform::clock::epoch_seconds;
+use crate::supervisor::Mode;
+
+/// Columns that the service reads or writes, by table.
+const COLUMNS: [(&str, &str); 12] = [
+    ("settings", "key_name value"),
+    (
+        "agents",
+        "id name role notification_preferences_json chat_handle is_active",
+    ),
+    ("tickets", "id ticket_number deleted_at"),
+    ("chat_channels", "id name is_active retention_days"),
+    ("chat_channel_members", "channel_id agent_id can_post"),
+    (
+        "chat_threads",
+        "id agent_one_id agent_two_id last_message_at",
+    ),
+    (
+        "chat_messages",
+        "id message_scope channel_id thread_id sender_agent_id body_text body_rendered_html metadata_json created_at \
+         edited_at deleted_at deleted_by_agent_id",
+    ),
+    ("chat_message_mentions", "message_id mentioned_agent_id"),
+    (
+        "chat_message_reads",
+        "agent_id message_scope channel_id thread_id last_read_message_id last_read_at",
+    ),
+    (
+        "chat_channel_notification_preferences",
+        "agent_id channel_id notify_enabled",
+    ),
+    (
+        "agent_notifications",
+        "id agent_id type severity title body link data_json dedupe_key",
+    ),
+    (
+        "audit_log",
+        "actor_type actor_id action subject_type subject_id payload",
+    ),
+];
+
+/// Rows of `settings` that the service writes.
+const WRITTEN_ROWS: [&str; 6] = [
+    key::STATUS,
+    key::PID,
+    key::LAST_SEEN_AT,
+    key::LAST_STARTED_AT,
+    key::STOP_REQUESTED,
+    key::RESTART_REQUESTED,
+];
+
+/// A message that fills both columns of its text, in bytes.
+const LARGEST_ROW: u64 = 2 * 64 * 1024 + 1024;
+
+/// Clocks further apart than this, in seconds, are worth a word.
+const CLOCKS_APART: u64 = 2;
+
+/// Looks at all of it; the settings, where they could be read.
+pub fn look(config: &Config, database: &mut Database, findings: &mut Vec<Finding>) -> Option<Rows> {
+    let version = match database.run(|store| store.server_version()) {
+        Ok(version) => version,
+        Err(problem) => {
+            findings.push(unreachable(&problem));
+            super::skip(
+                findings,
+                &super::OF_DATABASE,
+                "the database does not answer",
+            );
+            return None;
+        }
+    };
+    findings.push(match is_known(&version) {
+        true => Finding::ok("database", format!("answers, version {version}")),
+        false => Finding::warning(
+            "database",
+            format!("answers, version {version}"),
+            "MySQL 8 and MariaDB 10.4 are the oldest that this service is tried with",
+        ),
+    });
+    line(config, database, findings);
+    tables(database, findings);
+    let rows = settings(database, findings);
+    rights(database, findings);
+    clocks(database, findings);
+    rows
+}
+
+/// How the line is, and whether as much goes over it as the limits ask for.
+fn line(config: &Config, database: &mut Database, findings: &mut Vec<Finding>) {
+    const ABOUT: &str = "line";
+    let line = match database.run(|store| store.line()) {
+        Ok(line) => line,
+        Err(problem) => return findings.push(of_problem(ABOUT, &problem)),
+    };
+    let ConfiguredDatabase::Mysql(mysql) = &config.database else {
+        return;
+    };
+    let is_verified = matches!(mysql.tls.mode, TlsMode::VerifyCa | TlsMode::VerifyIdentity);
+    findings.push(match line.cipher {
+        Some(cipher) if is_verified => Finding::ok(ABOUT, format!("encrypted with {cipher}")),
+        Some(cipher) => Finding::warning(
+            ABOUT,
+            format!("encrypted with {cipher}, but whose the server is was not verified"),
+            "set DB_SSL_CA to the certificate of the server's authority",
+        ),
+        None if mysql.tls.mode == TlsMode::Preferred => Finding::warning(
+            ABOUT,
+            "not encrypted: the server offers no TLS",
+            "let the server have a certificate, then set DB_SSL_CA",
+        ),
+        None => Finding::ok(ABOUT, "not encrypted"),
+    });
+    let wanted = config.limits.db_connections as u64;
+    match line.connections {
+        Some(most) if most <= wanted => findings.push(Finding::warning(
+            ABOUT,
+            format!("{wanted} connections to the database are wanted, and this account may have {most}, the helpdesk's included"),
+            "raise max_user_connections of the account, or lower CHAT_WEBSOCKET_DB_CONNECTIONS",
+        )),
+        Some(most) => findings.push(Finding::ok(
+            ABOUT,
+            format!("{wanted} connections of the {most} that this account may have"),
+        )),
+        None => {}
+    }
+    if let Some(packet) = line.packet.filter(|bytes| *bytes < LARGEST_ROW) {
+        findings.push(Finding::warning(
+            ABOUT,
+            format!("max_allowed_packet is {packet} bytes; longer messages are refused"),
+            format!("raise it to {LARGEST_ROW} bytes or more on the server"),
+        ));
+    }
+}
+
+fn unreachable(problem: &Problem) -> Finding {
+    of_problem("database", problem)
+}
+
+fn of_problem(about: &'static str, problem: &Problem) -> Finding {
+    let remedy = problem.remedy.unwrap_or("see what it says");
+    Finding::failed(about, problem.message.clone(), remedy)
+}
+
+/// `8.0.36-…` is MySQL, `10.11.6-MariaDB-…` is MariaDB.
+fn is_known(version: &str) -> bool {
+    let mut parts = version
+        .split(['.', '-'])
+        .map(|part| part.parse().unwrap_or(0));
+    let version_parts: (u32, u32) = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    if version.contains("SQLite") {
+        true
+    } else if version.contains("MariaDB") {
+        version_parts >= (10, 4)
+    } else {
+        version_parts >= (8, 0)
+    }
+}
+
+fn tables(database: &mut Database, findings: &mut Vec<Finding>) {
+    const ABOUT: &str = "tables";
+    let names: Vec<&str> = COLUMNS.iter().map(|(table, _)| *table).collect();
+    let there = match database.run(|store| store.columns(&names)) {
+        Ok(there) => there,
+        Err(problem) => {
+            findings.push(of_problem(ABOUT, &problem));
+            return;
+        }
+    };
+    let mut missing = Vec::new();
+    for (table, columns) in COLUMNS {
+        let lacks = |column: &&str| !there.contains(&(table.to_owned(), (*column).to_owned()));
+        let columns: Vec<&str> = columns.split_whitespace().collect();
+        let lacking: Vec<&str> = columns.iter().copied().filter(lacks).collect();
+        if lacking.len() == columns.len() {
+            missing.push(format!("table {table}"));
+        } else {
+            missing.extend(lacking.iter().map(|column| format!("{table}.{column}")));
+        }
+    }
+    match database.run(|store| store.narrow_columns()) {
+        Ok(narrow) if narrow.is_empty() => {}
+        Ok(narrow) => findings.push(Finding::warning(
+            ABOUT,
+            format!("what does not fit is refused: {}", narrow.join(", ")),
+            "convert it: ALTER TABLE … CONVERT TO CHARACTER SET utf8mb4, with columns of messages of type TEXT",
+        )),
+        Err(problem) => findings.push(of_problem(ABOUT, &problem)),
+    }
+    findings.push(match missing.is_empty() {
+        true => Finding::ok(ABOUT, "all tables and columns are there"),
+        false => Finding::failed(
+            ABOUT,
+            format!("missing: {}", missing.join(", ")),
+            "is this the helpdesk's database, of version 1.4.13 or later, with its migrations run?",
+        ),
+    });
+}
+
+fn settings(database: &mut Database, findings: &mut Vec<Finding>) -> Option<Rows> {
+    const ABOUT: &str = "settings";
+    let rows = match database.run(|store| store.settings()) {
+        Ok(rows) => rows,
+        Err(problem) => {
+            findings.push(of_problem(ABOUT, &problem));
+            return None;
+        }
+    };
+    let missing: Vec<&str> = WRITTEN_ROWS
+        .into_iter()
+        .filter(|key| !rows.contains(key))
+        .collect();
+    let off: Vec<&str> = [
+        (key::CHAT_ENABLED, rows.boolean(key::CHAT_ENABLED, false)),
+        (
+            key::WEBSOCKET_ENABLED,
+            rows.boolean(key::WEBSOCKET_ENABLED, true),
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(key, on)| (!on).then_some(key))
+    .collect();
+    if !missing.is_empty() {
+        findings.push(Finding::failed(
+            ABOUT,
+            format!("missing rows: {}", missing.join(", ")),
+            "the service inserts none; run the helpdesk's migrations",
+        ));
+    } else if !off.is_empty() {
+        findings.push(Finding::warning(
+            ABOUT,
+            format!("switched off: {}", off.join(", ")),
+            format!("settings set {} 1", off[0]),
+        ));
+    } else {
+        let mode = match Mode::of(&rows) {
+            Mode::Cron => "cron: the supervisor starts and stops the service",
+            Mode::External => "external: a service manager starts and stops the service",
+        };
+        findings.push(Finding::ok(ABOUT, format!("chat is on; mode {mode}")));
+    }
+    Some(rows)
+}
+
+fn rights(database: &mut Database, findings: &mut Vec<Finding>) {
+    const ABOUT: &str = "rights";
+    findings.push(match database.run(|store| store.refused_writes()) {
+        Err(problem) => of_problem(ABOUT, &problem),
+        Ok(refused) if refused.is_empty() => {
+            Finding::ok(ABOUT, "the database user may write what the service writes")
+        }
+        Ok(refused) => {
+            let (what, cause) = &refused[0];
+            let all: Vec<&str> = refused.iter().map(|(what, _)| *what).collect();
+            Finding::failed(
+                ABOUT,
+                format!("refused: {} ({what}: {cause})", all.join(", ")),
+                "grant the database user SELECT, INSERT, UPDATE and DELETE on the helpdesk's tables",
+            )
+        }
+    });
+}
+
+fn clocks(database: &mut Database, findings: &mut Vec<Finding>) {
+    const ABOUT: &str = "clocks";
+    let theirs = match database.run(|store| store.server_epoch()) {
+        Ok(theirs) => theirs,
+        Err(problem) => return findings.push(of_problem(ABOUT, &problem)),
+    };
+    let apart = theirs.abs_diff(epoch_seconds());
+    findings.push(match apart <= CLOCKS_APART {
+        true => Finding::ok(ABOUT, "this machine's and the database's agree"),
+        false => Finding::warning(
+            ABOUT,
+            format!("the database's clock is {apart} s off this machine's"),
+            "let both follow a time server; tokens are judged by this machine's clock, messages dated by the database's",
+        ),
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_servers_are_known_by_their_version() {
+        for (version, known) in [
+            ("10.11.6-MariaDB-0+deb12u1", true),
+            ("10.4.34-MariaDB", true),
+            ("10.3.39-MariaDB", false),
+            ("11.4.2-MariaDB-log", true),
+            ("8.0.36", true),
+            ("9.1.0", true),
+            ("5.7.44-log", false),
+            ("3.50.2 (SQLite)", true),
+            ("", false),
+        ] {
+            assert_eq!(is_known(version), known, "{version}");
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! The install's folder: `.env`, what it says, and where the service writes.
+
+use std::fmt::Display;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rustix::fs::{Access, FlockOperation, access, flock, statvfs};
+
+use super::Finding;
+use super::symptoms::{self, Symptom};
+use crate::admin::install::{self, Installation};
+use crate::bus;
+use crate::config::limits::Limits;
+use crate::config::resource_limits::{self, Demand, Room};
+use crate::config::settings::{Rows, Settings};
+use crate::config::{
+    self, APP_URL_REMEDY, Config, ConfigError, Variables, app_url_doubt, host_of_app_url,
+};
+use crate::platform::owned_file::{self, Use};
+use crate::platform::paths::LOCKS_REMEDY;
+use crate::push;
+
+/// Whether `.env`, which could be read, is there and read by those alone who should.
+pub fn dotenv(root: &Path, findings: &mut Vec<Finding>) {
+    const ABOUT: &str = ".env";
+    let path = root.join(".env");
+    let shown = path.display();
+    findings.push(match fs::metadata(&path) {
+        Err(_) => Finding::warning(
+            ABOUT,
+            format!("{shown} is not there, so only the environment counts"),
+            "name the helpdesk's folder with --root DIR",
+        ),
+        Ok(metadata) if metadata.mode() & 0o004 != 0 => Finding::warning(
+            ABOUT,
+            format!("{shown} can be read by everybody on this machine"),
+            format!("it holds secrets: chmod o-r {shown}"),
+        ),
+        Ok(_) => Finding::ok(ABOUT, shown.to_string()),
+    });
+}
+
+/// Every variable that has a form and a line of its own.
+pub fn variables(variables: &Variables, findings: &mut Vec<Finding>) {
+    let mut push = |about, result: Result<String, ConfigError>| {
+        findings.push(match result {
+            Ok(detail) => Finding::ok(about, detail),
+            Err(error) => Finding::of_config(about, &error),
+        });
+    };
+    push(
+        "secret",
+        config::jwt_secret(variables)
+            .map(|secret| format!("JWT_SECRET is set and has {} bytes", secret.len())),
+    );
+    push(
+        "time zone",
+        config::clock(variables).map(|clock| {
+            let zone = variables.get("APP_TIMEZONE").unwrap_or("UTC".to_owned());
+            format!("{zone}, where it is {}", clock.now_text())
+        }),
+    );
+    let limits = Limits::from_variables(variables);
+    let mut wrong = variables.gathered();
+    wrong.extend(limits.as_ref().err().cloned());
+    if let (Ok(limits), true) = (limits, wrong.is_empty()) {
+        let (all, one) = (limits.max_connections, limits.max_per_agent);
+        push(
+            "limits",
+            Ok(format!("up to {all} connections, {one} of one agent")),
+        );
+    }
+    for error in wrong {
+        push("limits", Err(error));
+    }
+    for warning in variables.warnings() {
+        findings.push(Finding::warning(
+            warning.about,
+            warning.detail,
+            warning.remedy,
+        ));
+    }
+    if variables.get("APP_TIMEZONE").is_none() {
+        findings.push(Finding::warning(
+            "time zone",
+            "APP_TIMEZONE is not set, so UTC counts",
+            "set it to what the application uses, else the administrator's page calls the service stale",
+        ));
+    }
+}
+
+/// Whether a page of the helpdesk may connect. One that is doubtful stands among the warnings.
+pub fn app_url(config: &Config, rows: &Rows, findings: &mut Vec<Finding>) {
+    const ABOUT: &str = "APP_URL";
+    let row = rows.text("app_url", "");
+    let url = match config.app_url.as_str() {
+        "" => row,
+        url => url,
+    };
+    findings.push(match (app_url_doubt(url), host_of_app_url(url)) {
+        (None, Some(host)) => Finding::ok(ABOUT, format!("pages of {host} may connect")),
+        (Some(doubt), _) if config.app_url.is_empty() && !row.is_empty() => Finding::warning(
+            ABOUT,
+            format!("is not set, and the setting app_url {doubt}"),
+            APP_URL_REMEDY,
+        ),
+        _ if config.app_url.is_empty() => Finding::warning(
+            ABOUT,
+            "is not set",
+            "set it to the helpdesk's address; until then a browser is let in only where the proxy passes its Host on",
+        ),
+        _ => return,
+    });
+}
+
+/// What leads to other services: the bus and Web Push.
+pub fn links(config: &Config, variables: &Variables, findings: &mut Vec<Finding>) {
+    if let Some(url) = &config.bus_url {
+        findings.push(match bus::prepare(url, "") {
+            Ok(Some(_)) => Finding::ok("bus", "CHAT_BUS_URL is an address of Redis"),
+            Ok(None) => Finding::warning("bus", bus::NOT_IN_THIS_BUILD, bus::BUILD_WITH_IT),
+            Err(bus::BadAddress(why)) => Finding::failed(
+                "bus",
+                format!("{}: {why}", variables.origin("CHAT_BUS_URL")),
+                "correct it, or leave it out where one daemon runs alone",
+            ),
+        });
+    }
+    if let Err(error) = push::prepare(&config.push) {
+        findings.push(Finding::of_config("push", &error));
+    }
+}
+
+/// Whether the units and crontabs that run the service fit this install.
+pub fn installed(root: &Path, config: &Config, rows: &Rows, findings: &mut Vec<Finding>) {
+    const ABOUT: &str = "installed";
+    let found = install::program()
+        .and_then(|program| Installation::look(root, program, config, Ok(rows.clone())));
+    let Ok(found) = found else {
+        // What is wrong with the storage stands above.
+        return;
+    };
+    for one in install::compare(&found) {
+        if one.faults.is_empty() {
+            findings.push(Finding::ok(ABOUT, format!("{} fits this install", one.of)));
+        }
+        for fault in one.faults {
+            findings.push(Finding::failed(
+                ABOUT,
+                format!("{}: {fault}", one.of),
+                format!(
+                    "andrea-chat-websocket install {} --root {}, as root",
+                    one.way,
+                    root.display()
+                ),
+            ));
+        }
+    }
+}
+
+/// Whether the limits can hold here. The service's own process may have other bounds than this one.
+pub fn room(config: &Config, rows: &Rows, findings: &mut Vec<Finding>) {
+    let message_bytes = Settings::from_rows(rows).max_message_bytes(&config.limits);
+    let demand = Demand::of(&config.limits, message_bytes);
+    let shortages = resource_limits::shortages(&demand, &Room::here());
+    if shortages.is_empty() {
+        findings.push(Finding::ok("room", format!("for {demand}")));
+    }
+    for shortage in shortages {
+        findings.push(Finding::warning("room", shortage.detail, shortage.remedy));
+    }
+}
+
+/// Whether this user is one that the service should run as.
+pub fn user(findings: &mut Vec<Finding>) {
+    if rustix::process::geteuid().is_root() {
+        findings.push(Finding::warning(
+            "user",
+            "running as root is not needed",
+            "run check and the service as the user of the helpdesk's PHP",
+        ));
+    }
+}
+
+/// Whether this user may write where the service does.
+pub fn storage(config: &Config, findings: &mut Vec<Finding>) {
+    const ABOUT: &str = "storage";
+    let places = config.paths();
+    let mut all_well = true;
+    for folder in [&places.runtime, &places.logs] {
+        let there = existing(folder);
+        if let Some((what, remedy)) = unusable(config, folder, there) {
+            all_well = false;
+            let finding = Finding::failed(ABOUT, what, remedy);
+            // Both folders may be missing in one.
+            if !findings.contains(&finding) {
+                findings.push(finding);
+            }
+        }
+    }
+    for file in [&places.pid_file, &places.log_file, &places.supervisor_lock] {
+        let shown = file.display();
+        if let Some(why) = refusal(file, file == &places.log_file) {
+            all_well = false;
+            findings.push(Finding::failed(
+                ABOUT,
+                format!("{shown} cannot be used: {why}"),
+                "move it away",
+            ));
+            continue;
+        }
+        let Ok(metadata) = fs::metadata(file) else {
+            continue;
+        };
+        if metadata.is_dir() {
+            all_well = false;
+            findings.push(Finding::failed(
+                ABOUT,
+                format!("{shown} is a folder, and a file has to be there"),
+                "move it away",
+            ));
+        } else if let Err(error) = access(file, Access::READ_OK | Access::WRITE_OK) {
+            all_well = false;
+            findings.push(Finding::failed(
+                ABOUT,
+                format!("this user cannot write {shown}: {error}"),
+                advice(config),
+            ));
+        } else if rustix::process::geteuid().is_root()
+            && fs::metadata(existing(&config.storage))
+                .is_ok_and(|storage| storage.uid() != metadata.uid())
+        {
+            // Root may write anything, so only the owner shows what another user will find.
+            all_well = false;
+            findings.push(Finding::warning(
+                ABOUT,
+                format!("{shown} belongs to another user than the folder"),
+                format!("chown --reference={} {shown}", config.storage.display()),
+            ));
+        }
+    }
+    if all_well {
+        findings.push(Finding::ok(
+            ABOUT,
+            format!("{} can be written", config.storage.display()),
+        ));
+    }
+}
+
+/// Why the service does not take what is in a file's place, whatever its rights. Nothing is made.
+fn refusal(file: &Path, is_log: bool) -> Option<io::Error> {
+    let opened = match is_log && file.exists() {
+        true => owned_file::append_log(file),
+        false => owned_file::open(file, Use::Read),
+    };
+    // What the system answers is judged by its rights and kind.
+    opened.err().filter(|why| why.raw_os_error().is_none())
+}
+
+/// What keeps the service from writing in a folder, which is `there` or would be made in what is, and the remedy.
+fn unusable(config: &Config, folder: &Path, there: &Path) -> Option<(String, String)> {
+    let shown = there.display();
+    if !there.is_dir() {
+        let what = format!("{shown} is no folder");
+        return Some((what, "move it away, or set STORAGE_PATH".to_owned()));
+    }
+    if let Err(error) = access(there, Access::WRITE_OK | Access::EXEC_OK) {
+        if error == rustix::io::Errno::ROFS {
+            return Some(of(&symptoms::STORAGE_READ_ONLY, shown, &error));
+        }
+        let what = match there == folder {
+            true => format!("this user cannot write in {shown}: {error}"),
+            false => format!("this user cannot make {}: {error}", folder.display()),
+        };
+        return Some((what, advice(config)));
+    }
+    // Shared, so that a daemon that runs is not in the way; without waiting for one that is.
+    let locked = fs::File::open(there)
+        .and_then(|file| Ok(flock(&file, FlockOperation::NonBlockingLockShared)?));
+    if let Err(error) = locked
+        && error.kind() != io::ErrorKind::WouldBlock
+    {
+        let what = format!("files in {shown} cannot be locked: {error}");
+        return Some((what, LOCKS_REMEDY.to_owned()));
+    }
+    let space = statvfs(there).ok()?;
+    let is_full = space.f_bavail == 0 || (space.f_files > 0 && space.f_favail == 0);
+    is_full.then(|| of(&symptoms::STORAGE_FULL, shown, &"its disk is full"))
+}
+
+/// What was found, what it means, and the remedy.
+fn of(symptom: &Symptom, folder: impl Display, came: &dyn Display) -> (String, String) {
+    let detail = format!("write in {folder}: {came}; {}", symptom.means);
+    (detail, symptom.remedy.to_owned())
+}
+
+fn advice(config: &Config) -> String {
+    format!(
+        "run check, supervise and serve as the web server's user, and let that own {}",
+        config.storage.display()
+    )
+}
+
+/// The nearest folder above that is there: the rest would be made in it.
+fn existing(path: &Path) -> &Path {
+    path.ancestors()
+        .find(|one| one.exists())
+        .unwrap_or(Path::new("/"))
+}

@@ -1,0 +1,283 @@
+//! The way of a browser beyond the handshake: a token, a message, and a silence as long as the service lets one be.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::symptoms::{self, Symptom};
+use super::tls::Stream;
+use super::web_server::{Login, Open, TIMEOUT, WebServerCheck, read_token, since};
+use super::{Finding, Level};
+use crate::admin::response::request;
+use crate::admin::{Database, probe, token};
+use crate::auth::TokenVerifier;
+use crate::config::settings::Rows;
+use crate::config::{Config, listen_address};
+use crate::model::{AuthFailure, MessageId, ThreadId};
+use crate::platform::clock::epoch_seconds;
+use crate::platform::net::connect;
+use crate::websocket::client::{Client, Heard};
+
+/// A token's life: longer than all of it takes.
+const TOKEN_SECONDS: u64 = 120;
+/// How much later than it should a ping may come.
+const LATE: Duration = Duration::from_secs(5);
+/// Answers and events until the awaited one, at most.
+const MOST_EVENTS: usize = 1000;
+const TEXT: &str = "A test of the chat by andrea-chat-websocket check. It is deleted at once.";
+
+type LoginError = (&'static Symptom, String);
+
+/// Logs in, and does what else was asked for.
+pub fn follow(
+    login: &Login,
+    way: &WebServerCheck,
+    install: (&Config, Option<&Rows>),
+    database: Option<Database>,
+    open: &mut Open,
+    notes: &mut dyn io::Write,
+    findings: &mut Vec<Finding>,
+) {
+    let ping = install.0.limits.ping_interval;
+    let who = match login {
+        Login::Agent(agent) => format!("agent {agent}"),
+        Login::File(file) => format!("the agent of the token in {}", file.display()),
+    };
+    // Only remarks, before anything happens.
+    let _ = writeln!(
+        notes,
+        "Logging in: {who} appears online for about {} s.",
+        (ping + LATE).as_secs()
+    );
+    if let Some(thread) = way.thread {
+        let _ = writeln!(
+            notes,
+            "Writing one message in direct thread {thread}, which both agents see until it is marked deleted at once."
+        );
+    }
+    match authenticate(login, install, open) {
+        Ok(()) => findings.push(Finding::ok(
+            "token",
+            format!("log in as {who}: auth.ok, and a pong"),
+        )),
+        Err((symptom, came)) => {
+            let symptom = of_database(symptom, findings);
+            return findings.push(symptom.failed("token", format!("log in as {who}"), came));
+        }
+    }
+    if let Some(thread) = way.thread {
+        let tried = format!("write in direct thread {thread}");
+        findings.push(match write(thread, database, open) {
+            Ok(id) => {
+                let detail = format!("{tried}: stored as message {id}, and marked deleted");
+                Finding::ok("message", detail)
+            }
+            Err((symptom, came)) => of_database(symptom, findings).failed("message", tried, came),
+        });
+    }
+    findings.push(stay_silent(ping, open));
+}
+
+/// Why the database fails, which its own lines have found out.
+fn of_database(symptom: &'static Symptom, findings: &[Finding]) -> &'static Symptom {
+    let rights = findings
+        .iter()
+        .find(|one| one.about == "rights" && one.level == Level::Failed);
+    match rights {
+        _ if *symptom != symptoms::DATABASE_DOWN => symptom,
+        Some(one) if one.detail.contains("read-only") || one.detail.contains("read only") => {
+            &symptoms::DATABASE_READ_ONLY
+        }
+        Some(_) => &symptoms::DATABASE_RIGHTS,
+        None => symptom,
+    }
+}
+
+fn authenticate(
+    login: &Login,
+    (config, rows): (&Config, Option<&Rows>),
+    open: &mut Open,
+) -> Result<(), LoginError> {
+    let secret = &config.jwt_secret;
+    let refused = |why: String| (&symptoms::TOKEN_REFUSED, why);
+    let token = match login {
+        Login::Agent(agent) => token::signed(secret, *agent, "agent", TOKEN_SECONDS)
+            .map_err(|problem| refused(problem.message))?,
+        Login::File(file) => read_token(file).map_err(|error| refused(error.to_string()))?,
+    };
+    let answer = show(&token, open)?;
+    let said = answer["message"].as_str().unwrap_or_default().to_owned();
+    match answer["type"].as_str() {
+        Some("auth.ok") => {}
+        Some("error") => return Err((of_code(&answer), said)),
+        _ if said == AuthFailure::UnknownAgent.to_string() => {
+            return Err((&symptoms::AGENT_INACTIVE, said));
+        }
+        _ => {
+            let symptom = match of_token(secret, &token) {
+                stale if *stale == symptoms::SECRET_STALE && is_taken(&token, config, rows) => {
+                    &symptoms::LED_ELSEWHERE
+                }
+                symptom => symptom,
+            };
+            return Err((symptom, said));
+        }
+    }
+    ask(open, &json!({ "type": "ping" }), |event| {
+        event["type"] == "pong"
+    })
+    .map(|_| ())
+}
+
+/// The answer to a token.
+fn show(token: &str, open: &mut Open) -> Result<Value, LoginError> {
+    ask(open, &json!({ "type": "auth", "token": token }), |event| {
+        matches!(
+            event["type"].as_str(),
+            Some("auth.ok" | "auth.failed" | "error")
+        )
+    })
+}
+
+/// Whether the service at this install's own address takes a token.
+fn is_taken(token: &str, config: &Config, rows: Option<&Rows>) -> bool {
+    let Some(rows) = rows else {
+        return false;
+    };
+    let (host, port, _) = listen_address(config, rows);
+    let opened = connect(&host, port, TIMEOUT).and_then(|socket| {
+        socket.set_read_timeout(Some(TIMEOUT))?;
+        let mut stream: Box<dyn Stream> = Box::new(socket.try_clone()?);
+        let asked = request(&format!("{host}:{port}"), None, None);
+        let (_, rest) = probe::shake_hands(&mut stream, &asked)?;
+        let client = Client::new(stream, rest);
+        Ok(Open { client, socket })
+    });
+    opened.is_ok_and(|mut open| {
+        show(token, &mut open).is_ok_and(|answer| answer["type"] == "auth.ok")
+    })
+}
+
+/// Why the service refuses a token, which this install's secret can tell.
+fn of_token(secret: &str, token: &str) -> &'static Symptom {
+    match TokenVerifier::new(secret).explain(token, epoch_seconds()) {
+        Ok(_) => &symptoms::SECRET_STALE,
+        Err((_, why)) if why.contains("another secret") => &symptoms::SECRET_OTHER,
+        Err((_, why)) if why.contains("expired") => &symptoms::TOKEN_OLD,
+        Err((_, why)) if why.contains("in the future") => &symptoms::CLOCK_BEHIND,
+        Err(_) => &symptoms::TOKEN_REFUSED,
+    }
+}
+
+fn of_code(answer: &Value) -> &'static Symptom {
+    match answer["code"].as_str() {
+        Some("database_unavailable" | "outcome_unknown" | "internal") => &symptoms::DATABASE_DOWN,
+        Some("chat_disabled") => &symptoms::CHAT_OFF,
+        Some("too_many_connections") => &symptoms::AGENT_FULL,
+        _ => &symptoms::MESSAGE_REFUSED,
+    }
+}
+
+/// What the service says by its close code; a proxy sends none of these.
+pub(super) fn of_close(why: &str, otherwise: &'static Symptom) -> &'static Symptom {
+    let code = why.split(|c: char| !c.is_ascii_digit());
+    match code.into_iter().find(|word| word.len() == 4) {
+        Some("1001") => &symptoms::STOPPED,
+        Some("1013") => &symptoms::DATABASE_DOWN,
+        Some("4401") => &symptoms::TOKEN_REFUSED,
+        Some("4403") => &symptoms::AGENT_INACTIVE,
+        _ => otherwise,
+    }
+}
+
+/// The event that answers; others pass by.
+fn ask(
+    open: &mut Open,
+    event: &Value,
+    is_answer: impl Fn(&Value) -> bool,
+) -> Result<Value, LoginError> {
+    let lost = |error: io::Error| (&symptoms::HELD_BACK, error.to_string());
+    open.client.send(event).map_err(lost)?;
+    for _ in 0..MOST_EVENTS {
+        match open.client.hear() {
+            Ok(Heard::Event(event)) if is_answer(&event) => return Ok(event),
+            Ok(Heard::Event(_) | Heard::Ping) => {}
+            Ok(Heard::Closed(why)) => {
+                return Err((of_close(&why, &symptoms::TOKEN_REFUSED), why));
+            }
+            Err(error) if is_silence(&error) => {
+                return Err((&symptoms::HELD_BACK, "no answer".to_owned()));
+            }
+            Err(error) => return Err(lost(error)),
+        }
+    }
+    Err((&symptoms::HELD_BACK, "no answer".to_owned()))
+}
+
+fn write(
+    thread: ThreadId,
+    database: Option<Database>,
+    open: &mut Open,
+) -> Result<MessageId, LoginError> {
+    // A message that cannot be marked deleted is none to write.
+    let mut database = database.ok_or_else(|| {
+        let why = "not tried, since the database cannot be asked";
+        (&symptoms::DATABASE_DOWN, why.to_owned())
+    })?;
+    let event = json!({
+        "type": "chat.direct.message.send",
+        "scope": "direct",
+        "thread_id": thread.0,
+        "body": TEXT,
+        "ref": "check",
+    });
+    let answer = ask(open, &event, |event| event["ref"] == "check")?;
+    if answer["type"] == "error" {
+        let said = answer["message"].as_str().unwrap_or_default().to_owned();
+        return Err((of_code(&answer), said));
+    }
+    let id = MessageId(answer["message"]["id"].as_u64().unwrap_or_default());
+    match database.run_again(|store| store.mark_deleted(&[id])) {
+        Ok(_) => Ok(id),
+        Err(problem) => Err((
+            &symptoms::DATABASE_DOWN,
+            format!("stored as message {id}, which stays: {problem}"),
+        )),
+    }
+}
+
+/// Whether the proxy lets a connection be silent until the service pings it.
+fn stay_silent(ping: Duration, open: &mut Open) -> Finding {
+    const ABOUT: &str = "silence";
+    let begun = Instant::now();
+    let tried = format!("be silent for {} s", ping.as_secs());
+    let ended = |why: String| symptoms::TIMEOUT_SHORT.failed(ABOUT, &tried, why);
+    if let Err(error) = open.socket.set_read_timeout(Some(ping + LATE)) {
+        return ended(error.to_string());
+    }
+    while begun.elapsed() <= ping + LATE {
+        match open.client.hear() {
+            Ok(Heard::Ping) => {
+                let detail = format!("{tried}: the service's ping comes through");
+                return Finding::ok(ABOUT, detail);
+            }
+            Ok(Heard::Event(_)) => {}
+            Ok(Heard::Closed(why)) => {
+                let symptom = of_close(&why, &symptoms::TIMEOUT_SHORT);
+                return symptom.failed(ABOUT, &tried, format!("{why} {}", since(begun)));
+            }
+            Err(error) if is_silence(&error) => break,
+            Err(error) => return ended(format!("{error} {}", since(begun))),
+        }
+    }
+    symptoms::HELD_BACK.failed(ABOUT, &tried, "the service's ping does not come through")
+}
+
+/// Whether a read ended for want of bytes.
+pub(super) fn is_silence(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
+}

@@ -1,0 +1,147 @@
+//! TLS to the web server, as a browser wants it. Trusted are Mozilla's roots, those of this machine, and a file's.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+
+use super::Finding;
+#[cfg(feature = "push")]
+use super::login::is_silence;
+#[cfg(feature = "push")]
+use super::symptoms::{self, Symptom};
+use crate::admin::probe::Url;
+
+/// What a browser's bytes go through.
+pub trait Stream: Read + Write {}
+
+impl<T: Read + Write> Stream for T {}
+
+const ABOUT: &str = "TLS";
+
+/// Where systems keep the roots that they trust.
+#[cfg(feature = "push")]
+const MACHINE_ROOTS: [&str; 2] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+];
+
+/// The agreed stream, and what was agreed on.
+///
+/// # Errors
+/// Why there is none.
+#[cfg(feature = "push")]
+pub fn agree(
+    url: &Url,
+    mut stream: TcpStream,
+    ca: Option<&Path>,
+) -> Result<(Box<dyn Stream>, String), Box<Finding>> {
+    use rustls::pki_types::ServerName;
+    use rustls::{ClientConfig, ClientConnection, StreamOwned};
+    use std::sync::Arc;
+
+    let tried = format!("TLS with {}", url.authority());
+    let because = |symptom: &Symptom, came: &str| Box::new(symptom.failed(ABOUT, &tried, came));
+    let failed = |error: String| because(&symptoms::TLS_FAILED, &error);
+    let roots = roots(ca)?;
+    let name = url.host.trim_start_matches('[').trim_end_matches(']');
+    let name = ServerName::try_from(name.to_owned()).map_err(|error| failed(error.to_string()))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| failed(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    // As a browser that wants a WebSocket.
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let mut connection =
+        ClientConnection::new(Arc::new(config), name).map_err(|error| failed(error.to_string()))?;
+    while connection.is_handshaking() {
+        connection.complete_io(&mut stream).map_err(|error| {
+            let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+            // Behind a brace is what only programmers read.
+            let came = error.to_string();
+            let came = came.split(" {").next().unwrap_or_default();
+            match is_silence(&error) {
+                true => because(&symptoms::SILENT, "no answer"),
+                false => because(cause.map_or(&symptoms::TLS_FAILED, symptom), came),
+            }
+        })?;
+    }
+    let version = match connection.protocol_version() {
+        Some(rustls::ProtocolVersion::TLSv1_2) => "TLS 1.2",
+        _ => "TLS 1.3",
+    };
+    Ok((
+        Box::new(StreamOwned::new(connection, stream)),
+        version.to_owned(),
+    ))
+}
+
+#[cfg(feature = "push")]
+fn roots(ca: Option<&Path>) -> Result<rustls::RootCertStore, Box<Finding>> {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+
+    let mut roots = rustls::RootCertStore {
+        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+    };
+    let named = std::env::var("SSL_CERT_FILE").ok();
+    let mut files = named.iter().map(String::as_str).chain(MACHINE_ROOTS);
+    if let Some(certificates) = files.find_map(|file| CertificateDer::pem_file_iter(file).ok()) {
+        // A machine's file may hold one that no program can read.
+        roots.add_parsable_certificates(certificates.flatten());
+    }
+    if let Some(file) = ca {
+        let certificates = CertificateDer::pem_file_iter(file)
+            .map(|all| all.flatten().collect::<Vec<_>>())
+            .unwrap_or_default();
+        if roots.add_parsable_certificates(certificates).0 == 0 {
+            return Err(Box::new(Finding::failed(
+                ABOUT,
+                format!("{} has no certificate that can be read", file.display()),
+                "name a file of certificates in PEM with --ca",
+            )));
+        }
+    }
+    Ok(roots)
+}
+
+#[cfg(feature = "push")]
+fn symptom(error: &rustls::Error) -> &'static Symptom {
+    use rustls::AlertDescription::{NoApplicationProtocol, UnrecognisedName};
+    use rustls::CertificateError::{
+        Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
+        NotValidYetContext, UnknownIssuer,
+    };
+    use rustls::Error::{AlertReceived, InvalidCertificate, InvalidMessage};
+    match error {
+        InvalidCertificate(Expired | ExpiredContext { .. }) => &symptoms::CERTIFICATE_EXPIRED,
+        InvalidCertificate(NotValidYet | NotValidYetContext { .. }) => &symptoms::CERTIFICATE_EARLY,
+        InvalidCertificate(NotValidForName | NotValidForNameContext { .. }) => {
+            &symptoms::CERTIFICATE_NAME
+        }
+        AlertReceived(UnrecognisedName) => &symptoms::CERTIFICATE_NAME,
+        InvalidCertificate(UnknownIssuer) => &symptoms::CERTIFICATE_UNKNOWN,
+        InvalidCertificate(_) => &symptoms::CERTIFICATE_FORM,
+        AlertReceived(NoApplicationProtocol) => &symptoms::HTTP2_ONLY,
+        InvalidMessage(_) => &symptoms::NO_TLS,
+        _ => &symptoms::TLS_FAILED,
+    }
+}
+
+/// This build has no TLS.
+///
+/// # Errors
+/// Always.
+#[cfg(not(feature = "push"))]
+pub fn agree(
+    url: &Url,
+    _: TcpStream,
+    _: Option<&Path>,
+) -> Result<(Box<dyn Stream>, String), Box<Finding>> {
+    Err(Box::new(Finding::failed(
+        ABOUT,
+        format!("TLS with {}: this build has no TLS", url.authority()),
+        "check the way by http or ws, or with a build that has the feature push",
+    )))
+}

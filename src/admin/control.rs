@@ -1,0 +1,142 @@
+//! `start`, `stop` and `restart`, like the buttons on the administrator's page (contract: operations.md). In cron mode they
+//! record a request for the supervisor; in external mode they refer to the service manager, and the audit log records the
+//! attempt.
+
+use std::io::Write;
+
+use serde_json::json;
+
+use super::{Database, Problem};
+use crate::config::settings::{Rows, key};
+use crate::platform::exit_code;
+use crate::store::DatabaseConnection;
+use crate::store::operations::AuditEntry;
+use crate::supervisor::Mode;
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// That the service run from now on.
+    Start,
+    /// That it run no longer.
+    Stop,
+    /// That it be ended and started again.
+    Restart,
+}
+
+impl Request {
+    /// The request of this name.
+    pub fn of_word(word: &str) -> Option<Self> {
+        let all = [Request::Start, Request::Stop, Request::Restart];
+        all.into_iter().find(|request| request.word() == word)
+    }
+
+    /// Its name.
+    pub fn word(self) -> &'static str {
+        match self {
+            Request::Start => "start",
+            Request::Stop => "stop",
+            Request::Restart => "restart",
+        }
+    }
+
+    fn flags(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Request::Start => &[
+                (key::WEBSOCKET_ENABLED, "1"),
+                (key::AUTOSTART, "1"),
+                (key::STOP_REQUESTED, "0"),
+            ],
+            Request::Stop => &[(key::STOP_REQUESTED, "1"), (key::AUTOSTART, "0")],
+            Request::Restart => &[(key::RESTART_REQUESTED, "1")],
+        }
+    }
+}
+
+/// Leaves a request that came `from` there: the flags, which only the supervisor of cron mode acts on, and a row in the
+/// audit log.
+///
+/// # Errors
+/// The failure of the statement.
+pub fn leave(
+    request: Request,
+    mode: Mode,
+    store: &mut dyn DatabaseConnection,
+    from: &str,
+) -> crate::store::Result<()> {
+    let (flags, suffix) = match mode {
+        Mode::Cron => (request.flags(), ""),
+        Mode::External => (&[][..], "_external"),
+    };
+    let audit = AuditEntry {
+        action: format!("chat_websocket_{}_requested{suffix}", request.word()),
+        subject_type: "chat_websocket",
+        payload: json!({"ip": from, "mode": mode.as_str()}).to_string(),
+    };
+    store.change(flags, &audit)
+}
+
+/// Leaves the request of a command.
+///
+/// # Errors
+/// The database cannot be asked, this install lacks a row that is needed, or the service manager has to be asked.
+pub fn request(
+    request: Request,
+    database: &mut Database,
+    out: &mut dyn Write,
+) -> Result<u8, Problem> {
+    let rows = database.run_again(|store| store.settings())?;
+    let word = request.word();
+    let mode = Mode::of(&rows);
+    if mode == Mode::External {
+        database.run(|store| leave(request, mode, store, "cli"))?;
+        return Err(Problem::new(
+            exit_code::FAILED,
+            format!(
+                "nothing was {}: a service manager runs this install's chat service (management mode external); ask \
+                 it, for example with: systemctl {word} andrea-chat-websocket",
+                past(request)
+            ),
+        ));
+    }
+    let flags = request.flags();
+    if let Some((missing, _)) = flags.iter().find(|(name, _)| !rows.contains(name)) {
+        return Err(Problem::new(
+            exit_code::FAILED,
+            format!(
+                "this install has no setting {missing}; it needs Andrea Helpdesk 1.4.13 or later"
+            ),
+        ));
+    }
+    database.run(|store| leave(request, mode, store, "cli"))?;
+    writeln!(
+        out,
+        "{word} requested; the supervisor, which cron runs every minute, carries it out"
+    )
+    .map_err(|error| Problem::of_output(&error))?;
+    if let Some(obstacle) = obstacle(request, &rows) {
+        writeln!(out, "{obstacle}").map_err(|error| Problem::of_output(&error))?;
+    }
+    Ok(exit_code::OK)
+}
+
+fn past(request: Request) -> &'static str {
+    match request {
+        Request::Start => "started",
+        Request::Stop => "stopped",
+        Request::Restart => "restarted",
+    }
+}
+
+/// What will keep the supervisor from starting anything all the same.
+fn obstacle(request: Request, rows: &Rows) -> Option<&'static str> {
+    if request == Request::Stop {
+        return None;
+    }
+    if !rows.boolean(key::CHAT_ENABLED, false) {
+        return Some("but nothing is started while chat_enabled is 0: settings set chat_enabled 1");
+    }
+    let needs_start = request == Request::Restart
+        && !(rows.boolean(key::WEBSOCKET_ENABLED, true) && rows.boolean(key::AUTOSTART, true));
+    needs_start.then_some("but the service is switched off, so nothing is started: use start")
+}

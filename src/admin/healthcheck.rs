@@ -1,0 +1,59 @@
+//! `healthcheck`: whether the listener answers now, for a container's engine or a load balancer. Where `status` goes by what
+//! is recorded, this one asks the running service itself.
+
+use std::io::{self, Read, Write};
+use std::time::{Duration, Instant};
+
+use super::probe;
+use super::response::HandshakeResponse;
+use crate::platform::net::{self, Wire};
+
+/// The answer is a line or two; more is not read.
+const MAX_ANSWER: u64 = 4096;
+
+/// Asks the service at a listen address; its own words where it is not well.
+///
+/// # Errors
+/// It is not well, or does not answer by `deadline`, or something else does.
+pub fn ask(host: &str, port: u16, deadline: Instant) -> Result<(), String> {
+    // Every address of this machine is reached at its loopback.
+    let host = match host {
+        "0.0.0.0" => "127.0.0.1",
+        "[::]" => "[::1]",
+        host => host,
+    };
+    let nothing = |error: io::Error| format!("{host}:{port} does not answer: {error}");
+    let left = || net::left(deadline).map_err(nothing);
+    let socket = net::connect(host, port, left()?).map_err(nothing)?;
+    let answer = exchange(Wire { socket, deadline }, host, port).map_err(nothing)?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.lines().next().unwrap_or_default();
+    match status.split(' ').nth(1) {
+        Some("200") => Ok(()),
+        // This page is not for everybody; then the service listens where it is asked from another address than loopback.
+        Some("404") => handshake(host, port, left()?),
+        Some(_) => Err(format!("{host}:{port} answers {status}: {}", body.trim())),
+        None => Err(format!("{host}:{port} speaks no HTTP")),
+    }
+}
+
+fn exchange(mut wire: Wire, host: &str, port: u16) -> io::Result<String> {
+    write!(
+        wire,
+        "GET /healthz HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = Vec::new();
+    wire.take(MAX_ANSWER).read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+fn handshake(host: &str, port: u16, timeout: Duration) -> Result<(), String> {
+    match probe::listener(host, port, timeout) {
+        Ok(HandshakeResponse::WebSocket) => Ok(()),
+        Ok(HandshakeResponse::Http(code, reason)) => {
+            Err(format!("{host}:{port} answers {code} {reason}"))
+        }
+        Ok(HandshakeResponse::Other(what)) => Err(format!("{host}:{port}: {what}")),
+        Err(error) => Err(format!("{host}:{port} does not answer: {error}")),
+    }
+}

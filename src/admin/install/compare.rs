@@ -1,0 +1,207 @@
+//! Compares installed units, as systemd merges them, and crontab lines with the install.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{CRONTABS, Installation, NAME, PACKAGED, UNITS, unit};
+
+/// A unit or crontab of this install, and what does not fit.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Misfit {
+    /// Its name.
+    pub of: String,
+    /// `systemd` or `cron`, as `install` calls it.
+    pub way: &'static str,
+    /// What does not fit; empty where all does.
+    pub faults: Vec<String>,
+}
+
+/// Everything that is installed for this install.
+pub fn compare(found: &Installation) -> Vec<Misfit> {
+    let wanted = unit::directives(found).unwrap_or_default();
+    let mut misfits: Vec<Misfit> = unit_names()
+        .into_iter()
+        .filter_map(|name| {
+            let unit = effective(&name);
+            let command = unit.get("ExecStart")?;
+            is_of(command, &found.root).then(|| Misfit {
+                faults: faults(&unit, &wanted),
+                of: format!("{name}.service"),
+                way: "systemd",
+            })
+        })
+        .collect();
+    for path in listed(CRONTABS) {
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let lines = text
+            .lines()
+            .filter(|line| !line.trim_start().starts_with('#'));
+        for line in lines.filter(|line| line.contains(" supervise ") && is_of(line, &found.root)) {
+            let user = line.split_whitespace().nth(5).unwrap_or_default();
+            let faults = match user == found.user {
+                true => Vec::new(),
+                false => vec![format!(
+                    "runs as {user}, and {} belongs to {}",
+                    found.storage.display(),
+                    found.user
+                )],
+            };
+            misfits.push(Misfit {
+                of: path.display().to_string(),
+                way: "cron",
+                faults,
+            });
+        }
+    }
+    misfits
+}
+
+/// Whether a unit starts the service of the install in this folder.
+pub fn has_unit(root: &Path) -> bool {
+    unit_names().iter().any(|name| {
+        let unit = effective(name);
+        let command = unit.get("ExecStart");
+        command.is_some_and(|command| is_of(command, root))
+    })
+}
+
+/// Whether a command names this install's folder.
+fn is_of(command: &str, root: &Path) -> bool {
+    let root = root.to_string_lossy();
+    let plain = command.replace(['"', '\''], "").replace("%%", "%");
+    plain.split_once("--root ").is_some_and(|(_, rest)| {
+        rest.strip_prefix(&*root)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+    })
+}
+
+/// Units of ours that an administrator has put or enabled: what only lies in a package counts for nothing.
+fn unit_names() -> Vec<String> {
+    let mut names: Vec<String> = [UNITS.to_owned(), format!("{UNITS}/multi-user.target.wants")]
+        .iter()
+        .flat_map(|folder| listed(folder))
+        .filter_map(|path| {
+            let name = path.file_name()?.to_str()?.trim_end_matches(".d");
+            Some(name.strip_suffix(".service")?.to_owned())
+        })
+        .filter(|name| !name.ends_with('@'))
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn listed(folder: &str) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut paths: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with(NAME))
+        })
+        .collect();
+    paths.sort();
+    paths
+}
+
+/// What systemd would go by: the unit, that of its template where it has none, and the drop-ins of both.
+fn effective(name: &str) -> BTreeMap<String, String> {
+    let (template, instance) = match name.split_once('@') {
+        Some((prefix, instance)) => (Some(format!("{prefix}@")), instance),
+        None => (None, ""),
+    };
+    let folders = [&[UNITS][..], &PACKAGED].concat();
+    let names: Vec<&str> = [name].into_iter().chain(template.as_deref()).collect();
+    let fragment = names.iter().find_map(|name| {
+        folders
+            .iter()
+            .find_map(|folder| fs::read_to_string(format!("{folder}/{name}.service")).ok())
+    });
+    let mut texts: Vec<String> = fragment.into_iter().collect();
+    for name in names.iter().rev() {
+        let mut paths = fs::read_dir(format!("{UNITS}/{name}.service.d"))
+            .map(|entries| {
+                entries
+                    .filter_map(|entry| Some(entry.ok()?.path()))
+                    .collect::<Vec<_>>()
+            })
+            .unwrap_or_default();
+        paths.sort();
+        texts.extend(
+            paths
+                .iter()
+                .filter_map(|path| fs::read_to_string(path).ok()),
+        );
+    }
+    let mut unit: BTreeMap<String, String> = BTreeMap::new();
+    for line in texts.iter().flat_map(|text| text.lines()) {
+        let Some((key, value)) = line
+            .trim()
+            .split_once('=')
+            .filter(|(key, _)| !key.starts_with(['#', ';']))
+        else {
+            continue;
+        };
+        let value = value.trim().replace("%i", instance);
+        let entry = unit.entry(key.trim().to_owned()).or_default();
+        if unit::LISTS.contains(&key.trim()) && !value.is_empty() && !entry.is_empty() {
+            entry.push(' ');
+            entry.push_str(&value);
+        } else {
+            *entry = value;
+        }
+    }
+    unit
+}
+
+fn faults(unit: &BTreeMap<String, String>, wanted: &[(&str, String)]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (key, value) in wanted {
+        let has = unit.get(*key).map_or("", String::as_str);
+        match *key {
+            "ExecStart" => {
+                let program = unit::words(has).into_iter().next().unwrap_or_default();
+                if !Path::new(&program).exists() {
+                    faults.push(format!("starts {program}, which is not there"));
+                }
+            }
+            // More is no fault, nor is one that need not be there.
+            "ReadWritePaths" => {
+                let paths = unit::words(has);
+                let needed = unit::words(value);
+                let lacking = needed
+                    .iter()
+                    .filter(|path| !path.starts_with('-') && !is_covered(path, &paths));
+                faults.extend(lacking.map(|path| format!("ReadWritePaths lacks {path}")));
+                let gone = paths
+                    .iter()
+                    .filter(|path| path.starts_with('/') && !Path::new(path).exists());
+                faults.extend(
+                    gone.map(|path| format!("ReadWritePaths has {path}, which is not there")),
+                );
+            }
+            "ProtectHome" if ["no", "false"].contains(&has) => {}
+            "LimitNOFILE" | "TasksMax" | "MemoryMax" => {
+                let number = |text: &str| text.trim_end_matches('M').parse::<u64>().ok();
+                if let (Some(has), Some(wanted)) = (number(has), number(value))
+                    && has < wanted
+                {
+                    faults.push(format!("{key} is {has}, and the limits add up to {value}"));
+                }
+            }
+            _ if has.trim_end_matches('/') == value => {}
+            _ => faults.push(format!("{key} is {has:?}, this install needs {value:?}")),
+        }
+    }
+    faults
+}
+
+/// Whether it is one of them, or below one.
+fn is_covered(path: &str, paths: &[String]) -> bool {
+    paths
+        .iter()
+        .any(|one| Path::new(path).starts_with(one.trim_start_matches('-')))
+}

@@ -1,0 +1,205 @@
+//! The shipped units and crontab, with what differs from install to install filled in.
+
+use super::Installation;
+use crate::admin::Problem;
+use crate::platform::exit_code;
+
+const SERVICE: &str = include_str!("../../../contrib/systemd/andrea-chat-websocket.service");
+const SOCKET: &str = include_str!("../../../contrib/systemd/andrea-chat-websocket.socket");
+const CRONTAB: &str = include_str!("../../../contrib/cron/andrea-chat-websocket");
+
+/// Keys of which a unit may have several; an empty one forgets those before.
+pub(super) const LISTS: [&str; 2] = ["ExecStart", "ReadWritePaths"];
+
+/// A unit of its own.
+pub(super) fn service(found: &Installation) -> Result<String, Problem> {
+    let mut text = without_introduction(SERVICE);
+    for (key, value) in directives(found)? {
+        set(&mut text, key, &value);
+    }
+    if !found.needs_server {
+        set(&mut text, "After", "network.target");
+    }
+    Ok(text)
+}
+
+/// What differs from the package's unit.
+pub(super) fn drop_in(found: &Installation) -> Result<String, Problem> {
+    let mut text = "[Service]\n".to_owned();
+    for (key, value) in directives(found)? {
+        if LISTS.contains(&key) {
+            text.push_str(&format!("{key}=\n"));
+        }
+        text.push_str(&format!("{key}={value}\n"));
+    }
+    Ok(text)
+}
+
+/// The socket unit.
+pub(super) fn socket(found: &Installation) -> Result<String, Problem> {
+    let mut text = without_introduction(SOCKET);
+    set(
+        &mut text,
+        "ListenStream",
+        &found.socket_address()?.to_string(),
+    );
+    Ok(text)
+}
+
+/// The supervisor's line.
+pub(super) fn crontab(found: &Installation) -> Result<String, Problem> {
+    if found.user.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(Problem::new(
+            exit_code::FAILED,
+            format!("user {} has no name, and cron takes no number", found.user),
+        ));
+    }
+    let quoted = |path: &std::path::Path| for_shell(&path.to_string_lossy());
+    let line = CRONTAB
+        .lines()
+        .find(|line| line.starts_with('*'))
+        .unwrap_or_default()
+        .replace(
+            "/var/www/andrea-helpdesk/storage/logs/chat-supervisor.log",
+            "\u{1}log",
+        )
+        .replace("/usr/local/bin/andrea-chat-websocket", "\u{1}program")
+        .replace("/var/www/andrea-helpdesk", "\u{1}root")
+        .replace("www-data", &found.user)
+        .replace(
+            "\u{1}log",
+            &quoted(&found.storage.join("logs/chat-supervisor.log")),
+        )
+        .replace("\u{1}program", &quoted(&found.program))
+        .replace("\u{1}root", &quoted(&found.root));
+    Ok(line + "\n")
+}
+
+/// What is this install's own in `[Service]`.
+pub(super) fn directives(found: &Installation) -> Result<Vec<(&'static str, String)>, Problem> {
+    let path = |path: &std::path::Path| path.to_string_lossy().replace('%', "%%");
+    let word = |path: &std::path::Path| for_unit(&path.to_string_lossy());
+    let mut directives = vec![
+        ("WorkingDirectory", path(&found.root)),
+        (
+            "ExecStart",
+            format!(
+                "{} serve --root {}",
+                word(&found.program),
+                word(&found.root)
+            ),
+        ),
+        ("User", found.user.clone()),
+        ("Group", found.group.clone()),
+        (
+            "ReadWritePaths",
+            found
+                .writes
+                .iter()
+                .map(|path| quoted(path, &path.replace('%', "%%")))
+                .collect::<Vec<_>>()
+                .join(" "),
+        ),
+    ];
+    if found.reaches_below(&["/home", "/root", "/run/user"]) {
+        directives.push(("ProtectHome", "read-only".to_owned()));
+    }
+    if found.reaches_below(&["/tmp", "/var/tmp"]) {
+        directives.push(("PrivateTmp", "no".to_owned()));
+    }
+    let demand = &found.demand;
+    let shipped = |key: &str| {
+        let value = value(SERVICE, key).unwrap_or_default();
+        value.trim_end_matches('M').parse::<u64>().unwrap_or(0)
+    };
+    if demand.files > shipped("LimitNOFILE") {
+        directives.push(("LimitNOFILE", demand.files.to_string()));
+    }
+    if demand.threads > shipped("TasksMax") {
+        directives.push(("TasksMax", (demand.threads + 64).to_string()));
+    }
+    let megabytes = demand.full_bytes.div_ceil(1 << 20);
+    if megabytes > shipped("MemoryMax") {
+        directives.push(("MemoryMax", format!("{}M", megabytes + megabytes / 16)));
+    }
+    Ok(directives)
+}
+
+/// The value of a key that stands once.
+fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    text.lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+}
+
+fn set(text: &mut String, key: &str, value: &str) {
+    let lines = text.lines().map(|line| {
+        match line
+            .strip_prefix(key)
+            .is_some_and(|rest| rest.starts_with('='))
+        {
+            true => format!("{key}={value}\n"),
+            false => format!("{line}\n"),
+        }
+    });
+    *text = lines.collect();
+}
+
+/// The comment at the top is about copying the file.
+fn without_introduction(text: &str) -> String {
+    let start = text.find("[Unit]").unwrap_or(0);
+    text[start..].to_owned()
+}
+
+/// A word of a command in a unit, which knows variables.
+fn for_unit(word: &str) -> String {
+    quoted(word, &word.replace('%', "%%").replace('$', "$$"))
+}
+
+/// A word in a unit, with what is special already doubled.
+fn quoted(word: &str, doubled: &str) -> String {
+    match is_plain(word) {
+        true => doubled.to_owned(),
+        false => format!("\"{}\"", doubled.replace('\\', "\\\\").replace('"', "\\\"")),
+    }
+}
+
+/// The words of a value in a unit, as they were before they were quoted.
+pub(super) fn words(value: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut is_quoted = false;
+    let mut characters = value.chars();
+    while let Some(c) = characters.next() {
+        match c {
+            '"' => is_quoted = !is_quoted,
+            c if c.is_whitespace() && !is_quoted => words.push(String::new()),
+            c => {
+                let c = if c == '\\' {
+                    characters.next().unwrap_or(c)
+                } else {
+                    c
+                };
+                if let Some(word) = words.last_mut() {
+                    word.push(c);
+                }
+            }
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+        .into_iter()
+        .map(|word| word.replace("%%", "%"))
+        .collect()
+}
+
+/// A word of a command in a crontab, where % would be a line feed.
+fn for_shell(word: &str) -> String {
+    match is_plain(word) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''").replace('%', "\\%")),
+    }
+}
+
+fn is_plain(word: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@".contains(c);
+    word.chars().all(plain)
+}

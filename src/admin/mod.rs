@@ -1,0 +1,121 @@
+//! The administrator's subcommands: status, start and stop, settings, retention, checks, installation. No argument parser
+//! and no printing here: the caller passes a writer in and gets an exit code or a [`Problem`] back.
+
+pub mod check;
+pub mod connections;
+pub mod control;
+pub mod healthcheck;
+pub mod install;
+pub mod options;
+pub mod probe;
+pub mod prune;
+pub mod response;
+pub mod settings;
+pub mod status;
+pub mod style;
+pub mod talk;
+pub mod token;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::config::limits::STORE_TIMEOUT;
+use crate::platform::exit_code;
+use crate::store::{DatabaseConnection, Failure, Pool, Store, StoreError};
+
+/// Why something was not done: one line for people, and the exit code.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// What and why, and perhaps what to do about it.
+    pub message: String,
+    /// What to do about it, where the message does not say so.
+    pub remedy: Option<&'static str>,
+    /// See [`exit_code`].
+    pub code: u8,
+}
+
+impl Problem {
+    /// A problem with its exit code.
+    pub fn new(code: u8, message: impl Into<String>) -> Self {
+        Problem {
+            message: message.into(),
+            remedy: None,
+            code,
+        }
+    }
+
+    /// Standard output cannot be written.
+    fn of_output(error: &std::io::Error) -> Self {
+        Problem::new(
+            exit_code::FAILED,
+            format!("cannot write to standard output: {error}"),
+        )
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match self.remedy {
+            Some(remedy) => write!(f, "; {remedy}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The database of a subcommand.
+pub struct Database {
+    pool: Pool,
+    store: Arc<dyn Store>,
+}
+
+impl Database {
+    /// That of an install; not connected yet.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Database {
+            pool: Pool::single(Arc::clone(&store)),
+            store,
+        }
+    }
+
+    /// Does one operation.
+    ///
+    /// # Errors
+    /// The operation failed.
+    pub fn run<T>(
+        &mut self,
+        operation: impl FnOnce(&mut dyn DatabaseConnection) -> crate::store::Result<T>,
+    ) -> Result<T, Problem> {
+        let result = self.pool.run(operation);
+        result.map_err(|error| self.problem(&error))
+    }
+
+    /// Does one operation that may be repeated where the database is lost or in conflict.
+    ///
+    /// # Errors
+    /// The last failure.
+    pub fn run_again<T>(
+        &mut self,
+        operation: impl FnMut(&mut dyn DatabaseConnection) -> crate::store::Result<T>,
+    ) -> Result<T, Problem> {
+        let result = self
+            .pool
+            .run_until(Instant::now() + STORE_TIMEOUT, operation);
+        result.map_err(|error| self.problem(&error))
+    }
+
+    fn problem(&self, error: &StoreError) -> Problem {
+        let code = match error.failure {
+            _ if error.remedy.is_some() && error.is_lasting() => exit_code::CONFIG,
+            Failure::Denied => exit_code::CONFIG,
+            Failure::Refused | Failure::TooLarge => exit_code::FAILED,
+            _ => exit_code::UNAVAILABLE,
+        };
+        let remedy = error.remedy;
+        Problem {
+            remedy: Some(remedy.unwrap_or_else(|| self.store.remedy(error.failure))),
+            ..Problem::new(code, format!("{error} ({})", self.store.describe()))
+        }
+    }
+}

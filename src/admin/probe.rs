@@ -1,0 +1,174 @@
+//! A probe of the service: finds its address and does a handshake as a client.
+
+use std::io::{self, Read, Write};
+use std::time::Duration;
+
+use super::response::{HandshakeResponse, judge, request};
+use crate::platform::net;
+
+/// More than any answer to these requests has.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// Where to look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Url {
+    /// Whether TLS comes first.
+    pub secure: bool,
+    /// As in the URL; an IPv6 address has its brackets.
+    pub host: String,
+    /// As in the URL, or the scheme's.
+    pub port: u16,
+    /// With its query.
+    pub path: String,
+}
+
+impl Url {
+    /// From `ws://`, `wss://`, `http://` or `https://`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (scheme, rest) = text
+            .split_once("://")
+            .ok_or_else(|| format!("{text:?} is no URL; give one such as wss://HOST/ws/chat"))?;
+        let secure = match scheme.to_ascii_lowercase().as_str() {
+            "ws" | "http" => false,
+            "wss" | "https" => true,
+            _ => return Err(format!("{scheme}:// is not ws, wss, http or https")),
+        };
+        let rest = rest.split('#').next().unwrap_or(rest);
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
+        let (host, port) = match authority.rfind(':') {
+            Some(colon) if !authority[colon..].contains(']') => {
+                (&authority[..colon], Some(&authority[colon + 1..]))
+            }
+            _ => (authority, None),
+        };
+        let default = if secure { 443 } else { 80 };
+        let port = port.map_or(Some(default), |port| port.parse().ok());
+        match port {
+            Some(port) if crate::config::is_listen_host(host) => Ok(Url {
+                secure,
+                host: host.to_owned(),
+                port,
+                path: match path {
+                    "" | "/" => crate::websocket::handshake::PATH.to_owned(),
+                    path if path.starts_with('?') => format!("/{path}"),
+                    path => path.to_owned(),
+                },
+            }),
+            _ if authority.contains('@') => {
+                Err("leave user and password out of it; a browser's WebSocket has none".to_owned())
+            }
+            _ if !authority.is_ascii() => Err(format!(
+                "write {authority} in its xn-- form, as a browser sends it"
+            )),
+            _ => Err(format!("{authority:?} is no host with or without a port")),
+        }
+    }
+
+    /// `host`, with the port where it is not the scheme's own: what a browser sends as `Host`.
+    pub fn authority(&self) -> String {
+        match (self.secure, self.port) {
+            (true, 443) | (false, 80) => self.host.clone(),
+            _ => format!("{}:{}", self.host, self.port),
+        }
+    }
+
+    /// What a browser sends as `Origin` from a page of the same site.
+    pub fn origin(&self) -> String {
+        let scheme = if self.secure { "https" } else { "http" };
+        format!("{scheme}://{}", self.authority())
+    }
+}
+
+/// Whether something answers at a listen address, and what.
+///
+/// # Errors
+/// Nothing does.
+pub fn listener(host: &str, port: u16, timeout: Duration) -> io::Result<HandshakeResponse> {
+    let mut stream = net::connect(host, port, timeout)?;
+    stream.set_read_timeout(Some(timeout))?;
+    stream.set_write_timeout(Some(timeout))?;
+    let (answer, _) = shake_hands(&mut stream, &request(&format!("{host}:{port}"), None, None))?;
+    Ok(answer)
+}
+
+/// Who answered, and what came behind the answer.
+pub(super) fn shake_hands(
+    stream: &mut (impl Read + Write),
+    request: &str,
+) -> io::Result<(HandshakeResponse, Vec<u8>)> {
+    let (answer, _, rest) = exchange(stream, request)?;
+    Ok((answer, rest))
+}
+
+/// Who answered, the head of the answer, and what came behind it.
+pub(super) fn exchange(
+    stream: &mut (impl Read + Write),
+    request: &str,
+) -> io::Result<(HandshakeResponse, Vec<u8>, Vec<u8>)> {
+    stream.write_all(request.as_bytes())?;
+    stream.flush()?;
+    let mut bytes = Vec::new();
+    loop {
+        if let Some((answer, length)) = judge(&bytes) {
+            let rest = bytes.split_off(length);
+            return Ok((answer, bytes, rest));
+        }
+        read_more(stream, &mut bytes)?;
+    }
+}
+
+/// Reads what comes next, to the end of `bytes`.
+pub(super) fn read_more(stream: &mut impl Read, bytes: &mut Vec<u8>) -> io::Result<()> {
+    let mut chunk = [0; 4096];
+    let count = stream
+        .read(&mut chunk)
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => io::Error::new(
+                io::ErrorKind::TimedOut,
+                "it takes the connection and says nothing",
+            ),
+            _ => error,
+        })?;
+    if count == 0 || bytes.len() > MAX_ANSWER {
+        return Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "it takes the connection and ends it without an answer",
+        ));
+    }
+    bytes.extend_from_slice(&chunk[..count]);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_taken_apart() {
+        let url = Url::parse("wss://helpdesk.example/ws/chat").expect("good");
+        assert_eq!((url.secure, url.port), (true, 443));
+        assert_eq!(url.authority(), "helpdesk.example");
+        assert_eq!(url.origin(), "https://helpdesk.example");
+        let url = Url::parse("http://[::1]:8080/desk/ws/chat?a#b").expect("good");
+        assert_eq!((url.host.as_str(), url.port), ("[::1]", 8080));
+        assert_eq!(url.path, "/desk/ws/chat?a");
+        assert_eq!(url.origin(), "http://[::1]:8080");
+        let bare = Url::parse("HTTPS://helpdesk.example").expect("good");
+        assert_eq!(bare.path, "/ws/chat");
+        for bad in [
+            "helpdesk.example",
+            "ftp://a",
+            "ws://",
+            "ws://a:b",
+            "ws://a:99999",
+            "ws://a b/",
+            "ws://u@a/",
+        ] {
+            assert!(Url::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

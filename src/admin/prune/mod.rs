@@ -1,0 +1,296 @@
+//! `prune`: marks messages deleted that are older than their channel, or direct messages, are kept (contract:
+//! operations.md, "Retention"). A preview unless it is told to run; never removes a row.
+//!
+//! It goes through all messages once, by id, in parts; a part is read without locks, its old messages are marked a
+//! few hundred at a time, each time in a transaction of its own, and then everybody else has a turn.
+
+mod progress;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use self::progress::Progress;
+use super::{Database, Problem};
+use crate::config::settings::{Rows, key};
+use crate::model::{ChannelId, MessageId};
+use crate::platform::exit_code;
+use crate::platform::printable::printable;
+use crate::store::operations::{AuditEntry, ChannelRetention, OldMessage};
+
+/// Messages that are read at once.
+const WINDOW_ROWS: u32 = 10_000;
+/// Messages that are marked in one transaction: a few milliseconds' work.
+const BATCH: usize = 500;
+/// Longest pause between two transactions; it is as long as the last one took, so that others get half the time.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// Which messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Channel and direct messages.
+    All,
+    /// Those of all channels, or of this one.
+    Channel(Option<ChannelId>),
+    /// Direct messages.
+    Direct,
+}
+
+impl Scope {
+    fn word(self) -> &'static str {
+        match self {
+            Scope::All => "all",
+            Scope::Channel(_) => "channel",
+            Scope::Direct => "direct",
+        }
+    }
+
+    fn channel(self) -> Option<u64> {
+        match self {
+            Scope::Channel(Some(id)) => Some(id.0),
+            _ => None,
+        }
+    }
+}
+
+/// What to do, and how to show it.
+pub struct Options<'a> {
+    /// Which messages.
+    pub scope: Scope,
+    /// Whether to mark them, or only to count.
+    pub run: bool,
+    /// The report as JSON, or in words.
+    pub json: bool,
+    /// Where progress is shown, if anywhere.
+    pub progress: Option<&'a mut dyn Write>,
+    /// Set when the user wants it to end: what is marked stays so and is reported.
+    pub interrupted: &'a AtomicBool,
+}
+
+/// One kind of messages that are kept for the same time.
+struct Rule {
+    name: String,
+    days: i64,
+    /// Messages before this are too old; `None` where none is.
+    before: Option<String>,
+    found: u64,
+    marked: u64,
+}
+
+/// Rules by channel; `None` is that of direct messages.
+type Rules = BTreeMap<Option<ChannelId>, Rule>;
+
+/// Looks through all messages and marks or counts the old ones; writes the report as JSON to `out`.
+///
+/// # Errors
+/// There is no such channel, or the database cannot be asked.
+pub fn prune(
+    mut options: Options<'_>,
+    database: &mut Database,
+    out: &mut dyn Write,
+) -> Result<u8, Problem> {
+    let rows = database.run_again(|store| store.settings())?;
+    let channels = database.run_again(|store| store.channel_retentions())?;
+    if let Some(id) = options.scope.channel()
+        && !channels.iter().any(|channel| channel.id.0 == id)
+    {
+        return Err(Problem::new(
+            exit_code::FAILED,
+            format!("there is no channel {id}"),
+        ));
+    }
+    let mut rules = rules(&rows, channels, options.scope);
+    for rule in rules.values_mut().filter(|rule| rule.days > 0) {
+        let days = rule.days.unsigned_abs();
+        rule.before = database.run_again(|store| store.days_ago(days))?;
+    }
+    let walked = walk(&mut rules, &mut options, database);
+    let total = |is_channel: bool| -> (u64, u64) {
+        rules
+            .iter()
+            .filter(|(channel, _)| channel.is_some() == is_channel)
+            .fold((0, 0), |(found, marked), (_, rule)| {
+                (found + rule.found, marked + rule.marked)
+            })
+    };
+    let (channel, direct) = (total(true), total(false));
+    if options.run {
+        let audit = AuditEntry {
+            action: "chat_prune_run".to_owned(),
+            subject_type: "chat_messages",
+            payload: json!({
+                "ip": "cli",
+                "scope": options.scope.word(),
+                "channel_id": options.scope.channel(),
+                "channel_messages_deleted": channel.1,
+                "direct_messages_deleted": direct.1,
+            })
+            .to_string(),
+        };
+        // Also after a failure on the way: what was marked until then is marked.
+        if walked.is_ok() || channel.1 + direct.1 > 0 {
+            database.run(|store| store.change(&[], &audit))?;
+        }
+    }
+    let complete = walked?;
+    let report = json!({
+        "dry_run": !options.run,
+        "complete": complete,
+        "scope": options.scope.word(),
+        "channel_id": options.scope.channel(),
+        "channel_messages": channel.0,
+        "direct_messages": direct.0,
+        "channel_messages_deleted": channel.1,
+        "direct_messages_deleted": direct.1,
+        "rules": rules.iter().map(|(id, rule)| describe(*id, rule)).collect::<Vec<Value>>(),
+    });
+    let text = match options.json {
+        true => format!("{report:#}\n"),
+        false => words(&rules, options.run, complete),
+    };
+    out.write_all(text.as_bytes())
+        .map_err(|error| Problem::of_output(&error))?;
+    Ok(match complete {
+        true => exit_code::OK,
+        false => exit_code::FAILED,
+    })
+}
+
+fn rules(rows: &Rows, channels: Vec<ChannelRetention>, scope: Scope) -> Rules {
+    let default = rows.integer(key::CHANNEL_RETENTION_DAYS, 90);
+    let rule = |name: String, days: i64| Rule {
+        name,
+        days,
+        before: None,
+        found: 0,
+        marked: 0,
+    };
+    let wanted = |id: ChannelId| match scope {
+        Scope::All | Scope::Channel(None) => true,
+        Scope::Channel(Some(only)) => only == id,
+        Scope::Direct => false,
+    };
+    let mut rules: Rules = channels
+        .into_iter()
+        .filter(|channel| wanted(channel.id))
+        .map(|channel| {
+            let days = channel.days.map_or(default, |days| days as i64);
+            (Some(channel.id), rule(channel.name, days))
+        })
+        .collect();
+    if matches!(scope, Scope::All | Scope::Direct) {
+        let days = rows.integer(key::DIRECT_RETENTION_DAYS, 90);
+        rules.insert(None, rule("direct messages".to_owned(), days));
+    }
+    rules
+}
+
+/// The report for people.
+fn words(rules: &Rules, run: bool, complete: bool) -> String {
+    let line = |rule: &Rule| {
+        let kept = match rule.days > 0 {
+            true => format!("kept for {} days", rule.days),
+            false => "kept for ever".to_owned(),
+        };
+        let name = printable(&rule.name);
+        format!(
+            "{name}: {kept}; {} too old, {} deleted\n",
+            rule.found, rule.marked
+        )
+    };
+    let mut text: String = rules.values().map(line).collect();
+    if !run {
+        text.push_str("Nothing was changed; --run marks them deleted.\n");
+    }
+    if !complete {
+        text.push_str("Interrupted: run it again for the rest.\n");
+    }
+    text
+}
+
+fn describe(id: Option<ChannelId>, rule: &Rule) -> Value {
+    json!({
+        "channel_id": id.map(|id| id.0),
+        "name": rule.name,
+        // Less than a day would be everything: that is taken for a slip, and nothing is too old.
+        "retention_days": (rule.days > 0).then_some(rule.days),
+        "before": rule.before,
+        "messages": rule.found,
+        "deleted": rule.marked,
+    })
+}
+
+/// Goes through the messages; false where it was interrupted.
+fn walk(
+    rules: &mut Rules,
+    options: &mut Options<'_>,
+    database: &mut Database,
+) -> Result<bool, Problem> {
+    let newest = rules.values().filter_map(|rule| rule.before.clone()).max();
+    let ids = database.run_again(|store| store.message_ids())?;
+    let (Some(before), Some((first, last))) = (newest, ids) else {
+        return Ok(true);
+    };
+    let mut above = MessageId(first.0.saturating_sub(1));
+    let mut progress = Progress::new(options.progress.take(), first, last);
+    loop {
+        let window = database.run_again(|store| store.old_messages(above, WINDOW_ROWS, &before))?;
+        let old: Vec<OldMessage> = window
+            .messages
+            .into_iter()
+            .filter(|message| {
+                rules.get_mut(&message.channel).is_some_and(|rule| {
+                    let is_old = rule
+                        .before
+                        .as_ref()
+                        .is_some_and(|b| message.created_at < *b);
+                    rule.found += u64::from(is_old);
+                    is_old
+                })
+            })
+            .collect();
+        if options.run {
+            for batch in old.chunks(BATCH) {
+                if options.interrupted.load(Ordering::Relaxed) {
+                    return Ok(false);
+                }
+                mark(batch, rules, database)?;
+                if let Some(message) = batch.last() {
+                    progress.show_in_a_while(message.id, rules);
+                }
+            }
+        }
+        let Some(end) = window.end else {
+            break;
+        };
+        above = end;
+        if options.interrupted.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        progress.show_in_a_while(above, rules);
+    }
+    progress.show(last, rules);
+    Ok(true)
+}
+
+/// Marks one batch, and lets others have as much time as it took.
+fn mark(batch: &[OldMessage], rules: &mut Rules, database: &mut Database) -> Result<(), Problem> {
+    let begun = Instant::now();
+    // One transaction a kind, since only the whole of what was changed is counted by the server.
+    let mut kinds: BTreeMap<Option<ChannelId>, Vec<MessageId>> = BTreeMap::new();
+    for message in batch {
+        kinds.entry(message.channel).or_default().push(message.id);
+    }
+    for (channel, ids) in kinds {
+        let count = database.run_again(|store| store.mark_deleted(&ids))?;
+        if let Some(rule) = rules.get_mut(&channel) {
+            rule.marked += count;
+        }
+    }
+    thread::sleep(begun.elapsed().min(LONGEST_PAUSE));
+    Ok(())
+}

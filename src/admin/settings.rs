@@ -1,0 +1,441 @@
+//! `settings list|get|set`: the rows of the application's chat settings page, validated as it validates them
+//! (contract: operations.md). Settings that the service writes are read-only; `status` shows them.
+
+use crate::platform::number::leading_integer;
+use std::io::Write;
+
+use serde_json::{Value, json};
+
+use super::{Database, Problem};
+use crate::config::settings::{Rows, key};
+use crate::config::{DEFAULT_HOST, DEFAULT_PORT, Variables, is_listen_host};
+use crate::platform::exit_code;
+use crate::platform::printable::{printable, printable_json};
+use crate::store::operations::AuditEntry;
+
+/// Most days that messages can be kept by number.
+const MAX_DAYS: i64 = 36_500;
+/// What `body_text` holds.
+const MAX_MESSAGE_CHARS: i64 = 65_535;
+
+/// What a value may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `0` or `1`.
+    Switch,
+    /// A whole number.
+    Number {
+        /// The smallest.
+        least: i64,
+        /// The greatest.
+        most: i64,
+    },
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A listen host.
+    Host,
+}
+
+/// When a new value counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Takes {
+    AtOnce,
+    NextSupervisor,
+    NextStart,
+    NextPrune,
+}
+
+impl Takes {
+    fn text(self) -> &'static str {
+        match self {
+            Takes::AtOnce => "a running service follows it within a second",
+            Takes::NextSupervisor => "the supervisor follows it with its next run",
+            Takes::NextStart => "it counts from the next start of the service: restart",
+            Takes::NextPrune => "the next prune follows it",
+        }
+    }
+}
+
+/// One row.
+pub struct Setting {
+    /// Its name.
+    pub key: &'static str,
+    /// What it may be.
+    pub kind: Kind,
+    default: &'static str,
+    takes: Takes,
+    /// The variable that wins over it.
+    variable: Option<&'static str>,
+    /// What a form calls it.
+    pub label: &'static str,
+    /// What it says.
+    pub about: &'static str,
+}
+
+const DAYS: Kind = Kind::Number {
+    least: 1,
+    most: MAX_DAYS,
+};
+
+/// All of them, in the order of the application's page.
+pub const ALL: [Setting; 10] = [
+    Setting {
+        key: key::CHAT_ENABLED,
+        kind: Kind::Switch,
+        default: "0",
+        takes: Takes::AtOnce,
+        variable: None,
+        label: "Internal chat",
+        about: "whether there is an internal chat",
+    },
+    Setting {
+        key: key::CHANNEL_RETENTION_DAYS,
+        kind: DAYS,
+        default: "90",
+        takes: Takes::NextPrune,
+        variable: None,
+        label: "Keep channel messages",
+        about: "days that a channel without a number of its own keeps messages",
+    },
+    Setting {
+        key: key::DIRECT_RETENTION_DAYS,
+        kind: DAYS,
+        default: "90",
+        takes: Takes::NextPrune,
+        variable: None,
+        label: "Keep direct messages",
+        about: "days that direct messages are kept",
+    },
+    Setting {
+        key: key::MAX_MESSAGE_LENGTH,
+        kind: Kind::Number {
+            least: 1,
+            most: MAX_MESSAGE_CHARS,
+        },
+        default: "4000",
+        takes: Takes::AtOnce,
+        variable: None,
+        label: "Longest message",
+        about: "characters of the longest message",
+    },
+    Setting {
+        key: key::EXTERNAL_LINKS,
+        kind: Kind::Switch,
+        default: "1",
+        takes: Takes::AtOnce,
+        variable: None,
+        label: "Links to other sites",
+        about: "whether links to other sites can be clicked",
+    },
+    Setting {
+        key: key::WEBSOCKET_ENABLED,
+        kind: Kind::Switch,
+        default: "1",
+        takes: Takes::AtOnce,
+        variable: None,
+        label: "WebSocket service",
+        about: "whether this service is used",
+    },
+    Setting {
+        key: key::AUTOSTART,
+        kind: Kind::Switch,
+        default: "1",
+        takes: Takes::NextSupervisor,
+        variable: None,
+        label: "Start by itself",
+        about: "whether the supervisor keeps it running",
+    },
+    Setting {
+        key: key::MANAGEMENT_MODE,
+        kind: Kind::Choice(&["cron", "external"]),
+        default: "cron",
+        takes: Takes::NextSupervisor,
+        variable: None,
+        label: "Managed by",
+        about: "who starts and stops it: cron or external",
+    },
+    Setting {
+        key: key::HOST,
+        kind: Kind::Host,
+        default: DEFAULT_HOST,
+        takes: Takes::NextStart,
+        variable: Some("CHAT_WEBSOCKET_HOST"),
+        label: "Listen host",
+        about: "listen host",
+    },
+    Setting {
+        key: key::PORT,
+        kind: Kind::Number {
+            least: 1,
+            most: 65_535,
+        },
+        default: "8090",
+        takes: Takes::NextStart,
+        variable: Some("CHAT_WEBSOCKET_PORT"),
+        label: "Listen port",
+        about: "listen port",
+    },
+];
+
+const _: () = assert!(DEFAULT_PORT == 8090, "the default above");
+
+/// Names of all of them, for help and completion.
+pub fn keys() -> Vec<&'static str> {
+    ALL.iter().map(|setting| setting.key).collect()
+}
+
+/// The setting of this name.
+///
+/// # Errors
+/// There is none.
+pub fn find(key: &str) -> Result<&'static Setting, Problem> {
+    ALL.iter()
+        .find(|setting| setting.key == key)
+        .ok_or_else(|| {
+            Problem::new(
+                exit_code::USAGE,
+                format!("there is no setting {key:?} here; settings list shows those there are"),
+            )
+        })
+}
+
+impl Setting {
+    /// The variable that wins over it, if there is one.
+    pub fn variable(&self) -> Option<&'static str> {
+        self.variable
+    }
+
+    /// The value as the table has it, or the default.
+    pub fn stored<'a>(&self, rows: &'a Rows) -> &'a str {
+        rows.text(self.key, self.default)
+    }
+
+    /// The value that counts, and the origin of the variable that it is of, if one wins over the table.
+    fn counting(&self, rows: &Rows, variables: &Variables) -> (String, Option<String>) {
+        let won = self.variable.and_then(|name| {
+            // The recorded daemon takes a host or a port of "0" as unset.
+            let value = variables.get(name).filter(|value| value != "0")?;
+            Some((value, Some(variables.origin(name))))
+        });
+        won.unwrap_or_else(|| (self.stored(rows).to_owned(), None))
+    }
+
+    /// The value as it is stored.
+    ///
+    /// # Errors
+    /// What it must be instead.
+    pub fn checked(&self, value: &str) -> Result<String, String> {
+        match self.kind {
+            Kind::Switch => match value.to_ascii_lowercase().as_str() {
+                "1" | "true" | "yes" | "on" => Ok("1".to_owned()),
+                "0" | "false" | "no" | "off" => Ok("0".to_owned()),
+                _ => Err("1 (on) or 0 (off)".to_owned()),
+            },
+            Kind::Number { least, most } => {
+                let is_number = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
+                let number = leading_integer(value);
+                match is_number && (least..=most).contains(&number) {
+                    true => Ok(number.to_string()),
+                    false => Err(format!("a whole number from {least} to {most}")),
+                }
+            }
+            Kind::Choice(words) => match words.contains(&value) {
+                true => Ok(value.to_owned()),
+                false => Err(words.join(" or ")),
+            },
+            Kind::Host => match is_listen_host(value) {
+                true => Ok(value.to_owned()),
+                false => Err(
+                    "a host name, an IPv4 address or an IPv6 address in brackets, without scheme, port, path or \
+                     blanks"
+                        .to_owned(),
+                ),
+            },
+        }
+    }
+
+    /// The row of the audit log about a new value, which came `from` there.
+    pub fn audit(&self, before: &str, after: &str, from: &str) -> AuditEntry {
+        AuditEntry {
+            action: "chat_websocket_settings_updated".to_owned(),
+            subject_type: "chat_websocket",
+            payload: json!({"ip": from, "key": self.key, "from": before, "to": after}).to_string(),
+        }
+    }
+}
+
+/// Writes all settings as they count, for people or as JSON.
+///
+/// # Errors
+/// The database cannot be asked.
+pub fn list(
+    database: &mut Database,
+    variables: &Variables,
+    as_json: bool,
+    out: &mut dyn Write,
+) -> Result<u8, Problem> {
+    let rows = database.run_again(|store| store.settings())?;
+    let text = if as_json {
+        let object: serde_json::Map<String, Value> = ALL
+            .iter()
+            .map(|setting| {
+                let (value, _) = setting.counting(&rows, variables);
+                (setting.key.to_owned(), json!(value))
+            })
+            .collect();
+        printable_json(&format!("{:#}\n", Value::Object(object)))
+    } else {
+        let width = ALL.iter().map(|one| one.key.len()).max().unwrap_or(0);
+        let line = |setting: &Setting| {
+            let (value, origin) = setting.counting(&rows, variables);
+            let value = printable(&value);
+            let stored = printable(setting.stored(&rows));
+            let from = origin.map(|origin| format!("; from {origin}, the settings have {stored}"));
+            format!(
+                "{:width$}  {value:<10}  {}{}\n",
+                setting.key,
+                setting.about,
+                from.unwrap_or_default()
+            )
+        };
+        ALL.iter().map(line).collect()
+    };
+    out.write_all(text.as_bytes())
+        .map_err(|error| Problem::of_output(&error))?;
+    Ok(exit_code::OK)
+}
+
+/// Writes the value of one setting that counts, and nothing else, so that a script can take it; `settings list` and
+/// `config` say where it comes from.
+///
+/// # Errors
+/// There is no such setting, or the database cannot be asked.
+pub fn get(
+    key: &str,
+    database: &mut Database,
+    variables: &Variables,
+    out: &mut dyn Write,
+) -> Result<u8, Problem> {
+    let setting = find(key)?;
+    let rows = database.run_again(|store| store.settings())?;
+    let (value, _) = setting.counting(&rows, variables);
+    writeln!(out, "{}", printable(&value)).map_err(|error| Problem::of_output(&error))?;
+    Ok(exit_code::OK)
+}
+
+/// Sets one setting, and says from when on it counts. `variables` are asked for what wins over it.
+///
+/// # Errors
+/// There is no such setting, the value cannot be, or the database cannot be asked.
+pub fn set(
+    key: &str,
+    value: &str,
+    database: &mut Database,
+    variables: &Variables,
+    out: &mut dyn Write,
+) -> Result<u8, Problem> {
+    let setting = find(key)?;
+    let value = setting.checked(value).map_err(|wanted| {
+        Problem::new(
+            exit_code::USAGE,
+            format!("{key} cannot be {value:?}; it must be {wanted}"),
+        )
+    })?;
+    let rows = database.run_again(|store| store.settings())?;
+    if !rows.contains(key) {
+        return Err(Problem::new(
+            exit_code::FAILED,
+            format!("this install has no setting {key}; it needs Andrea Helpdesk 1.4.13 or later"),
+        ));
+    }
+    let before = setting.stored(&rows).to_owned();
+    if before != value {
+        let audit = setting.audit(&before, &value, "cli");
+        database.run(|store| store.change(&[(key, &value)], &audit))?;
+    }
+    let mut text = match before == value {
+        true => format!("{key} is {value} already\n"),
+        false => format!(
+            "{key} = {value} (was {}); {}\n",
+            printable(&before),
+            setting.takes.text()
+        ),
+    };
+    if let Some(variable) = setting.variable
+        && variables.get(variable).is_some()
+    {
+        text.push_str(&format!(
+            "but {} wins over it\n",
+            variables.origin(variable)
+        ));
+    }
+    out.write_all(text.as_bytes())
+        .map_err(|error| Problem::of_output(&error))?;
+    Ok(exit_code::OK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_checked_and_stored_in_one_form() {
+        for (key, value, stored) in [
+            ("chat_enabled", "on", "1"),
+            ("chat_enabled", "False", "0"),
+            ("chat_websocket_port", "08090", "8090"),
+            ("chat_websocket_host", "[::1]", "[::1]"),
+            ("chat_websocket_management_mode", "external", "external"),
+        ] {
+            let setting = find(key).expect(key);
+            assert_eq!(setting.checked(value).as_deref(), Ok(stored), "{key}");
+        }
+        for (key, value) in [
+            ("chat_enabled", "2"),
+            ("chat_enabled", ""),
+            ("chat_websocket_port", "0"),
+            ("chat_websocket_port", "65536"),
+            ("chat_websocket_port", "-1"),
+            ("chat_websocket_port", "80 "),
+            ("chat_websocket_port", "99999999999999999999"),
+            ("chat_websocket_host", "http://a"),
+            ("chat_websocket_host", "a:1"),
+            ("chat_websocket_host", " a"),
+            ("chat_websocket_management_mode", "systemd"),
+            ("chat_websocket_management_mode", "Cron"),
+            ("chat_direct_retention_days", "0"),
+            ("chat_max_message_length", "x"),
+        ] {
+            assert!(
+                find(key).expect(key).checked(value).is_err(),
+                "{key} {value:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_the_service_writes_itself_and_secrets_are_no_settings() {
+        for key in [
+            "chat_websocket_status",
+            "chat_websocket_stop_requested",
+            "push_vapid_private_key",
+            "",
+        ] {
+            let problem = find(key).err().expect(key);
+            assert_eq!(problem.code, exit_code::USAGE);
+        }
+    }
+
+    #[test]
+    fn every_default_may_be_set() {
+        for setting in &ALL {
+            let default = setting.default;
+            assert_eq!(
+                setting.checked(default).as_deref(),
+                Ok(default),
+                "{}",
+                setting.key
+            );
+        }
+    }
+}

@@ -1,0 +1,393 @@
+//! `status`: the same that the supervisor observes, and whether the address answers, for people and for programs
+//! (contract: operations.md). Changes nothing.
+
+use std::fmt::Write as _;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::style::{Style, Tone};
+use super::{Database, Problem, probe};
+use crate::config::settings::{Rows, key};
+use crate::config::{Config, listen_address};
+use crate::platform::exit_code;
+use crate::platform::owned_file::{self, Use};
+use crate::platform::pid_file::{self, Holder};
+use crate::platform::printable::{printable, printable_json};
+use crate::platform::process::Process;
+use crate::supervisor::{Observed, SUPERVISED, Status};
+
+/// How long the address may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// How much of the log is looked through for the last error.
+const LOG_TAIL_BYTES: u64 = 16 * 1024;
+/// How many of its last lines are shown.
+const LOG_LINES: usize = 5;
+
+/// How the service is.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct StatusReport {
+    /// Of what is recorded, process and heartbeat.
+    status: Status,
+    /// What keeps the status from being known.
+    problem: Option<String>,
+    /// `chat_websocket_status`.
+    recorded_status: Option<String>,
+    /// `cron` or `external`.
+    mode: Option<&'static str>,
+    /// Whether the settings ask for a running service.
+    wanted: Option<bool>,
+    /// Settings that say it is not.
+    off: Vec<&'static str>,
+    /// Of the pid file, else of the settings.
+    pid: Option<u32>,
+    /// Whether that daemon lives; `None` where it cannot be told from here.
+    alive: Option<bool>,
+    /// `systemd`, `cron`, or `other`.
+    started_by: Option<&'static str>,
+    /// The systemd unit or the like.
+    unit: Option<String>,
+    started_at: Option<String>,
+    heartbeat_at: Option<String>,
+    heartbeat_age_seconds: Option<i64>,
+    /// Whether that is young enough.
+    fresh: bool,
+    address: Option<String>,
+    /// Whether a chat service answers there.
+    answers: bool,
+    /// What answers, or why nothing does.
+    answer: Option<String>,
+    stop_requested: bool,
+    restart_requested: bool,
+    /// What the log says last of what went wrong.
+    last_error: Option<String>,
+    /// Where to look for more.
+    log_file: Option<String>,
+    /// Its last lines.
+    log_lines: Vec<String>,
+}
+
+/// Looks at the service of an install.
+pub fn look(config: &Config, database: &mut Database) -> StatusReport {
+    let places = config.paths();
+    let held = pid_file::holder(&places);
+    let holder = held.as_ref().ok().copied().flatten();
+    let rows = database.run(|store| store.settings());
+    let known = rows.as_ref().ok();
+    let last_seen = known.map_or("", |rows| rows.text(key::LAST_SEEN_AT, ""));
+    let age = config.clock.seconds_since(last_seen);
+    let nothing = Rows::default();
+    let seen = Observed::new(known.unwrap_or(&nothing), holder, age);
+    let recorded = known.map(|rows| rows.text(key::STATUS, "stopped").to_owned());
+    let recorded_pid = known.and_then(|rows| rows.text(key::PID, "").parse().ok());
+    let alive = held.as_ref().ok().map(Option::is_some);
+    let (host, port, _) = listen_address(config, known.unwrap_or(&nothing));
+    let (answers, answer) = answer(&host, port);
+    let process = holder.and_then(|holder| pid_file::process_of(holder, &places));
+    let unit = process.as_ref().and_then(Process::unit);
+    let problem = match (&rows, &held) {
+        (Err(problem), _) => Some(problem.to_string()),
+        (_, Err(error)) => Some(format!(
+            "cannot read {}: {error}; run status as the web server's user or as root",
+            places.pid_file.display()
+        )),
+        _ => None,
+    };
+    let off = [
+        (key::CHAT_ENABLED, seen.chat_enabled),
+        (key::WEBSOCKET_ENABLED, seen.websocket_enabled),
+        (key::AUTOSTART, seen.autostart),
+    ];
+    let text = |key: &str| {
+        let value = known.map_or("", |rows| rows.text(key, ""));
+        (!value.is_empty()).then(|| value.to_owned())
+    };
+    let status = recorded.as_ref().map_or(Status::Unknown, |recorded| {
+        let has_process = recorded_pid.is_some_and(|pid: u32| pid > 0) && alive != Some(false);
+        Status::effective(recorded, has_process, seen.is_fresh())
+    });
+    let is_well = matches!(status, Status::Running | Status::Stopped);
+    let mut log_lines = tail(&places.log_file).unwrap_or_default();
+    let last_error = last_error(&log_lines, is_well);
+    log_lines.drain(..log_lines.len().saturating_sub(LOG_LINES));
+    StatusReport {
+        status,
+        problem,
+        recorded_status: recorded,
+        mode: known.map(|_| seen.mode.as_str()),
+        wanted: known.map(|_| seen.is_wanted()),
+        off: known.map_or(Vec::new(), |_| {
+            let off = off.iter().filter(|(_, on)| !on);
+            off.map(|(name, _)| *name).collect()
+        }),
+        pid: holder.map(pid).unwrap_or(recorded_pid),
+        alive,
+        started_by: process
+            .as_ref()
+            .map(|process| starter(&process.arguments(), unit.as_deref())),
+        unit,
+        started_at: text(key::LAST_STARTED_AT),
+        heartbeat_at: text(key::LAST_SEEN_AT),
+        heartbeat_age_seconds: age,
+        fresh: seen.is_fresh(),
+        address: Some(format!("{host}:{port}")),
+        answers,
+        answer: Some(answer),
+        stop_requested: seen.stop_requested,
+        restart_requested: seen.restart_requested,
+        last_error,
+        log_file: Some(places.log_file.display().to_string()),
+        log_lines,
+    }
+}
+
+/// The last lines of the log, for people.
+fn tail(log: &Path) -> Option<Vec<String>> {
+    let mut file = owned_file::open(log, Use::Read).ok()?;
+    let begin = file.metadata().ok()?.len().saturating_sub(LOG_TAIL_BYTES);
+    file.seek(SeekFrom::Start(begin)).ok()?;
+    let mut bytes = Vec::new();
+    file.take(LOG_TAIL_BYTES).read_to_end(&mut bytes).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    // The first one may have lost its beginning.
+    let lines = text.lines().skip(usize::from(begin > 0));
+    let lines = lines.filter(|line| !line.trim().is_empty());
+    Some(lines.map(printable).collect())
+}
+
+/// The last line that tells of a failure, with its time. Of a service that does not run as it should also one without the
+/// word, and where there is none the last line.
+fn last_error(lines: &[String], is_well: bool) -> Option<String> {
+    const FAILURES: [&str; 7] = [
+        "error:",
+        "failed ",
+        "cannot ",
+        "panic",
+        "thread ",
+        "the database ",
+        "process ",
+    ];
+    let begins = match is_well {
+        true => &FAILURES[..1],
+        false => &FAILURES[..],
+    };
+    let is_failure = |line: &&String| {
+        let words = line
+            .split_once("] ")
+            .map_or(line.as_str(), |(_, words)| words);
+        begins.iter().any(|begin| words.starts_with(begin))
+    };
+    let found = lines.iter().rev().find(is_failure);
+    found.or_else(|| lines.last().filter(|_| !is_well)).cloned()
+}
+
+fn pid(holder: Holder) -> Option<u32> {
+    (holder.pid > 0).then_some(holder.pid)
+}
+
+fn starter(arguments: &[String], unit: Option<&str>) -> &'static str {
+    let is_cron = |unit: &str| ["cron.service", "crond.service", "cronie.service"].contains(&unit);
+    if arguments.iter().any(|word| word == SUPERVISED) || unit.is_some_and(is_cron) {
+        "cron"
+    } else if unit.is_some_and(|unit| unit.ends_with(".service")) {
+        "systemd"
+    } else {
+        "other"
+    }
+}
+
+fn answer(host: &str, port: u16) -> (bool, String) {
+    use crate::admin::response::HandshakeResponse;
+    match probe::listener(host, port, TIMEOUT) {
+        Ok(HandshakeResponse::WebSocket) => (true, "a chat service".to_owned()),
+        Ok(HandshakeResponse::Http(503, _)) => (
+            true,
+            "a chat service that refuses connections (disabled, or full)".to_owned(),
+        ),
+        Ok(HandshakeResponse::Http(code, reason)) => {
+            (false, format!("something else: HTTP {code} {reason}"))
+        }
+        Ok(HandshakeResponse::Other(what)) => (false, what.to_owned()),
+        Err(error) => (false, format!("nothing: {error}")),
+    }
+}
+
+impl StatusReport {
+    /// Nothing is known, for this reason.
+    pub fn unknown(problem: String) -> Self {
+        StatusReport {
+            problem: Some(problem),
+            ..StatusReport::default()
+        }
+    }
+
+    /// 0 running, 1 stopped, 2 stale, 3 failed, 4 cannot tell.
+    pub fn exit_code(&self) -> u8 {
+        match self.status {
+            Status::Running => exit_code::OK,
+            Status::Stopped => exit_code::FAILED,
+            Status::Stale => exit_code::STALE,
+            Status::Failed => exit_code::START_FAILED,
+            Status::Unknown => exit_code::CANNOT_TELL,
+        }
+    }
+
+    /// Writes it as one JSON object.
+    ///
+    /// # Errors
+    /// The writer fails.
+    pub fn write_json(&self, out: &mut dyn Write) -> Result<(), Problem> {
+        let text = serde_json::to_string_pretty(self).unwrap_or_default();
+        writeln!(out, "{}", printable_json(&text)).map_err(|error| Problem::of_output(&error))
+    }
+
+    /// The same as a line.
+    pub fn json_line(&self) -> String {
+        let text = serde_json::to_string(self).unwrap_or_default();
+        printable_json(&text) + "\n"
+    }
+
+    /// Writes it for people.
+    ///
+    /// # Errors
+    /// The writer fails.
+    pub fn write_text(&self, style: Style, out: &mut dyn Write) -> Result<(), Problem> {
+        out.write_all(self.text(style).as_bytes())
+            .map_err(|error| Problem::of_output(&error))
+    }
+
+    /// What people read.
+    pub fn text(&self, style: Style) -> String {
+        let tone = match self.status {
+            Status::Running => Tone::Good,
+            Status::Stale | Status::Failed => Tone::Bad,
+            Status::Stopped | Status::Unknown => Tone::Doubtful,
+        };
+        let status = style.paint(tone, self.status.as_str());
+        let mut text = format!("chat service: {status}\n");
+        // Writing to a string cannot fail.
+        let mut line = |name: &str, words: String| {
+            let _ = writeln!(text, "  {name:<11}{words}");
+        };
+        if let Some(problem) = &self.problem {
+            line(
+                "cannot tell",
+                format!(" {}", style.paint(Tone::Bad, &printable(problem))),
+            );
+        }
+        if let Some(recorded) = &self.recorded_status {
+            line("recorded", printable(recorded));
+        }
+        line("process", self.process(style));
+        line("heartbeat", self.heartbeat(style));
+        if let (Some(address), Some(answer)) = (&self.address, &self.answer) {
+            let tone = if self.answers {
+                Tone::Good
+            } else {
+                Tone::Doubtful
+            };
+            line(
+                "address",
+                format!(
+                    "{}, where {} answers",
+                    printable(address),
+                    style.paint(tone, &printable(&answered(answer)))
+                ),
+            );
+        }
+        if let Some(mode) = self.mode {
+            let wanted = match self.off.as_slice() {
+                [] => "the settings ask for a running service".to_owned(),
+                off => format!("switched off: {}", off.join(", ")),
+            };
+            line("mode", format!("{mode}; {wanted}"));
+            let requests: Vec<&str> = [
+                (self.stop_requested, "stop"),
+                (self.restart_requested, "restart"),
+            ]
+            .into_iter()
+            .filter_map(|(asked, word)| asked.then_some(word))
+            .collect();
+            let pending = match requests.as_slice() {
+                [] => "none pending".to_owned(),
+                words => style.paint(Tone::Doubtful, &format!("{} pending", words.join(" and "))),
+            };
+            line("requests", pending);
+        }
+        if let Some(error) = &self.last_error {
+            line("last error", style.paint(Tone::Bad, error));
+        }
+        if let Some(log) = &self.log_file {
+            line("log", printable(log));
+        }
+        for one in &self.log_lines {
+            let _ = writeln!(text, "    {one}");
+        }
+        text
+    }
+
+    fn process(&self, style: Style) -> String {
+        let pid = self.pid.map_or("none".to_owned(), |pid| pid.to_string());
+        let alive = match self.alive {
+            Some(true) => style.paint(Tone::Good, "alive"),
+            Some(false) if self.pid.is_some() => style.paint(Tone::Bad, "not alive"),
+            Some(false) => return pid,
+            None if self.pid.is_none() => return "unknown".to_owned(),
+            None => style.paint(Tone::Doubtful, "whether it is alive cannot be told"),
+        };
+        let starter = match (self.started_by, &self.unit) {
+            (Some("systemd"), Some(unit)) => format!(", started by systemd ({unit})"),
+            (Some("cron"), _) => ", started by the supervisor (cron)".to_owned(),
+            (Some(_), Some(unit)) => format!(", started in {unit}"),
+            (Some(_), None) => ", started by hand or another program".to_owned(),
+            (None, _) => String::new(),
+        };
+        format!("{pid}, {alive}{}", printable(&starter))
+    }
+
+    fn heartbeat(&self, style: Style) -> String {
+        match (&self.heartbeat_at, self.heartbeat_age_seconds) {
+            (Some(at), Some(age)) => {
+                let tone = if self.fresh { Tone::Good } else { Tone::Bad };
+                format!(
+                    "{} ({})",
+                    style.paint(tone, &format!("{age} s ago")),
+                    printable(at)
+                )
+            }
+            (Some(at), None) => format!("\"{}\", which is no time", printable(at)),
+            (None, _) => "none".to_owned(),
+        }
+    }
+}
+
+/// `nothing: reason` as it stands in a sentence.
+fn answered(answer: &str) -> String {
+    match answer.strip_prefix("nothing: ") {
+        Some(reason) => format!("nothing ({reason})"),
+        None => answer.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_started_it_is_told_by_its_unit_and_its_command_line() {
+        let serve = ["andrea-chat-websocket", "serve"].map(str::to_owned);
+        for (unit, by) in [
+            (Some("andrea-chat-websocket.service"), "systemd"),
+            (Some("andrea-chat-websocket@desk-one.service"), "systemd"),
+            (Some("cron.service"), "cron"),
+            (Some("session-3.scope"), "other"),
+            (None, "other"),
+        ] {
+            assert_eq!(starter(&serve, unit), by, "{unit:?}");
+        }
+        let supervised = [&serve[..], &[SUPERVISED.to_owned()]].concat();
+        assert_eq!(starter(&supervised, Some("session-3.scope")), "cron");
+    }
+}

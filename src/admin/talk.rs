@@ -1,0 +1,345 @@
+//! `chat`: reads and sends messages as an agent, for a terminal or a script. A client of the running service like any
+//! other.
+
+use std::collections::HashSet;
+use std::io::{self, Write};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use super::probe::shake_hands;
+use super::response::{HandshakeResponse, request};
+use super::{Problem, token};
+use crate::model::{AgentId, Conversation};
+use crate::platform::exit_code;
+use crate::platform::net;
+use crate::platform::printable::{printable, printable_json};
+use crate::websocket::client::Client;
+
+/// To connect, and for each answer: the service says within 5 s what became of an event.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The service pings a silent client every 25 s.
+const SILENCE: Duration = Duration::from_secs(60);
+/// Between two tries to connect again.
+const PAUSE: Duration = Duration::from_secs(2);
+/// For how long a message is sent again that was not answered, or refused for a reason that passes.
+const INSIST: Duration = Duration::from_secs(30);
+/// Messages of one page of the history.
+const PAGE: u64 = 200;
+
+/// Who talks where.
+pub struct Talk<'a> {
+    /// Signs the token.
+    pub secret: &'a str,
+    /// Where the service listens.
+    pub address: (String, u16),
+    /// In whose name.
+    pub agent: AgentId,
+    /// In which conversation.
+    pub conversation: Conversation,
+    /// JSON instead of lines for people.
+    pub json: bool,
+}
+
+/// Why an exchange came to nothing.
+enum Trouble {
+    /// The connection was lost, or the service says to come back.
+    Passing(String),
+    /// The service says no.
+    Final(Problem),
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Trouble::Passing(match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "it does not answer".to_owned(),
+            _ => error.to_string(),
+        })
+    }
+}
+
+impl Trouble {
+    /// That of an event that answers ours with a refusal.
+    fn of(event: &Value) -> Trouble {
+        let message = event["message"].as_str().unwrap_or("refused").to_owned();
+        match event["code"].as_str() {
+            Some("rate_limited" | "database_unavailable" | "outcome_unknown" | "internal") => {
+                Trouble::Passing(message)
+            }
+            _ => Trouble::Final(Problem::new(exit_code::FAILED, message)),
+        }
+    }
+}
+
+impl Talk<'_> {
+    /// Sends one message; done once it is stored.
+    ///
+    /// # Errors
+    /// It was refused, or the service cannot be reached.
+    pub fn send(&self, text: &str, out: &mut dyn Write) -> Result<u8, Problem> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        // The same for each try, so that none stores it twice.
+        let reference = format!(
+            "{}-{}",
+            std::process::id(),
+            now.unwrap_or_default().as_nanos()
+        );
+        let deadline = Instant::now() + INSIST;
+        loop {
+            match self.send_once(text, &reference) {
+                Ok(message) => {
+                    let line = match self.json {
+                        true => printable_json(&message.to_string()),
+                        false => format!("stored as message {}", message["id"]),
+                    };
+                    writeln!(out, "{line}").map_err(|error| Problem::of_output(&error))?;
+                    return Ok(exit_code::OK);
+                }
+                Err(Trouble::Final(problem)) => return Err(problem),
+                Err(Trouble::Passing(reason)) if Instant::now() >= deadline => {
+                    return Err(self.unreachable(&reason));
+                }
+                Err(Trouble::Passing(_)) => std::thread::sleep(PAUSE),
+            }
+        }
+    }
+
+    fn send_once(&self, text: &str, reference: &str) -> Result<Value, Trouble> {
+        let mut client = self.connect()?;
+        let kind = format!("chat.{}.message.send", self.conversation.scope());
+        client.send(&self.event(&kind, json!({ "body": text, "ref": reference })))?;
+        loop {
+            let mut event = client.next_event()?;
+            if event["ref"] == reference {
+                return match event["type"].as_str() {
+                    Some("error") => Err(Trouble::of(&event)),
+                    _ => Ok(event["message"].take()),
+                };
+            }
+        }
+    }
+
+    /// Shows the newest `lines` messages and, if it is to `follow`, every one that comes, until it is interrupted.
+    ///
+    /// # Errors
+    /// The service refuses, or cannot be reached to begin with.
+    pub fn tail(
+        &self,
+        lines: u64,
+        follow: bool,
+        out: &mut dyn Write,
+        notes: &mut dyn Write,
+    ) -> Result<u8, Problem> {
+        let mut shown = Shown::default();
+        loop {
+            let lost = match self.listen(lines, follow, &mut shown, out) {
+                Ok(()) => return Ok(exit_code::OK),
+                Err(Trouble::Final(problem)) => return Err(problem),
+                Err(Trouble::Passing(reason)) => reason,
+            };
+            if !shown.begun {
+                return Err(self.unreachable(&lost));
+            }
+            // Only a remark.
+            let _ = writeln!(
+                notes,
+                "The connection was lost: {}. Connecting again.",
+                printable(&lost)
+            );
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    fn listen(
+        &self,
+        lines: u64,
+        follow: bool,
+        shown: &mut Shown,
+        out: &mut dyn Write,
+    ) -> Result<(), Trouble> {
+        let mut client = self.connect()?;
+        let mut missed = Vec::new();
+        let mut before = Value::Null;
+        // What was missed may be more than one page.
+        loop {
+            let limit = if shown.begun {
+                PAGE
+            } else {
+                lines.clamp(1, PAGE)
+            };
+            let ask = json!({ "before_id": before, "limit": limit, "ref": "history" });
+            client.send(&self.event("chat.history", ask))?;
+            let answer = loop {
+                let event = client.next_event()?;
+                if event["ref"] == "history" {
+                    break event;
+                }
+            };
+            if answer["type"] == "error" {
+                return Err(Trouble::of(&answer));
+            }
+            let page = answer["messages"].as_array().cloned().unwrap_or_default();
+            before = page
+                .first()
+                .map_or(Value::Null, |first| first["id"].clone());
+            let reaches = before.as_u64().is_none_or(|id| id <= shown.newest);
+            missed.splice(0..0, page);
+            if !shown.begun || reaches || answer["has_more"] != true {
+                break;
+            }
+        }
+        for message in &missed {
+            let is_wanted = lines > 0 || shown.begun;
+            self.show(message, is_wanted, shown, out)?;
+        }
+        shown.begun = true;
+        let created = format!("chat.{}.message.created", self.conversation.scope());
+        if !follow {
+            return Ok(());
+        }
+        loop {
+            let event = client.next_event()?;
+            let message = &event["message"];
+            if event["type"] == created.as_str() && message[self.key()] == self.id() {
+                self.show(message, true, shown, out)?;
+            }
+        }
+    }
+
+    fn show(
+        &self,
+        message: &Value,
+        is_wanted: bool,
+        shown: &mut Shown,
+        out: &mut dyn Write,
+    ) -> Result<(), Trouble> {
+        let id = message["id"].as_u64().unwrap_or_default();
+        // Older than the first that was shown: not missed, but never asked for.
+        let is_old = shown.begun && id < shown.first;
+        if is_old || !shown.ids.insert(id) {
+            return Ok(());
+        }
+        shown.newest = shown.newest.max(id);
+        if !shown.begun {
+            shown.first = if shown.first == 0 {
+                id
+            } else {
+                shown.first.min(id)
+            };
+        }
+        if !is_wanted {
+            return Ok(());
+        }
+        let line = match self.json {
+            true => printable_json(&message.to_string()),
+            false => line_of(message),
+        };
+        let written = writeln!(out, "{line}").and_then(|()| out.flush());
+        written.map_err(|error| {
+            let mut problem = Problem::of_output(&error);
+            if error.kind() == io::ErrorKind::BrokenPipe {
+                problem.message = "standard output was closed".to_owned();
+            }
+            Trouble::Final(problem)
+        })
+    }
+
+    fn connect(&self) -> Result<Client, Trouble> {
+        let (host, port) = &self.address;
+        let mut stream = net::connect(host, *port, TIMEOUT)?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
+        let request = request(&format!("{host}:{port}"), None, None);
+        let rest = match shake_hands(&mut stream, &request)? {
+            (HandshakeResponse::WebSocket, rest) => rest,
+            (HandshakeResponse::Http(code, reason), _) => {
+                return Err(Trouble::Passing(format!("it answers {code} {reason}")));
+            }
+            (HandshakeResponse::Other(what), _) => return Err(Trouble::Passing(what.to_owned())),
+        };
+        let patient = stream.try_clone()?;
+        let mut client = Client::new(stream, rest);
+        let token = token::signed(self.secret, self.agent, "agent", SILENCE.as_secs())
+            .map_err(Trouble::Final)?;
+        client.send(&json!({ "type": "auth", "token": token }))?;
+        loop {
+            let event = client.next_event()?;
+            match event["type"].as_str() {
+                Some("auth.ok") => break,
+                Some("auth.failed" | "error") => return Err(Trouble::of(&event)),
+                _ => {}
+            }
+        }
+        patient.set_read_timeout(Some(SILENCE))?;
+        Ok(client)
+    }
+
+    fn unreachable(&self, reason: &str) -> Problem {
+        let (host, port) = &self.address;
+        Problem {
+            remedy: Some("see whether it runs: andrea-chat-websocket status"),
+            ..Problem::new(
+                exit_code::UNAVAILABLE,
+                format!("no chat service at {host}:{port}: {reason}"),
+            )
+        }
+    }
+
+    /// An event that names the conversation.
+    fn event(&self, kind: &str, mut members: Value) -> Value {
+        members["type"] = kind.into();
+        members["scope"] = self.conversation.scope().into();
+        members[self.key()] = self.id();
+        members
+    }
+
+    fn key(&self) -> &'static str {
+        match self.conversation {
+            Conversation::Channel(_) => "channel_id",
+            Conversation::Direct(_) => "thread_id",
+        }
+    }
+
+    fn id(&self) -> Value {
+        match self.conversation {
+            Conversation::Channel(id) => id.0.into(),
+            Conversation::Direct(id) => id.0.into(),
+        }
+    }
+}
+
+/// What `tail` has shown.
+#[derive(Default)]
+struct Shown {
+    begun: bool,
+    first: u64,
+    newest: u64,
+    ids: HashSet<u64>,
+}
+
+/// A message for a terminal, on which its text must not draw; each of its lines is one.
+fn line_of(message: &Value) -> String {
+    let plain = |member: &str| printable(message[member].as_str().unwrap_or_default());
+    let text = message["body_text"].as_str().unwrap_or_default();
+    let lines: Vec<String> = text.split('\n').map(printable).collect();
+    let (time, name) = (plain("created_at"), plain("sender_name"));
+    format!("[{time}] {name}: {}", lines.join("\n    "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_draws_nothing_on_a_terminal() {
+        let message = json!({
+            "created_at": "2026-05-01 09:30:00",
+            "sender_name": "Ana\u{1b}[2J\nBob",
+            "body_text": "one\u{7}\u{9b}31m\ntwo\r",
+        });
+        assert_eq!(
+            line_of(&message),
+            "[2026-05-01 09:30:00] Ana\\u{1b}[2J\\nBob: one\\u{7}\\u{9b}31m\n    two\\r"
+        );
+    }
+}

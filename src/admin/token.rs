@@ -1,0 +1,79 @@
+//! `token`: a token as the application gives one to an agent who has logged in, for tests.
+
+use std::io::Write;
+
+use serde_json::json;
+
+use super::{Database, Problem};
+use crate::auth::sign;
+use crate::model::AgentId;
+use crate::platform::clock::epoch_seconds;
+use crate::platform::exit_code;
+use crate::platform::printable::printable;
+
+/// Longest life of such a token, in seconds; the application's own have 15 minutes.
+pub const MAX_TTL: u64 = 3600;
+
+/// Writes the token to `out`, and to `notes` what it is; 1 where there is no such agent.
+///
+/// # Errors
+/// The token cannot be signed or written.
+pub fn mint(
+    secret: &str,
+    agent: AgentId,
+    ttl: u64,
+    database: &mut Database,
+    out: &mut dyn Write,
+    notes: &mut dyn Write,
+) -> Result<u8, Problem> {
+    // The secret alone suffices for a token; the database only provides the agent's name.
+    let found = database.run(|store| store.active_agent(agent));
+    let code = match &found {
+        Ok(None) => exit_code::FAILED,
+        _ => exit_code::OK,
+    };
+    let (whose, role) = match found {
+        Ok(Some(found)) => (
+            format!("agent {agent}, {}", printable(&found.name)),
+            found.role,
+        ),
+        Ok(None) => (
+            format!(
+                "agent {agent}, who does not exist or is not active, so the service refuses it"
+            ),
+            "agent".to_owned(),
+        ),
+        Err(problem) => (
+            format!(
+                "agent {agent}, about which the database could not be asked: {}",
+                printable(&problem.to_string())
+            ),
+            "agent".to_owned(),
+        ),
+    };
+    let token = signed(secret, agent, &role, ttl)?;
+    writeln!(out, "{token}").map_err(|error| Problem::of_output(&error))?;
+    // Only a remark: the token is out.
+    let _ = writeln!(
+        notes,
+        "A token of {whose}. For {ttl} s it is as good as that agent's login, for the chat and for the helpdesk's \
+         own API; it cannot be taken back."
+    );
+    Ok(code)
+}
+
+/// The token itself.
+///
+/// # Errors
+/// It cannot be signed.
+pub fn signed(secret: &str, agent: AgentId, role: &str, ttl: u64) -> Result<String, Problem> {
+    let now = epoch_seconds();
+    let claims = json!({
+        "sub": agent.0,
+        "type": "agent",
+        "role": role,
+        "iat": now,
+        "exp": now + ttl,
+    });
+    sign(secret, &claims).map_err(|message| Problem::new(exit_code::SOFTWARE, message))
+}

@@ -1,0 +1,28 @@
+//! Between several daemons on one database: typing, read markers, presence, and a nudge to look for new messages at
+//! once, over Redis pub/sub (`CHAT_BUS_URL`, feature `bus`). Messages themselves go through the database; without the bus
+//! they are a quarter of a second slower, and nothing is lost.
+//!
+//! Redis is not trusted. It reads what is said: ids of agents, conversations and messages, and the name of an agent who
+//! types. A note is taken only if a daemon with the same `JWT_SECRET` has sealed it (`note.rs`).
+
+#[cfg(not(feature = "bus"))]
+mod disabled;
+#[cfg(feature = "bus")]
+mod note;
+#[cfg(feature = "bus")]
+mod threads;
+
+#[cfg(not(feature = "bus"))]
+pub use self::disabled::{Bus, BusThreads, Connector, prepare};
+#[cfg(feature = "bus")]
+pub use self::threads::{Bus, BusThreads, Connector, prepare};
+
+/// What is said where the variable is set and the feature is missing.
+pub const NOT_IN_THIS_BUILD: &str = "CHAT_BUS_URL is set, but this build has no bus: typing, presence and read markers \
+     stay on this machine, and messages of other machines come up to a quarter of a second later";
+/// What to do about it.
+pub const BUILD_WITH_IT: &str = "build with the feature bus, or leave the variable out";
+
+/// The address of the bus cannot be used; says why.
+#[derive(Debug)]
+pub struct BadAddress(pub String);

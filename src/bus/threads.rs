@@ -1,0 +1,433 @@
+//! The two threads of the bus: one listens and hands on, one speaks from a bounded queue. Nothing waits for either.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use log::{debug, info, warn};
+use percent_encoding::percent_decode_str;
+use url::Url;
+
+use super::BadAddress;
+use super::note::{Guard, MAX_AGENTS, MAX_BYTES, Note, Refused, Seal, conversation, keyed};
+use crate::hub::{DaemonId, Hub, Publication, RemotePresence, Weight};
+use crate::model::{Agent, AgentId, Conversation, MessageId};
+use crate::platform::failpoint;
+use crate::platform::metrics::METRICS;
+use crate::platform::redis::{RedisAddress, RedisConnection, Reply};
+use crate::platform::threads::Threads;
+use crate::protocol;
+use crate::protocol::frame::Frame;
+
+/// Notes that may wait.
+const QUEUE_LENGTH: usize = 4096;
+/// How often a daemon tells which agents it has. It hears its own notes too, so silence for longer is a broken line.
+const ROLL_CALL_INTERVAL: Duration = Duration::from_secs(10);
+/// How long a call to Redis may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a goodbye may take.
+const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
+/// Pause before Redis is tried again.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// Notes of one connection that may be refused before it is given up: a flood of them costs no more than that.
+const MAX_REFUSED: usize = 100;
+/// Pause after that.
+const FLOOD_PAUSE: Duration = Duration::from_secs(10);
+/// Stack of a thread, in bytes; looking up a host's name takes most of it.
+const STACK: usize = 256 * 1024;
+
+/// The way onto the bus.
+#[derive(Clone, Debug)]
+pub struct Bus {
+    notes: Sender<Note>,
+}
+
+/// A bus that is not running yet.
+pub struct Connector {
+    line: BusConfig,
+    seal: Seal,
+    own: u64,
+    notes: Receiver<Note>,
+}
+
+/// The threads of the bus, and what they share.
+pub struct BusThreads {
+    spoken: Receiver<()>,
+    stopping: Arc<AtomicBool>,
+}
+
+/// Where the notes go.
+#[derive(Clone)]
+struct BusConfig {
+    redis: RedisAddress,
+    channel: String,
+}
+
+/// Prepares the bus at `url`. All daemons with the same `secret` share a channel and understand each other.
+///
+/// # Errors
+/// The URL is none of Redis.
+pub fn prepare(url: &str, secret: &str) -> Result<Option<(Bus, Connector)>, BadAddress> {
+    // The URL may hold a password, so it is not repeated.
+    let redis = address(url).ok_or_else(|| {
+        BadAddress("it is no URL of Redis, such as redis://[USER:PASSWORD@]127.0.0.1:6379/".into())
+    })?;
+    let (notes, queue) = bounded(QUEUE_LENGTH);
+    // Containers share pids, and two daemons may start at once.
+    let random = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
+    let itself = format!("{} {} {random}", milliseconds(), std::process::id());
+    let line = BusConfig {
+        redis,
+        channel: format!("andrea-chat:2:{:016x}", id(secret, "chat bus: channel")),
+    };
+    let connector = Connector {
+        line,
+        seal: Seal::new(secret),
+        own: id(secret, &itself),
+        notes: queue,
+    };
+    Ok(Some((Bus { notes }, connector)))
+}
+
+impl Bus {
+    /// A message was committed.
+    pub fn posted(&self) {
+        self.say(Note::Posted);
+    }
+
+    /// An agent's first socket came here, or the last one is gone.
+    pub fn presence(&self, agent: AgentId, online: bool) {
+        self.say(Note::Presence {
+            agent: agent.0,
+            online,
+        });
+    }
+
+    /// Dropped where too much waits already: the database has what matters.
+    fn say(&self, note: Note) {
+        if let Err(TrySendError::Full(_)) = self.notes.try_send(note) {
+            debug!("the bus is slower than the chat; a note is dropped");
+        }
+    }
+
+    /// An agent types, and these agents are to be told.
+    pub fn typing(&self, conversation: Conversation, agent: &Agent, audience: &[AgentId]) {
+        for part in audience.chunks(MAX_AGENTS) {
+            self.say(Note::typing(conversation, agent, part));
+        }
+    }
+
+    /// An agent's read marker was moved, and these agents are to be told.
+    pub fn read(
+        &self,
+        conversation: Conversation,
+        agent: AgentId,
+        last_read: MessageId,
+        audience: &[AgentId],
+    ) {
+        for part in audience.chunks(MAX_AGENTS) {
+            self.say(Note::read(conversation, agent, last_read, part));
+        }
+    }
+}
+
+fn address(url: &str) -> Option<RedisAddress> {
+    let url = Url::parse(url).ok().filter(|url| url.scheme() == "redis")?;
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let database = url.path().trim_matches('/');
+    Some(RedisAddress {
+        host: match url.host_str() {
+            Some("") | None => "127.0.0.1".to_owned(),
+            Some(host) => host.to_owned(),
+        },
+        port: url.port().unwrap_or(6379),
+        user: Some(decoded(url.username())).filter(|user| !user.is_empty()),
+        password: url.password().map(decoded),
+        // Channels belong to no database; a number that is none shows a typing error all the same.
+        database: match database {
+            "" => 0,
+            number => i64::from(number.parse::<u32>().ok()?),
+        },
+    })
+}
+
+fn id(secret: &str, purpose: &str) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = keyed(secret, purpose);
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
+
+fn milliseconds() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
+}
+
+impl Connector {
+    /// Starts both threads. `look_now` is called where another daemon has committed a message.
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    pub fn start(
+        self,
+        threads: &Threads,
+        hub: &Hub,
+        bus: &Bus,
+        look_now: impl Fn() + Send + 'static,
+    ) -> io::Result<BusThreads> {
+        let stopping = Arc::new(AtomicBool::new(false));
+        let mut listener = BusListener {
+            line: self.line.clone(),
+            guard: Guard::new(self.seal.clone(), milliseconds()),
+            own: self.own,
+            hub: hub.clone(),
+            bus: bus.clone(),
+            look_now: Box::new(look_now),
+            stopping: Arc::clone(&stopping),
+        };
+        // Neither is joined: it may be waiting for Redis, and the process does not wait for it.
+        threads.spawn("bus-in", STACK, move || listener.run())?;
+        let mut speaker = Speaker {
+            line: self.line,
+            seal: self.seal,
+            own: self.own,
+            number: 0,
+            hub: hub.clone(),
+            stopping: Arc::clone(&stopping),
+        };
+        let (notes, (done, spoken)) = (self.notes, bounded(1));
+        threads.spawn("bus-out", STACK, move || {
+            speaker.run(&notes);
+            let _ = done.send(());
+        })?;
+        Ok(BusThreads { spoken, stopping })
+    }
+}
+
+impl BusThreads {
+    /// Says goodbye to the other daemons and ends.
+    pub fn stop(self, bus: &Bus) {
+        self.stopping.store(true, Ordering::Release);
+        bus.say(Note::Gone);
+        // A Redis that does not answer holds up no stop.
+        let _ = self.spoken.recv_timeout(GOODBYE_TIMEOUT);
+    }
+}
+
+struct BusListener {
+    line: BusConfig,
+    guard: Guard,
+    own: u64,
+    hub: Hub,
+    bus: Bus,
+    look_now: Box<dyn Fn() + Send>,
+    stopping: Arc<AtomicBool>,
+}
+
+impl BusListener {
+    fn run(&mut self) {
+        let mut was_up = true;
+        while !self.stopping.load(Ordering::Acquire) {
+            let pause = match self.listen(&mut was_up) {
+                Ok(()) => FLOOD_PAUSE,
+                Err(error) => {
+                    if was_up {
+                        warn!(
+                            "the bus is not available: Redis at {}:{}: {error}; typing and presence of other machines \
+                             are not seen until it is",
+                            self.line.redis.host, self.line.redis.port
+                        );
+                    }
+                    was_up = false;
+                    METRICS.bus_up.set(0);
+                    RETRY_PAUSE
+                }
+            };
+            thread::sleep(pause);
+        }
+    }
+
+    /// Listens until the line breaks, the service stops, or too much was refused.
+    fn listen(&mut self, was_up: &mut bool) -> io::Result<()> {
+        let deadline = Instant::now() + CALL_TIMEOUT;
+        let mut redis = RedisConnection::open(&self.line.redis, MAX_BYTES, deadline)?;
+        redis.call(&[b"SUBSCRIBE", self.line.channel.as_bytes()], deadline)?;
+        if !*was_up {
+            info!("the bus is available again");
+        }
+        *was_up = true;
+        METRICS.bus_up.set(1);
+        self.bus.say(Note::Hello);
+        let mut refused = 0;
+        while !self.stopping.load(Ordering::Acquire) {
+            let Reply::List(parts) = redis.reply(Instant::now() + 3 * ROLL_CALL_INTERVAL)? else {
+                continue;
+            };
+            failpoint::reach("bus-in");
+            let taken = match parts.get(2) {
+                Some(Reply::Text(bytes)) => self.guard.take(bytes, milliseconds()),
+                _ => Err(Refused::TooLong),
+            };
+            match taken {
+                Ok((from, Some(note))) if from != self.own => self.hand_on(DaemonId(from), note),
+                Ok(_) => {}
+                Err(why) => {
+                    debug!("a note on the bus is refused: {why}");
+                    refused += 1;
+                    if refused >= MAX_REFUSED {
+                        warn!(
+                            "{refused} notes on the bus were refused, the last one because {why}; it is not listened to for \
+                             {} s. Look who may publish in Redis, and whether the machines' clocks agree",
+                            FLOOD_PAUSE.as_secs()
+                        );
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn hand_on(&self, from: DaemonId, note: Note) {
+        match note {
+            Note::Hello => self.bus.say(Note::agents(&self.hub.local_agents())),
+            Note::Agents { agents } => {
+                let agents: BTreeSet<AgentId> = agents.into_iter().map(AgentId).collect();
+                self.hub.remote_presence(from, RemotePresence::All(agents));
+            }
+            Note::Presence { agent, online } => {
+                let told = RemotePresence::One(AgentId(agent), online);
+                self.hub.remote_presence(from, told);
+            }
+            Note::Gone => self.hub.remote_presence(from, RemotePresence::Gone),
+            Note::Posted => (self.look_now)(),
+            Note::Typing {
+                channel,
+                thread,
+                agent,
+                name,
+                audience,
+            } => {
+                if let Some(conversation) = conversation(channel, thread) {
+                    let agent = Agent {
+                        id: AgentId(agent),
+                        name,
+                        role: String::new(),
+                    };
+                    let text = protocol::typing(conversation, &agent);
+                    self.publish(audience, &text, Weight::Ephemeral);
+                }
+            }
+            Note::Read {
+                channel,
+                thread,
+                agent,
+                last_read,
+                audience,
+            } => {
+                if let Some(conversation) = conversation(channel, thread) {
+                    let (agent, last_read) = (AgentId(agent), MessageId(last_read));
+                    let text = protocol::read_updated(conversation, agent, last_read);
+                    self.publish(audience, &text, Weight::Essential);
+                }
+            }
+        }
+    }
+
+    fn publish(&self, audience: Vec<u64>, text: &str, weight: Weight) {
+        let audience = audience.into_iter().map(AgentId).collect();
+        self.hub
+            .publish(Publication::new(audience, Frame::text(text), weight));
+    }
+}
+
+struct Speaker {
+    line: BusConfig,
+    seal: Seal,
+    own: u64,
+    number: u64,
+    hub: Hub,
+    stopping: Arc<AtomicBool>,
+}
+
+impl Speaker {
+    fn run(&mut self, notes: &Receiver<Note>) {
+        let mut connection: Option<RedisConnection> = None;
+        let mut roll_call = Instant::now();
+        let mut retry = Instant::now();
+        loop {
+            let note = match notes.recv_deadline(roll_call) {
+                Ok(note) => note,
+                Err(RecvTimeoutError::Timeout) => {
+                    roll_call = Instant::now() + ROLL_CALL_INTERVAL;
+                    Note::agents(&self.hub.local_agents())
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            failpoint::reach("bus-out");
+            let last = note == Note::Gone;
+            let deadline = Instant::now() + CALL_TIMEOUT;
+            if connection.is_none() && Instant::now() >= retry {
+                retry = Instant::now() + RETRY_PAUSE;
+                connection = RedisConnection::open(&self.line.redis, MAX_BYTES, deadline).ok();
+            }
+            if let Some(open) = &mut connection {
+                self.number += 1;
+                let at = milliseconds();
+                if let Some(sealed) = self.seal.seal(self.own, self.number, at, &note) {
+                    let channel = self.line.channel.as_bytes();
+                    if open
+                        .call(&[b"PUBLISH", channel, &sealed], deadline)
+                        .is_err()
+                    {
+                        connection = None;
+                    }
+                }
+            }
+            if last || (self.stopping.load(Ordering::Acquire) && notes.is_empty()) {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_says_where_redis_is_and_who_asks_it() {
+        let of = |url: &str| address(url).map(|it| (it.host, it.port, it.user, it.password));
+        let text = |text: &str| Some(text.to_owned());
+        let host = |host: &str| host.to_owned();
+        for (url, expected) in [
+            ("redis://bus.test/", (host("bus.test"), 6379, None, None)),
+            (
+                "redis://127.0.0.1:6380/3",
+                (host("127.0.0.1"), 6380, None, None),
+            ),
+            ("redis://[::1]:1", (host("[::1]"), 1, None, None)),
+            ("redis://", (host("127.0.0.1"), 6379, None, None)),
+            (
+                "redis://:p%40ss%2Fword@bus.test",
+                (host("bus.test"), 6379, None, text("p@ss/word")),
+            ),
+            (
+                "redis://chat:x@bus.test:7/0",
+                (host("bus.test"), 7, text("chat"), text("x")),
+            ),
+        ] {
+            assert_eq!(of(url), Some(expected), "{url}");
+        }
+        for url in [
+            "",
+            "bus.test:6379",
+            "http://bus.test/",
+            "redis://bus.test/x",
+        ] {
+            assert_eq!(of(url), None, "{url}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Queries on behalf of one connection: a query thread runs them while the connection's thread waits. This keeps the driver
+//! off the connections' many stacks, and bounds every wait, whatever the database does.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, bounded, never, select, select_biased};
+
+use super::Chat;
+use crate::config::limits::STORE_TIMEOUT;
+use crate::hub::SubscriberRef;
+use crate::model::AgentId;
+use crate::platform::failpoint;
+use crate::platform::threads::lock;
+use crate::store::{DatabaseConnection, Failure, Pool, Result, StoreError};
+
+/// Something to ask on a connection that is borrowed from the pool.
+pub type Question = Box<dyn FnOnce(&Pool) + Send>;
+
+/// Where questions come from: light ones (an agent, who is in a conversation, a marker) and heavy ones (what was said, and
+/// how much of it was not read).
+pub type Questions = [Receiver<Question>; 2];
+
+/// A query thread: asks one question after the other, light ones first. One that takes no heavy ones is always there for
+/// those who come in.
+pub fn run([light, heavy]: &Questions, takes_heavy: bool, pool: &Pool) {
+    let never = never();
+    let heavy = if takes_heavy { heavy } else { &never };
+    loop {
+        let question = select_biased! {
+            recv(light) -> question => question,
+            recv(heavy) -> question => question,
+        };
+        // The service is stopping.
+        let Ok(question) = question else { return };
+        failpoint::reach("query");
+        question(pool);
+    }
+}
+
+/// Held while one heavy question of an agent runs: an agent may have one at a time.
+struct HeavyQueryGuard<'a>(&'a Chat, AgentId);
+
+impl Drop for HeavyQueryGuard<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.asking).remove(&self.1);
+        self.0.asked.notify_all();
+    }
+}
+
+impl Chat {
+    /// Asks, and waits for the answer, for [`STORE_TIMEOUT`] at most. The operation may be repeated.
+    ///
+    /// # Errors
+    /// The operation failed, or did not come back in time.
+    pub(super) fn ask<T: Send + 'static>(
+        &self,
+        operation: impl FnMut(&mut dyn DatabaseConnection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.ask_by(Instant::now() + STORE_TIMEOUT, 0, || false, operation)
+    }
+
+    /// Like `ask`, for slow queries: after all light ones, one of an agent at a time, and skipped if the socket has gone.
+    pub(super) fn ask_at_leisure<T: Send + 'static>(
+        &self,
+        from: &SubscriberRef,
+        agent: AgentId,
+        operation: impl FnMut(&mut dyn DatabaseConnection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let deadline = Instant::now() + STORE_TIMEOUT;
+        let asking = lock(&self.asking);
+        let left = deadline.saturating_duration_since(Instant::now());
+        let waited = self
+            .asked
+            .wait_timeout_while(asking, left, |asking| !asking.insert(agent));
+        if waited.unwrap_or_else(PoisonError::into_inner).1.timed_out() {
+            return Err(unanswered());
+        }
+        let _guard = HeavyQueryGuard(self, agent);
+        let from = Arc::clone(from);
+        self.ask_by(deadline, 1, move || from.is_gone(), operation)
+    }
+
+    fn ask_by<T: Send + 'static>(
+        &self,
+        deadline: Instant,
+        weight: usize,
+        is_moot: impl FnOnce() -> bool + Send + 'static,
+        operation: impl FnMut(&mut dyn DatabaseConnection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (answer, answered) = bounded(1);
+        let question: Question = Box::new(move |pool| {
+            // Later than that the answer is not waited for.
+            if Instant::now() < deadline && !is_moot() {
+                let _ = answer.send(pool.run_until(deadline, operation));
+            }
+        });
+        match &*lock(&self.questions) {
+            Some(questions) if questions[weight].send(question).is_ok() => {}
+            _ => return Err(unanswered()),
+        }
+        select! {
+            recv(answered) -> answer => answer.unwrap_or_else(|_| Err(unanswered())),
+            recv(self.given_up) -> _ => Err(unanswered()),
+            default(deadline.saturating_duration_since(Instant::now())) => Err(unanswered()),
+        }
+    }
+}
+
+fn unanswered() -> StoreError {
+    StoreError::new(
+        "ask the database",
+        Failure::Lost,
+        "no answer in time".to_owned(),
+    )
+}

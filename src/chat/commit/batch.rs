@@ -1,0 +1,435 @@
+//! One attempt to write a batch of messages in one transaction: read the context, check permissions, insert.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use log::warn;
+
+use crate::chat::dedup::{self, IdempotencyKey};
+use crate::chat::notifications::{self, Kind};
+use crate::chat::{Chat, PendingPost};
+use crate::hub::{Publication, Weight};
+use crate::model::{AgentId, ChannelId, Conversation, Message, MessageId, Refusal, ThreadId};
+use crate::protocol;
+use crate::protocol::frame::Frame;
+use crate::push::{self, Notice};
+use crate::session::Post;
+use crate::store::{
+    DatabaseConnection, Failure, Lent, Member, NewMessage, PostingContext, Result, Sender,
+    StoreError,
+};
+use crate::text::{self, Tickets};
+
+/// What `body_text` and `body_rendered_html` hold, in bytes.
+const TEXT_COLUMN_BYTES: usize = 65_535;
+
+/// Handles of a message that are looked up, the first ones.
+const MAX_MENTIONS: usize = 50;
+
+/// A message that waits to be stored.
+pub(super) struct Waiting {
+    pub(super) pending: Arc<PendingPost>,
+    pub(super) post: Post,
+}
+
+/// A message with its id, and who is to be told.
+pub(super) struct Stored {
+    pub(super) message: Message,
+    pub(super) row: NewMessage,
+    audience: Arc<[AgentId]>,
+    reference: Option<protocol::Ref>,
+}
+
+/// What became of a batch: messages that were written, and those that were answered without, by their places.
+#[derive(Default)]
+pub(super) struct Written {
+    pub(super) stored: Vec<(usize, Stored)>,
+    pub(super) answered: Vec<(usize, Unwritten)>,
+    /// Notifications that are new, where they are pushed as well.
+    pub(super) notices: Vec<Notice>,
+}
+
+/// Why a message was not written.
+pub(super) enum Unwritten {
+    /// It may not be said.
+    Refused(Refusal),
+    /// It was sent before, and is stored already.
+    Repeated(Box<Message>),
+}
+
+/// How one try to write a batch ended.
+pub(super) enum Outcome {
+    /// Committed.
+    Done(Written),
+    /// Nothing was stored.
+    Failed(StoreError),
+    /// The connection was lost in the commit.
+    Unknown(Written),
+    /// Nothing was stored: a sender was told so meanwhile.
+    Overtaken,
+}
+
+impl Stored {
+    /// What the hub is told; `pending` is done once it is.
+    pub(super) fn publication(self, pending: &Arc<PendingPost>) -> Publication {
+        let text = protocol::message_created(&self.message);
+        let frame = Frame::text(&text);
+        let own = self.reference.as_ref().map(|reference| {
+            let own = Frame::text(&protocol::with_ref(text, Some(reference)));
+            (pending.from.id(), Some(own))
+        });
+        Publication {
+            message: Some(self.message.id),
+            committed: Some(Instant::now()),
+            own,
+            done: Some(Box::new(pending.done_guard())),
+            ..Publication::new(self.audience, frame, Weight::Essential)
+        }
+    }
+}
+
+/// Tries once to write a batch. `notify` becomes false where the notifications took the transaction with them.
+pub(super) fn attempt(
+    lent: &mut Lent<'_>,
+    batch: &[Waiting],
+    chat: &Chat,
+    notify: &mut bool,
+) -> Outcome {
+    let written = match lent.run(|store| write(store, batch, chat, notify)) {
+        Ok(written) => written,
+        Err(error) => return Outcome::Failed(error),
+    };
+    if written.stored.is_empty() {
+        // Ends the snapshot that the reads of this batch opened.
+        return match lent.run(|store| store.rollback()) {
+            Ok(()) => Outcome::Done(written),
+            Err(error) => Outcome::Failed(error),
+        };
+    }
+    let mut stored = written.stored.iter();
+    if !stored.all(|(place, _)| batch[*place].pending.begin_commit()) {
+        return Outcome::Overtaken;
+    }
+    match lent.run(|store| store.commit()) {
+        Ok(()) => Outcome::Done(written),
+        Err(error)
+            if matches!(
+                error.failure,
+                Failure::Lost | Failure::Stale | Failure::TookTooLong
+            ) =>
+        {
+            Outcome::Unknown(written)
+        }
+        Err(error) => Outcome::Failed(error),
+    }
+}
+
+/// Reads, decides and writes, all but the commit.
+fn write(
+    store: &mut dyn DatabaseConnection,
+    batch: &[Waiting],
+    chat: &Chat,
+    notify: &mut bool,
+) -> Result<Written> {
+    store.begin()?;
+    let sent_again = batch.iter().filter(|one| one.post.reference.is_some());
+    let mut senders: Vec<_> = sent_again
+        .map(|one| (one.post.conversation, one.post.agent.id))
+        .collect();
+    senders.sort_unstable();
+    senders.dedup();
+    if !senders.is_empty() {
+        store.lock_senders(&senders)?;
+    }
+    let context = read_context(store, batch)?;
+    let repeated = find_repeated(store, batch, chat)?;
+    let external_links = chat.settings().external_links;
+    let mut written = Written::default();
+    let mut accepted = Vec::new();
+    for (place, one) in batch.iter().enumerate() {
+        match decide(store, &context, &one.post, external_links)? {
+            Err(refusal) => written.answered.push((place, Unwritten::Refused(refusal))),
+            Ok(row) => match repeated.get(&place) {
+                Some(message) => {
+                    let answer = Unwritten::Repeated(Box::new(message.clone()));
+                    written.answered.push((place, answer));
+                }
+                None => accepted.push((place, row)),
+            },
+        }
+    }
+    if accepted.is_empty() {
+        return Ok(written);
+    }
+    let rows: Vec<NewMessage> = accepted.iter().map(|(_, row)| row.clone()).collect();
+    let ids = store.insert_messages(&rows)?;
+    chat.feed.claim(&ids);
+    let mut threads = Vec::new();
+    let mut audiences = HashMap::new();
+    for ((place, row), id) in accepted.into_iter().zip(ids) {
+        threads.extend(row.conversation.thread_id());
+        let audience = audiences
+            .entry(row.conversation)
+            .or_insert_with(|| audience(&context, row.conversation));
+        let stored = stored_message(id, row, &batch[place], &context, Arc::clone(audience));
+        written.stored.push((place, stored));
+    }
+    if !threads.is_empty() {
+        store.touch_threads(&distinct(threads.into_iter()))?;
+    }
+    let mentioned = insert_mentions(store, batch, &written.stored)?;
+    if *notify {
+        match insert_notifications(store, chat, &context, &written.stored, &mentioned) {
+            Ok(notices) => written.notices = notices,
+            // A statement that failed alone leaves the message as it is; anything else took it along.
+            Err(error) if matches!(error.failure, Failure::Refused | Failure::TooLarge) => {
+                warn!("{error}; the message is stored without notifying anyone");
+            }
+            Err(error) => {
+                *notify = !matches!(error.failure, Failure::Conflict | Failure::TookTooLong);
+                return Err(error);
+            }
+        }
+    }
+    Ok(written)
+}
+
+/// What makes a message one that was sent before, if it has a `ref`.
+pub(super) fn key(post: &Post) -> Option<IdempotencyKey> {
+    let reference = post.reference.clone()?;
+    Some((post.agent.id, post.conversation, reference))
+}
+
+/// Those of a batch that were sent before, by place, with what is stored of them.
+fn find_repeated(
+    store: &mut dyn DatabaseConnection,
+    batch: &[Waiting],
+    chat: &Chat,
+) -> Result<HashMap<usize, Message>> {
+    let now = Instant::now();
+    let mut found = HashMap::new();
+    let mut unknown: HashMap<IdempotencyKey, usize> = HashMap::new();
+    for (place, one) in batch.iter().enumerate() {
+        let Some(key) = key(&one.post) else {
+            continue;
+        };
+        match chat.dedup.find(&key, now) {
+            Some(id) => found.extend(store.messages(&[id])?.pop().map(|message| (place, message))),
+            None => {
+                unknown.insert(key, place);
+            }
+        }
+    }
+    if unknown.is_empty() {
+        return Ok(found);
+    }
+    let until = chat.dedup.unknown_until(now).unwrap_or(MessageId(0));
+    // What another daemon has stored a moment ago has not gone through here yet.
+    let above = chat.feed.low_watermark();
+    let senders = distinct(unknown.keys().map(|(agent, ..)| *agent));
+    let mut places = HashMap::new();
+    for sent in store.recent_with_metadata(&senders, until, above, dedup::WINDOW.as_secs())? {
+        if let Some(reference) = protocol::Ref::of_metadata(&sent.metadata_json)
+            && let Some(place) = unknown.get(&(sent.sender, sent.conversation, reference))
+        {
+            places.insert(sent.id, *place);
+        }
+    }
+    let ids: Vec<MessageId> = places.keys().copied().collect();
+    let messages = store.messages(&ids)?.into_iter();
+    found.extend(messages.filter_map(|message| Some((*places.get(&message.id)?, message))));
+    Ok(found)
+}
+
+fn read_context(store: &mut dyn DatabaseConnection, batch: &[Waiting]) -> Result<PostingContext> {
+    let posts = || batch.iter().map(|one| &one.post);
+    let channels = posts().filter_map(|post| post.conversation.channel_id());
+    let threads = posts().filter_map(|post| post.conversation.thread_id());
+    let senders = posts().map(|post| post.agent.id);
+    store.posting_context(&distinct(channels), &distinct(threads), &distinct(senders))
+}
+
+/// Each once, in order.
+fn distinct<T: Ord>(all: impl Iterator<Item = T>) -> Vec<T> {
+    all.collect::<BTreeSet<T>>().into_iter().collect()
+}
+
+/// The row of a message that may be said, or why it may not; the checks in the order of the contract.
+fn decide(
+    store: &mut dyn DatabaseConnection,
+    context: &PostingContext,
+    post: &Post,
+    external_links: bool,
+) -> Result<std::result::Result<NewMessage, Refusal>> {
+    let body = match may_post(context, post).and(post.body.as_ref().map_err(|why| *why)) {
+        Ok(body) => body,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let tickets = match body.references.is_empty() {
+        true => Tickets::default(),
+        false => Tickets::new(store.tickets(&body.references)?),
+    };
+    let html = text::render(&body.text, external_links, &tickets);
+    if html.len() > TEXT_COLUMN_BYTES || body.text.len() > TEXT_COLUMN_BYTES {
+        return Ok(Err(Refusal::MessageTooLarge));
+    }
+    Ok(Ok(NewMessage {
+        conversation: post.conversation,
+        sender: post.agent.id,
+        body_text: body.text.clone(),
+        body_rendered_html: html,
+        metadata_json: post.reference.as_ref().map(protocol::Ref::metadata),
+        created_at: context.now.clone(),
+    }))
+}
+
+fn may_post(context: &PostingContext, post: &Post) -> std::result::Result<(), Refusal> {
+    let sender = post.agent.id;
+    match post.conversation {
+        Conversation::Channel(id) => {
+            let mut members = members(context, id);
+            let can_post = members.any(|member| member.agent == sender && member.can_post);
+            can_post.then_some(()).ok_or(Refusal::CannotPost)
+        }
+        Conversation::Direct(id) => match thread(context, id) {
+            both if !both.contains(&(sender, true)) => Err(Refusal::NoThreadAccess),
+            both if both.iter().any(|(_, is_active)| !is_active) => Err(Refusal::RecipientInactive),
+            _ => Ok(()),
+        },
+    }
+}
+
+/// Active members of a channel.
+fn members(context: &PostingContext, id: ChannelId) -> impl Iterator<Item = &Member> {
+    let members = context.members.iter();
+    members.filter(move |member| member.channel == id)
+}
+
+/// The agents of a direct thread, and whether they are active; empty where there is no such thread.
+fn thread(context: &PostingContext, id: ThreadId) -> &[(AgentId, bool)] {
+    let mut threads = context.threads.iter();
+    threads
+        .find(|thread| thread.id == id)
+        .map_or(&[], |thread| &thread.agents)
+}
+
+fn stored_message(
+    id: MessageId,
+    row: NewMessage,
+    waiting: &Waiting,
+    context: &PostingContext,
+    audience: Arc<[AgentId]>,
+) -> Stored {
+    let post = &waiting.post;
+    let sender = context.senders.iter().find(|one| one.id == row.sender);
+    Stored {
+        audience,
+        reference: post.reference.clone(),
+        message: Message {
+            id,
+            conversation: row.conversation,
+            sender: row.sender,
+            body_text: row.body_text.clone(),
+            body_rendered_html: Some(row.body_rendered_html.clone()),
+            metadata_json: row.metadata_json.clone(),
+            created_at: row.created_at.clone(),
+            edited_at: None,
+            deleted_at: None,
+            deleted_by: None,
+            sender_name: sender.map_or_else(|| post.agent.name.clone(), |one| one.name.clone()),
+            sender_chat_handle: sender.and_then(|one: &Sender| one.chat_handle.clone()),
+        },
+        row,
+    }
+}
+
+fn audience(context: &PostingContext, conversation: Conversation) -> Arc<[AgentId]> {
+    match conversation {
+        Conversation::Channel(id) => members(context, id).map(|member| member.agent).collect(),
+        Conversation::Direct(id) => thread(context, id)
+            .iter()
+            .map(|(agent, _)| *agent)
+            .collect(),
+    }
+}
+
+/// Writes who was mentioned, and returns it by place in `stored`. The look-up is the database's, one for each
+/// message: which handles are equal only its collation knows.
+fn insert_mentions(
+    store: &mut dyn DatabaseConnection,
+    batch: &[Waiting],
+    stored: &[(usize, Stored)],
+) -> Result<Vec<Vec<AgentId>>> {
+    let mut mentioned = Vec::new();
+    let mut rows = Vec::new();
+    for (place, one) in stored {
+        let agents = match &batch[*place].post.body {
+            Ok(body) if !body.mentions.is_empty() => {
+                let most = body.mentions.len().min(MAX_MENTIONS);
+                store.agents_by_handle(&body.mentions[..most])?
+            }
+            _ => Vec::new(),
+        };
+        rows.extend(agents.iter().map(|agent| (one.message.id, *agent)));
+        mentioned.push(agents);
+    }
+    if !rows.is_empty() {
+        store.insert_mentions(&rows)?;
+    }
+    Ok(mentioned)
+}
+
+/// Writes the notifications. Returns the new ones if Web Push is on, else nothing.
+fn insert_notifications(
+    store: &mut dyn DatabaseConnection,
+    chat: &Chat,
+    context: &PostingContext,
+    stored: &[(usize, Stored)],
+    mentioned: &[Vec<AgentId>],
+) -> Result<Vec<Notice>> {
+    let candidates: Vec<Vec<(AgentId, Kind)>> = stored
+        .iter()
+        .zip(mentioned)
+        .map(|((_, one), mentioned)| candidates(context, &one.message, mentioned))
+        .collect();
+    let agents = distinct(candidates.iter().flatten().map(|(agent, _)| *agent));
+    if agents.is_empty() {
+        return Ok(Vec::new());
+    }
+    let preferences = store.notification_preferences(&agents)?;
+    let preferences: HashMap<AgentId, Option<String>> = preferences.into_iter().collect();
+    let mut rows = Vec::new();
+    for ((_, one), candidates) in stored.iter().zip(&candidates) {
+        rows.extend(notifications::rows(&one.message, candidates, &preferences));
+    }
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let is_pushing = chat.push.as_ref().is_some_and(push::Queue::is_wanted);
+    if is_pushing && let Some(store) = store.push() {
+        let new = store.insert_new_notifications(&rows)?.into_iter();
+        return Ok(new.map(|place| Notice::from(&rows[place])).collect());
+    }
+    store.insert_notifications(&rows)?;
+    Ok(Vec::new())
+}
+
+fn candidates(
+    context: &PostingContext,
+    message: &Message,
+    mentioned: &[AgentId],
+) -> Vec<(AgentId, Kind)> {
+    let is_other = |agent: AgentId| agent != message.sender;
+    match message.conversation {
+        Conversation::Channel(id) => {
+            let others = members(context, id).filter(|member| is_other(member.agent));
+            notifications::channel_candidates(others, mentioned)
+        }
+        Conversation::Direct(id) => {
+            let agents = thread(context, id).iter().map(|(agent, _)| *agent);
+            let others = agents.filter(|agent| is_other(*agent));
+            others.map(|agent| (agent, Kind::Direct)).collect()
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! The one thread that stores messages. It takes everything that waits, writes it in one transaction and
+//! publishes it, in the order of the ids, only after the commit; so one commit serves many messages exactly when
+//! many wait, and no two readers can see two orders.
+//!
+//! No message is lost or written twice: if the connection is lost before COMMIT was sent, nothing was stored; if it is lost
+//! during the commit, the thread checks before it writes again. A message whose sender was told meanwhile that nothing was
+//! saved (`pending`) is not stored.
+
+mod batch;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use log::{error, warn};
+
+use self::batch::{Outcome, Unwritten, Waiting, Written, attempt, key};
+use super::{Chat, PendingPost, refusal};
+use crate::model::{Conversation, MessageId, Refusal};
+use crate::platform::metrics::METRICS;
+use crate::platform::threads::{PROGRESS_INTERVAL, Progress};
+use crate::protocol;
+use crate::session::Post;
+use crate::store::{Failure, Lent, NewMessage, Pools, StoreError};
+
+/// Messages of one transaction; more would make the first of them wait for nothing.
+const BATCH: usize = 256;
+/// Bodies of one transaction, in bytes: with its HTML a batch stays far below the smallest `max_allowed_packet`.
+const BATCH_BYTES: usize = 256 * 1024;
+/// Pause before a transaction that failed is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the commit thread is told.
+pub enum Order {
+    /// Store and publish this message.
+    Post(Arc<PendingPost>, Post),
+    /// End; nothing is tried again after this time.
+    Stop(Instant),
+}
+
+/// Stores messages until it is told to stop.
+pub fn run(chat: &Chat, orders: &Receiver<Order>, pools: &Pools, progress: &Progress) {
+    let mut committer = Committer {
+        chat,
+        progress,
+        pools,
+        locked: VecDeque::new(),
+        stop: None,
+    };
+    loop {
+        progress.made();
+        let patience = match committer.locked.is_empty() {
+            true => PROGRESS_INTERVAL,
+            false => RETRY_PAUSE,
+        };
+        let first = match orders.recv_timeout(patience) {
+            Ok(order) => Some(order),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        committer.take(first.into_iter().chain(orders.try_iter().take(BATCH - 1)));
+        // One at a time: each may wait for its lock again, and others wait for that.
+        if let Some(batch) = committer.locked.pop_front() {
+            committer.store_in_batches(batch);
+        }
+        if committer.stop.is_some() && committer.locked.is_empty() && orders.is_empty() {
+            return;
+        }
+    }
+}
+
+struct Committer<'a> {
+    chat: &'a Chat,
+    progress: &'a Progress,
+    pools: &'a Pools,
+    /// Messages of conversations that another transaction has locked, to be tried again between the others.
+    locked: VecDeque<Vec<Waiting>>,
+    /// When a stop is over.
+    stop: Option<Instant>,
+}
+
+impl Committer<'_> {
+    fn take(&mut self, orders: impl Iterator<Item = Order>) {
+        let mut free = Vec::new();
+        for order in orders {
+            let (pending, post) = match order {
+                Order::Post(pending, post) => (pending, post),
+                Order::Stop(until) => {
+                    self.stop = Some(until);
+                    continue;
+                }
+            };
+            let conversation = post.conversation;
+            let one = Waiting { pending, post };
+            let of_it = |batch: &&mut Vec<Waiting>| batch[0].post.conversation == conversation;
+            match self.locked.iter_mut().find(of_it) {
+                Some(batch) => batch.push(one),
+                None => free.push(one),
+            }
+        }
+        self.store_in_batches(free);
+    }
+
+    fn store_in_batches(&mut self, waiting: Vec<Waiting>) {
+        let mut batch = Vec::with_capacity(waiting.len());
+        let mut bytes = 0;
+        let mut keys = HashSet::new();
+        for one in waiting {
+            let size = one.post.body.as_ref().map_or(0, |body| body.text.len());
+            // The same message twice in one batch would be stored twice.
+            let repeated = key(&one.post).is_some_and(|key| !keys.insert(key));
+            if (bytes + size > BATCH_BYTES || repeated) && !batch.is_empty() {
+                self.store(std::mem::take(&mut batch));
+                bytes = 0;
+            }
+            bytes += size;
+            batch.push(one);
+        }
+        self.store(batch);
+    }
+
+    /// Stores a batch, trying again for as long as that can help.
+    fn store(&mut self, batch: Vec<Waiting>) {
+        let Some(first) = batch.first() else {
+            return;
+        };
+        let pools = self.pools;
+        match pools.commit.lend(first.pending.deadline) {
+            Ok(mut lent) => {
+                self.store_on(&mut lent, batch);
+                pools.end_posting(&mut lent);
+            }
+            Err(error) => {
+                let left = self.refuse_late(batch, refusal(&error));
+                self.store(left);
+            }
+        }
+    }
+
+    fn store_on(&mut self, lent: &mut Lent<'_>, mut batch: Vec<Waiting>) {
+        let mut notify = true;
+        loop {
+            self.progress.made();
+            // Those whose senders were told meanwhile that nothing was saved.
+            batch.retain(|one| !one.pending.is_answered());
+            if batch.is_empty() {
+                return;
+            }
+            let notified = notify;
+            match attempt(lent, &batch, self.chat, &mut notify) {
+                Outcome::Done(written) => return self.finish(&batch, written),
+                Outcome::Unknown(written) => match self.was_committed(lent, &batch, &written) {
+                    Some(true) => return self.finish(&batch, written),
+                    Some(false) => self.nothing_is_stored(&batch),
+                    None => return self.answer_unknown(&batch, written),
+                },
+                Outcome::Overtaken => self.roll_back(lent, &batch),
+                Outcome::Failed(error) => {
+                    self.roll_back(lent, &batch);
+                    if notified && !notify {
+                        warn!("{error}; the message is stored without notifying anyone");
+                        continue;
+                    }
+                    match error.failure {
+                        Failure::Refused | Failure::TooLarge => {
+                            return self.store_each(lent, batch, &error);
+                        }
+                        Failure::Conflict | Failure::TookTooLong => {
+                            return self.store_unlocked(lent, batch, &error);
+                        }
+                        Failure::Lost | Failure::Stale | Failure::Denied => {}
+                    }
+                    batch = self.refuse_late(batch, refusal(&error));
+                    thread::sleep(RETRY_PAUSE);
+                }
+            }
+        }
+    }
+
+    /// A message that the server refuses must not spoil those that happened to wait with it.
+    fn store_each(&mut self, lent: &mut Lent<'_>, batch: Vec<Waiting>, error: &StoreError) {
+        if let [only] = &batch[..] {
+            return self.chat.refuse_post(&only.pending, refusal(error));
+        }
+        for one in batch {
+            self.store_on(lent, vec![one]);
+        }
+    }
+
+    /// A conversation that another transaction has locked must not hold up those that happened to wait with it.
+    fn store_unlocked(&mut self, lent: &mut Lent<'_>, batch: Vec<Waiting>, error: &StoreError) {
+        let mut conversations: HashMap<Conversation, Vec<Waiting>> = HashMap::new();
+        for one in batch {
+            conversations
+                .entry(one.post.conversation)
+                .or_default()
+                .push(one);
+        }
+        if conversations.len() > 1 {
+            for batch in conversations.into_values() {
+                self.store_on(lent, batch);
+            }
+            return;
+        }
+        for batch in conversations.into_values() {
+            let left = self.refuse_late(batch, refusal(error));
+            if !left.is_empty() {
+                self.locked.push_back(left);
+            }
+        }
+    }
+
+    fn roll_back(&self, lent: &mut Lent<'_>, batch: &[Waiting]) {
+        // A connection that cannot even roll back is given up; the server then does it by itself.
+        if lent.is_connected() && lent.run(|store| store.rollback()).is_err() {
+            lent.disconnect();
+        }
+        self.nothing_is_stored(batch);
+    }
+
+    fn nothing_is_stored(&self, batch: &[Waiting]) {
+        self.chat.feed.void_claims();
+        for one in batch {
+            one.pending.end_commit();
+        }
+    }
+
+    /// Refuses those whose time is over; the others are tried again.
+    fn refuse_late(&self, batch: Vec<Waiting>, refusal: Refusal) -> Vec<Waiting> {
+        let now = Instant::now();
+        let is_over =
+            |deadline: Instant| self.stop.map_or(deadline, |stop| stop.min(deadline)) <= now;
+        let (late, left): (Vec<_>, Vec<_>) = batch
+            .into_iter()
+            .partition(|one| is_over(one.pending.deadline));
+        for one in &late {
+            self.chat.refuse_post(&one.pending, refusal);
+        }
+        left
+    }
+
+    fn finish(&self, batch: &[Waiting], written: Written) {
+        let chat = self.chat;
+        for (place, answer) in written.answered {
+            let pending = &batch[place].pending;
+            match answer {
+                Unwritten::Refused(refusal) => chat.refuse_post(pending, refusal),
+                Unwritten::Repeated(message) => {
+                    // It was sent before: the answer is what is stored of it.
+                    if pending.take_answer() {
+                        let text = protocol::message_created(&message);
+                        chat.say(&pending.from, text, pending.reference.as_ref());
+                    }
+                    pending.set_done();
+                }
+            }
+        }
+        if let Some(push) = &chat.push {
+            push.offer(written.notices);
+        }
+        if let (Some(bus), false) = (&chat.bus, written.stored.is_empty()) {
+            bus.posted();
+        }
+        let now = Instant::now();
+        METRICS.messages.add(written.stored.len() as u64);
+        let publications = written
+            .stored
+            .into_iter()
+            .map(|(place, one)| {
+                chat.dedup.remember(&one.message, now);
+                batch[place].pending.take_answer();
+                (one.message.id, one.publication(&batch[place].pending))
+            })
+            .collect();
+        chat.feed.publish(&chat.hub, publications);
+    }
+
+    /// The connection went away between the commit and its answer: asks, on a new one, what became of it. `None` where
+    /// the database does not say in time.
+    fn was_committed(
+        &self,
+        lent: &mut Lent<'_>,
+        batch: &[Waiting],
+        written: &Written,
+    ) -> Option<bool> {
+        warn!(
+            "the connection to the database was lost in a commit of {} messages; looking whether they were stored",
+            written.stored.len()
+        );
+        // A transaction that is still open on it would be seen from it.
+        lent.disconnect();
+        let deadlines = batch.iter().map(|one| one.pending.deadline);
+        let deadline = deadlines.max().unwrap_or_else(Instant::now);
+        let deadline = self.stop.map_or(deadline, |stop| stop.min(deadline));
+        let rows: Vec<(MessageId, &NewMessage)> = written
+            .stored
+            .iter()
+            .map(|(_, one)| (one.message.id, &one.row))
+            .collect();
+        lent.run_until(deadline, |store| store.were_committed(&rows))
+            .inspect_err(|error| {
+                error!("{error}; the senders are told that the outcome is unknown")
+            })
+            .ok()
+    }
+
+    /// If the messages were stored after all they are shown late, as those of other writers are, and a client that sends
+    /// one of them again gets the first one's answer.
+    fn answer_unknown(&self, batch: &[Waiting], written: Written) {
+        self.chat.feed.release_claims();
+        self.chat.dedup.distrust(Instant::now());
+        let unknown = |(place, _)| (place, Unwritten::Refused(Refusal::OutcomeUnknown));
+        let mut answered = written.answered;
+        answered.extend(written.stored.into_iter().map(unknown));
+        self.finish(
+            batch,
+            Written {
+                answered,
+                ..Written::default()
+            },
+        );
+    }
+}

@@ -1,0 +1,182 @@
+//! The notifications of a message: recipients and texts. Pure (contract: database.md, "Notifications").
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::model::{AgentId, Conversation, Message};
+use crate::store::{Member, NewNotification};
+use crate::text;
+
+/// The three kinds of notification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Mentioned in a channel.
+    Mention,
+    /// A message in a channel that the agent watches.
+    Channel,
+    /// A message in a direct thread.
+    Direct,
+}
+
+impl Kind {
+    /// Its name in rows and preferences, its title, and its word in a key.
+    fn words(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Kind::Mention => ("chat_mention", "You were mentioned in chat", "mention"),
+            Kind::Channel => (
+                "chat_channel_message",
+                "New chat channel message",
+                "channel",
+            ),
+            Kind::Direct => ("chat_direct_message", "New private chat message", "direct"),
+        }
+    }
+
+    /// What counts where an agent's preferences do not name the kind.
+    fn default(self) -> bool {
+        !matches!(self, Kind::Channel)
+    }
+}
+
+/// Who is to be notified of a channel message, before their preferences are looked at: mentions first, then
+/// those who watch the channel, out of all members but the sender. An agent that is mentioned is not notified a second
+/// time as a watcher.
+pub fn channel_candidates<'m>(
+    others: impl Iterator<Item = &'m Member>,
+    mentioned: &[AgentId],
+) -> Vec<(AgentId, Kind)> {
+    let mut found: Vec<(AgentId, Kind)> = others
+        .filter_map(|member| match mentioned.contains(&member.agent) {
+            true => Some((member.agent, Kind::Mention)),
+            false => member.watches.then_some((member.agent, Kind::Channel)),
+        })
+        .collect();
+    found.sort_by_key(|(_, kind)| *kind != Kind::Mention);
+    found
+}
+
+/// Whether an agent's `notification_preferences_json` lets a kind through. Anything but a JSON object counts as
+/// an empty one.
+pub fn is_wanted(kind: Kind, preferences: Option<&str>) -> bool {
+    let preferences = preferences.and_then(|json| serde_json::from_str::<Value>(json).ok());
+    match preferences
+        .as_ref()
+        .and_then(Value::as_object)
+        .and_then(|preferences| preferences.get(kind.words().0))
+    {
+        None => kind.default(),
+        Some(value) => is_truthy(value),
+    }
+}
+
+/// As the application, where JSON objects become arrays, takes a value for true.
+fn is_truthy(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(value) => *value,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty() && text != "0",
+        Value::Array(values) => !values.is_empty(),
+        Value::Object(members) => !members.is_empty(),
+    }
+}
+
+/// The rows for those of the candidates who want them.
+pub fn rows(
+    message: &Message,
+    candidates: &[(AgentId, Kind)],
+    preferences: &HashMap<AgentId, Option<String>>,
+) -> Vec<NewNotification> {
+    let is_wanted = |agent, kind| {
+        let preferences = preferences.get(agent).and_then(Option::as_deref);
+        is_wanted(kind, preferences)
+    };
+    let row = |agent, kind: Kind| {
+        let (name, title, word) = kind.words();
+        NewNotification {
+            agent,
+            kind: name,
+            title,
+            body: body(message),
+            link: match message.conversation {
+                Conversation::Channel(id) => format!("/chat/channels/{id}"),
+                Conversation::Direct(id) => format!("/chat/direct/{id}"),
+            },
+            data_json: data(message),
+            dedupe_key: format!("chat:{word}:{}", message.id),
+        }
+    };
+    let wanted = candidates
+        .iter()
+        .filter(|(agent, kind)| is_wanted(agent, *kind));
+    wanted.map(|(agent, kind)| row(*agent, *kind)).collect()
+}
+
+fn body(message: &Message) -> String {
+    match text::preview(&message.body_text) {
+        preview if preview.is_empty() => message.sender_name.clone(),
+        preview => format!("{} · {preview}", message.sender_name),
+    }
+}
+
+fn data(message: &Message) -> String {
+    #[derive(Serialize)]
+    struct Data {
+        message_id: u64,
+        scope: &'static str,
+        channel_id: Option<u64>,
+        thread_id: Option<u64>,
+        sender_agent_id: u64,
+    }
+    let data = Data {
+        message_id: message.id.0,
+        scope: message.conversation.scope(),
+        channel_id: message.conversation.channel_id().map(|id| id.0),
+        thread_id: message.conversation.thread_id().map(|id| id.0),
+        sender_agent_id: message.sender.0,
+    };
+    serde_json::to_string(&data).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn preferences_are_taken_as_the_application_takes_them() {
+        for (json, mention, channel) in [
+            (None, true, false),
+            (Some(""), true, false),
+            (Some("abc"), true, false),
+            (Some("[]"), true, false),
+            (Some("5"), true, false),
+            (Some("\"abc\""), true, false),
+            (Some("{}"), true, false),
+            (
+                Some(r#"{"chat_mention":false,"chat_channel_message":1}"#),
+                false,
+                true,
+            ),
+            (
+                Some(r#"{"chat_mention":"0","chat_channel_message":"false"}"#),
+                false,
+                true,
+            ),
+            (
+                Some(r#"{"chat_mention":null,"chat_channel_message":[0]}"#),
+                false,
+                true,
+            ),
+            (
+                Some(r#"{"chat_mention":0.0,"chat_channel_message":{}}"#),
+                false,
+                false,
+            ),
+        ] {
+            assert_eq!(is_wanted(Kind::Mention, json), mention, "{json:?}");
+            assert_eq!(is_wanted(Kind::Channel, json), channel, "{json:?}");
+        }
+    }
+}

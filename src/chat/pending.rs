@@ -1,0 +1,172 @@
+//! A message between its hand-over to the commit thread and its answer. A call to the database may not come back for longer
+//! than a sender should wait, so the thread that watches deadlines can answer in its place: each message is answered once,
+//! by the thread that takes the answer first.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::thread::{self, Thread};
+use std::time::Instant;
+
+use crate::hub::SubscriberRef;
+use crate::model::Refusal;
+use crate::protocol::Ref;
+
+/// Nothing was stored yet.
+const WAITING: u8 = 0;
+/// It may be stored whatever happens from now on.
+const COMMITTING: u8 = 1;
+/// The sender has its answer, or is about to.
+const ANSWERED: u8 = 2;
+
+/// One message on its way. Made by the thread of its connection, which alone waits for it.
+pub struct PendingPost {
+    pub(super) from: SubscriberRef,
+    pub(super) reference: Option<Ref>,
+    pub(super) deadline: Instant,
+    state: AtomicU8,
+    is_done: AtomicBool,
+    sender: Thread,
+}
+
+/// Says that a message is done when it is dropped.
+pub(super) struct DoneGuard(Arc<PendingPost>);
+
+impl Drop for DoneGuard {
+    fn drop(&mut self) {
+        self.0.set_done();
+    }
+}
+
+impl PendingPost {
+    /// A message that this thread hands over.
+    pub(super) fn new(from: &SubscriberRef, reference: Option<Ref>, deadline: Instant) -> Self {
+        PendingPost {
+            from: Arc::clone(from),
+            reference,
+            deadline,
+            state: AtomicU8::new(WAITING),
+            is_done: AtomicBool::new(false),
+            sender: thread::current(),
+        }
+    }
+
+    /// Blocks until what it brings for its sender is in the hub's channel. Only for the thread that made it.
+    pub fn wait(&self) {
+        while !self.is_done.load(Ordering::Acquire) {
+            thread::park();
+        }
+    }
+
+    /// What it brings for its sender is in the hub's channel.
+    pub(super) fn set_done(&self) {
+        if !self.is_done.swap(true, Ordering::AcqRel) {
+            self.sender.unpark();
+        }
+    }
+
+    pub(super) fn done_guard(self: &Arc<Self>) -> DoneGuard {
+        DoneGuard(Arc::clone(self))
+    }
+
+    /// Whether the sender was answered already: then it must not be stored, unless it was being committed.
+    pub(super) fn is_answered(&self) -> bool {
+        self.state.load(Ordering::Acquire) == ANSWERED
+    }
+
+    /// Whether the caller is the one to answer.
+    pub(super) fn take_answer(&self) -> bool {
+        self.state.swap(ANSWERED, Ordering::AcqRel) != ANSWERED
+    }
+
+    /// Takes the answer for a message whose time is over: what its sender is told. `None` where it was answered.
+    pub(super) fn give_up(&self) -> Option<Refusal> {
+        match self.state.swap(ANSWERED, Ordering::AcqRel) {
+            WAITING => Some(Refusal::Unavailable),
+            COMMITTING => Some(Refusal::OutcomeUnknown),
+            _ => None,
+        }
+    }
+
+    /// The message is about to be committed. False where its sender was told meanwhile that nothing was saved: it must
+    /// not be.
+    #[must_use]
+    pub(super) fn begin_commit(&self) -> bool {
+        self.exchange(WAITING, COMMITTING)
+    }
+
+    /// The message was rolled back.
+    pub(super) fn end_commit(&self) {
+        self.exchange(COMMITTING, WAITING);
+    }
+
+    fn exchange(&self, from: u8, to: u8) -> bool {
+        self.state
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::hub::{Queued, Subscriber, SubscriberId, Weight};
+    use crate::model::CloseCode;
+    use crate::protocol::frame::Frames;
+
+    struct NoSocket;
+
+    impl Subscriber for NoSocket {
+        fn id(&self) -> SubscriberId {
+            SubscriberId(0)
+        }
+        fn push(&self, _: &Frames, _: usize, _: Weight) -> Queued {
+            Queued::Nothing
+        }
+        fn flush(&self) {}
+        fn close(&self, _: CloseCode) {}
+    }
+
+    fn pending() -> Arc<PendingPost> {
+        let from: SubscriberRef = Arc::new(NoSocket);
+        Arc::new(PendingPost::new(&from, None, Instant::now()))
+    }
+
+    #[test]
+    fn a_message_is_answered_once_and_not_stored_against_its_answer() {
+        let late = pending();
+        assert_eq!(late.give_up(), Some(Refusal::Unavailable));
+        assert!(!late.take_answer() && late.is_answered());
+        assert!(!late.begin_commit());
+        let early = pending();
+        assert!(early.begin_commit() && early.take_answer());
+        assert_eq!(early.give_up(), None);
+    }
+
+    #[test]
+    fn what_is_being_committed_may_be_stored_and_after_a_rollback_is_not() {
+        let post = pending();
+        assert!(post.begin_commit());
+        assert_eq!(post.give_up(), Some(Refusal::OutcomeUnknown));
+        let post = pending();
+        assert!(post.begin_commit());
+        post.end_commit();
+        assert_eq!(post.give_up(), Some(Refusal::Unavailable));
+    }
+
+    #[test]
+    fn the_sender_waits_until_the_guard_is_dropped() {
+        let post = pending();
+        let guard = post.done_guard();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                thread::sleep(Duration::from_millis(20));
+                drop(guard);
+            });
+            post.wait();
+        });
+        // It stays done.
+        post.wait();
+    }
+}

@@ -1,0 +1,52 @@
+//! `healthcheck`: one question to the listener, within a time.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::bounded;
+
+use super::{Healthcheck, Install};
+use crate::admin::healthcheck;
+use crate::cli::Stop;
+use crate::config::listen_address;
+use crate::config::settings::Rows;
+use crate::platform::exit_code;
+
+/// Runs it.
+///
+/// # Errors
+/// The service is not well, or does not say so in time.
+pub(super) fn run(options: Healthcheck) -> Result<u8, Stop> {
+    let limit = Duration::from_secs(options.timeout);
+    let deadline = Instant::now() + limit;
+    let (done, answer) = bounded(1);
+    // The database may have to be asked for the address, and has patience of its own.
+    thread::Builder::new()
+        .spawn(move || {
+            let _ = done.send(ask(options, deadline));
+        })
+        .map_err(|error| (format!("cannot start a thread: {error}"), exit_code::FAILED))?;
+    let answer = answer
+        .recv_deadline(deadline)
+        .unwrap_or_else(|_| Err(format!("no answer within {} s", limit.as_secs())));
+    answer
+        .map(|()| exit_code::OK)
+        .map_err(|reason| (reason, exit_code::FAILED))
+}
+
+fn ask(options: Healthcheck, deadline: Instant) -> Result<(), String> {
+    let mut install =
+        Install::without_secret(&options.root.root).map_err(|(message, _)| message)?;
+    let config = &mut install.config;
+    config.host = options.host.or(config.host.take());
+    config.port = options.port.map(|port| port as u16).or(config.port);
+    let rows = match (&config.host, config.port) {
+        (Some(_), Some(_)) => Rows::default(),
+        _ => install
+            .database()
+            .run(|store| store.settings())
+            .map_err(|problem| problem.to_string())?,
+    };
+    let (host, port, _) = listen_address(&install.config, &rows);
+    healthcheck::ask(&host, port, deadline)
+}

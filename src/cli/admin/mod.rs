@@ -1,0 +1,494 @@
+//! The subcommands around the daemon: arguments in, lines and an exit code out. What they do stands in
+//! `supervisor` and `admin`.
+
+mod healthcheck;
+mod prune;
+mod status;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use clap::builder::PossibleValuesParser;
+use clap::{Args, Subcommand};
+
+use super::{Color, Stop, absolute, install, number};
+use crate::admin::probe::Url;
+use crate::admin::talk::Talk;
+use crate::admin::{Database, Problem, check, connections, control, options, settings, token};
+use crate::config::{Config, ConfigError, Variables, listen_address};
+use crate::model::{AgentId, ChannelId, Conversation, ThreadId};
+use crate::platform::exit_code;
+use crate::platform::owned_file;
+use crate::server::startup;
+use crate::supervisor;
+
+#[derive(Subcommand)]
+pub enum Operate {
+    /// Run one supervisor pass (for cron, every minute)
+    #[command(
+        long_about = "Run one supervisor pass: start, stop or restart the service as the settings ask. Run it from cron \
+                      every minute, as the web server's user.\n\n\
+                      In management mode external it only records the service's status. Only one supervisor runs at a \
+                      time; a second one, or the PHP application's own, exits at once and silently.",
+        after_help = "Exit codes: 0 done, or another supervisor runs; 1 the daemon does not start or does not end, \
+                      or the database does not answer; 64 wrong command line; 78 wrong configuration."
+    )]
+    Supervise(Root),
+    /// Show the status of the service
+    #[command(
+        long_about = "Show the status of the service: the recorded status, its process, heartbeat and address, pending \
+                      requests, the last error and the last lines of its log.",
+        after_help = "Exit codes: 0 running; 1 stopped; 2 stale: recorded as running, but without a heartbeat; \
+                      3 the last start failed; 4 cannot tell; 64 wrong command line. With --watch that of the last status."
+    )]
+    Status(status::Status),
+    /// Ask the supervisor to start the service
+    #[command(after_help = CONTROL_CODES)]
+    Start(Root),
+    /// Ask the running service to stop
+    #[command(after_help = CONTROL_CODES)]
+    Stop(Root),
+    /// Ask the supervisor to restart the service
+    #[command(after_help = CONTROL_CODES)]
+    Restart(Root),
+    /// Show or change the chat's settings
+    #[command(
+        after_help = "Exit codes: 0 done; 64 no such setting, or an invalid value; 69 no database; \
+                            78 wrong configuration."
+    )]
+    Settings(Settings),
+    /// Show every option, its value and where it comes from
+    #[command(
+        long_about = "Show every option with its effective value and where that comes from: option, environment, .env, \
+                      setting or default. Takes the options of serve and shows the values that serve would use. Secrets are \
+                      shown as ***.",
+        after_help = "Exit codes: 0 done; 64 wrong command line; 69 no database, so the settings are left out; 78 wrong \
+                      configuration. The known values are shown all the same."
+    )]
+    Config(Box<ConfigOptions>),
+    /// List the connected clients
+    #[command(
+        long_about = "List the connected clients: numbers of connection and agent, start, address, and the bytes queued \
+                      for a slow reader. The running service answers over a Unix socket in STORAGE_PATH/runtime, and \
+                      only its own user and root.",
+        after_help = "Exit codes: 0 done; 64 wrong command line; 69 no service answers; 78 wrong configuration."
+    )]
+    Connections(Connections),
+    /// Mark messages past their retention as deleted
+    #[command(
+        long_about = "Mark messages past the retention of their channel, or of direct messages, as deleted. \
+                      Only counts them unless --run is given. Never removes a row.\n\n\
+                      The report is text on a terminal, otherwise JSON; if standard error is a terminal, a bar shows progress, speed \
+                      and remaining time. A run may be interrupted and repeated at any time.",
+        after_help = "Exit codes: 0 done; 1 interrupted, or no such channel; 64 wrong command line; 69 no database; \
+                      78 wrong configuration."
+    )]
+    Prune(prune::Prune),
+    /// Check configuration, database and environment
+    #[command(
+        long_about = "Check configuration, database and environment: .env, secret, time zone, storage, database, tables, \
+                      privileges, clocks, address and, with --url, the connection through the web server. Changes \
+                      nothing. Run it as the service's user.\n\n\
+                      For https:// and wss:// it trusts Mozilla's roots and those of this machine (SSL_CERT_FILE \
+                      names another file of certificates).",
+        after_help = "Exit codes: 0 passed, perhaps with warnings; 1 a check failed; 64 wrong command line."
+    )]
+    Check(Check),
+    /// Set up systemd or cron to run the service
+    #[command(long_about = install::INSTALL, after_help = install::CODES)]
+    Install(install::InstallOptions),
+    /// Remove the files written by install
+    #[command(long_about = install::UNINSTALL, after_help = install::CODES)]
+    Uninstall(install::UninstallOptions),
+    /// Check the health of the running service (for containers)
+    #[command(
+        long_about = "Check the health of the running service, at the address from options, variables or settings. \
+                      A hung service is unhealthy, whatever status the settings record.",
+        after_help = "Exit codes: 0 healthy; 1 unhealthy, or no answer in time; 64 wrong command line."
+    )]
+    Healthcheck(Healthcheck),
+    /// Create an access token for an agent (for tests)
+    #[command(
+        long_about = "Create a token like the one that the application gives to a logged-in agent, and write it to \
+                      standard output.\n\n\
+                      Until it expires it grants the same access as that agent's login, so protect it like a password.",
+        after_help = "Exit codes: 0 done; 64 wrong command line; 78 wrong configuration."
+    )]
+    Token(Token),
+    /// Read and send chat messages as an agent
+    #[command(
+        after_help = "Exit codes: 0 done; 1 the service refuses, or standard output was closed; 64 wrong command line; \
+                      69 no service or no database; 78 wrong configuration."
+    )]
+    Chat(Chat),
+    /// Run another subcommand in a new session
+    #[command(name = supervisor::DETACHED, hide = true)]
+    Detached {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+}
+
+const CONTROL_CODES: &str = "Exit codes: 0 the request is recorded for the supervisor; 1 use the service manager \
+                             instead (management mode external); 64 wrong command line; 69 no database; \
+                             78 wrong configuration.";
+
+#[derive(Args)]
+pub struct Root {
+    /// Folder of the helpdesk install, where its .env is
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub root: PathBuf,
+}
+
+#[derive(Args)]
+pub struct Settings {
+    /// Folder of the helpdesk install, where its .env is
+    #[arg(long, value_name = "DIR", default_value = ".", global = true)]
+    root: PathBuf,
+    #[command(subcommand)]
+    command: SettingsCommand,
+}
+
+#[derive(Subcommand)]
+enum SettingsCommand {
+    /// Show all settings
+    List {
+        /// Write one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the value of one setting
+    Get {
+        #[arg(value_parser = PossibleValuesParser::new(settings::keys()))]
+        key: String,
+    },
+    /// Change one setting
+    Set {
+        #[arg(value_parser = PossibleValuesParser::new(settings::keys()))]
+        key: String,
+        #[arg(allow_hyphen_values = true)]
+        value: String,
+    },
+}
+
+#[derive(Args)]
+pub struct ConfigOptions {
+    #[command(flatten)]
+    root: Root,
+    /// Write a JSON list
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    options: super::Limits,
+}
+
+#[derive(Args)]
+pub struct Connections {
+    #[command(flatten)]
+    root: Root,
+    /// Write a JSON list
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub struct Check {
+    #[command(flatten)]
+    root: Root,
+    /// Also connect through the web server as a browser does, for example to wss://helpdesk.example/ws/chat
+    #[arg(long, value_name = "URL", value_parser = Url::parse)]
+    url: Option<Url>,
+    /// Additional trusted certificates, in PEM
+    #[arg(long, value_name = "FILE", requires = "url")]
+    ca: Option<PathBuf>,
+    /// Log in as this agent, which then appears online for about 30 s
+    #[arg(long, value_name = "N", requires = "url", group = "login",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    agent: Option<u64>,
+    /// Log in with a token of the helpdesk, read from this file
+    #[arg(long, value_name = "FILE", requires = "url", group = "login")]
+    token_file: Option<PathBuf>,
+    /// Send a message to this direct thread of the agent, and mark it deleted at once
+    #[arg(long, value_name = "N", requires = "login",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    thread: Option<u64>,
+    /// Write a JSON list
+    #[arg(long)]
+    json: bool,
+    /// Print only warnings and failures
+    #[arg(long, short, conflicts_with = "json")]
+    quiet: bool,
+}
+
+impl Check {
+    fn way(&self) -> Option<check::WebServerCheck> {
+        Some(check::WebServerCheck {
+            url: self.url.clone()?,
+            ca: self.ca.clone(),
+            login: match (self.agent, &self.token_file) {
+                (Some(agent), _) => Some(check::Login::Agent(AgentId(agent))),
+                (_, Some(file)) => Some(check::Login::File(file.clone())),
+                _ => None,
+            },
+            thread: self.thread.map(ThreadId),
+        })
+    }
+}
+
+#[derive(Args)]
+pub struct Healthcheck {
+    #[command(flatten)]
+    root: Root,
+    /// Listen host of the service [default: as serve]
+    #[arg(long)]
+    host: Option<String>,
+    /// Listen port of the service [default: as serve]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = number(1..=65535))]
+    port: Option<u64>,
+    /// Time limit of the whole check, in seconds
+    #[arg(long, value_name = "S", default_value_t = 5, allow_negative_numbers = true, value_parser = number(1..=300))]
+    timeout: u64,
+}
+
+#[derive(Args)]
+pub struct Token {
+    #[command(flatten)]
+    root: Root,
+    /// Agent of the token
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = number(1..=u64::MAX))]
+    agent: u64,
+    /// Lifetime in seconds
+    #[arg(long, value_name = "S", default_value_t = 300, allow_negative_numbers = true,
+          value_parser = number(1..=token::MAX_TTL))]
+    ttl: u64,
+}
+
+#[derive(Args)]
+pub struct Chat {
+    /// Folder of the helpdesk install, where its .env is
+    #[arg(long, value_name = "DIR", default_value = ".", global = true)]
+    root: PathBuf,
+    #[command(subcommand)]
+    command: ChatCommand,
+}
+
+#[derive(Subcommand)]
+enum ChatCommand {
+    /// Show the newest messages of a conversation, then new ones as they arrive
+    Tail {
+        #[command(flatten)]
+        place: Place,
+        /// Number of messages to start with
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 10,
+              allow_negative_numbers = true, value_parser = number(0..=200))]
+        lines: u64,
+        /// Exit after these
+        #[arg(long)]
+        no_follow: bool,
+    },
+    /// Send a message and wait until it is stored
+    Send {
+        #[command(flatten)]
+        place: Place,
+        /// Text of the message; - reads it from standard input
+        #[arg(allow_hyphen_values = true)]
+        text: String,
+    },
+}
+
+#[derive(Args)]
+struct Place {
+    /// Agent to act as
+    #[arg(long, value_name = "ID", allow_negative_numbers = true, value_parser = number(1..=u64::MAX))]
+    agent: u64,
+    /// Channel
+    #[arg(long, value_name = "ID", allow_negative_numbers = true, value_parser = number(1..=u64::MAX),
+          required_unless_present = "thread", conflicts_with = "thread")]
+    channel: Option<u64>,
+    /// Direct thread
+    #[arg(long, value_name = "ID", allow_negative_numbers = true, value_parser = number(1..=u64::MAX))]
+    thread: Option<u64>,
+    /// Write each message as a line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// An install whose configuration is valid; its database is not asked yet.
+pub struct Install {
+    pub root: PathBuf,
+    variables: Variables,
+    pub config: Config,
+}
+
+impl Install {
+    /// Reads the configuration with the rights of the user who runs the command.
+    pub fn read(root: &Path) -> Result<Self, Stop> {
+        Install::with(root, Config::from_variables)
+    }
+
+    /// For one that looks and administers, which needs no secret.
+    fn without_secret(root: &Path) -> Result<Self, Stop> {
+        Install::with(root, Config::without_secret)?.run_as_owner()
+    }
+
+    fn with(
+        root: &Path,
+        configure: fn(&Path, &Variables) -> Result<Config, ConfigError>,
+    ) -> Result<Self, Stop> {
+        let root = absolute(root)?;
+        let wrong = |error: ConfigError| (error.message, error.code);
+        let variables = Variables::load(&root).map_err(wrong)?;
+        let config = configure(&root, &variables).map_err(wrong)?;
+        Ok(Install {
+            root,
+            variables,
+            config,
+        })
+    }
+
+    /// The same for what may write there: what root writes, the owner could not write later, and where links of the owner
+    /// lead is no business of root's.
+    pub fn open(root: &Path) -> Result<Self, Stop> {
+        Install::read(root)?.run_as_owner()
+    }
+
+    fn run_as_owner(self) -> Result<Self, Stop> {
+        let storage = &self.config.storage;
+        owned_file::become_owner(storage).map_err(|error| {
+            let storage = storage.display();
+            (
+                format!("cannot use {storage}: {error}; run it as the user who owns that folder"),
+                exit_code::CANNOT_CREATE,
+            )
+        })?;
+        Ok(self)
+    }
+
+    pub fn database(&self) -> Database {
+        Database::new(startup::open_store(&self.config))
+    }
+}
+
+impl From<Problem> for Stop {
+    fn from(problem: Problem) -> Self {
+        (problem.to_string(), problem.code)
+    }
+}
+
+/// Runs one of them; the exit code.
+pub fn run(command: Operate, color: Color) -> Result<u8, Stop> {
+    let out = &mut io::stdout().lock();
+    match command {
+        Operate::Supervise(Root { root }) => {
+            let install = Install::open(&root)?;
+            let store = startup::open_store(&install.config);
+            Ok(supervisor::run(&install.root, &install.config, store, out))
+        }
+        Operate::Status(options) => status::run(&options, color.style(), out),
+        Operate::Start(root) => request(control::Request::Start, &root, out),
+        Operate::Stop(root) => request(control::Request::Stop, &root, out),
+        Operate::Restart(root) => request(control::Request::Restart, &root, out),
+        Operate::Settings(options) => {
+            let install = Install::without_secret(&options.root)?;
+            let (database, variables) = (&mut install.database(), &install.variables);
+            Ok(match options.command {
+                SettingsCommand::List { json } => settings::list(database, variables, json, out),
+                SettingsCommand::Get { key } => settings::get(&key, database, variables, out),
+                SettingsCommand::Set { key, value } => {
+                    settings::set(&key, &value, database, variables, out)
+                }
+            }?)
+        }
+        Operate::Config(options) => show_options(*options, out),
+        Operate::Connections(options) => {
+            let install = Install::without_secret(&options.root.root)?;
+            let path = install.config.paths().inspection_socket;
+            Ok(connections::list(&path, options.json, out)?)
+        }
+        Operate::Prune(options) => prune::run(&options, out),
+        Operate::Check(options) => {
+            let root = absolute(&options.root.root)?;
+            let way = options.way();
+            let notes = &mut io::stderr();
+            let findings = check::look(&root, startup::open_store, way.as_ref(), notes);
+            match options.json {
+                true => check::write_json(&findings, out)?,
+                false => check::write_text(&findings, options.quiet, color.style(), out)?,
+            }
+            Ok(check::exit_code(&findings))
+        }
+        Operate::Install(options) => install::install(&options, out),
+        Operate::Uninstall(options) => install::uninstall(&options, out),
+        Operate::Healthcheck(options) => healthcheck::run(options),
+        Operate::Token(options) => {
+            let install = Install::open(&options.root.root)?;
+            let minted = token::mint(
+                &install.config.jwt_secret,
+                AgentId(options.agent),
+                options.ttl,
+                &mut install.database(),
+                out,
+                &mut io::stderr(),
+            );
+            Ok(minted?)
+        }
+        Operate::Chat(options) => chat(&options, out),
+        Operate::Detached { arguments } => Err((
+            format!("cannot run: {}", supervisor::serve_detached(&arguments)),
+            exit_code::SOFTWARE,
+        )),
+    }
+}
+
+/// What is known is shown also where the database does not answer, or something is wrong.
+fn show_options(options: ConfigOptions, out: &mut dyn Write) -> Result<u8, Stop> {
+    let root = absolute(&options.root.root)?;
+    let wrong = |error: crate::config::ConfigError| (error.to_string(), exit_code::CONFIG);
+    let mut variables = Variables::load(&root).map_err(wrong)?;
+    options.options.apply(&mut variables);
+    let rows = Config::from_variables(&root, &variables)
+        .map_err(wrong)
+        .and_then(|config| {
+            let mut database = Database::new(startup::open_store(&config));
+            Ok(database.run_again(|store| store.settings())?)
+        });
+    let entries = options::look(&variables, rows.as_ref().ok());
+    options::write(&entries, options.json, out)?;
+    rows.map(|_| exit_code::OK)
+}
+
+fn chat(options: &Chat, out: &mut dyn Write) -> Result<u8, Stop> {
+    let install = Install::open(&options.root)?;
+    let (ChatCommand::Tail { place, .. } | ChatCommand::Send { place, .. }) = &options.command;
+    let rows = install.database().run_again(|store| store.settings())?;
+    let (host, port, _) = listen_address(&install.config, &rows);
+    let talk = Talk {
+        secret: &install.config.jwt_secret,
+        address: (host, port),
+        agent: AgentId(place.agent),
+        conversation: match (place.channel, place.thread) {
+            (Some(id), _) => Conversation::Channel(ChannelId(id)),
+            (None, id) => Conversation::Direct(ThreadId(id.unwrap_or_default())),
+        },
+        json: place.json,
+    };
+    Ok(match &options.command {
+        ChatCommand::Tail {
+            lines, no_follow, ..
+        } => talk.tail(*lines, !no_follow, out, &mut io::stderr()),
+        ChatCommand::Send { text, .. } if text == "-" => {
+            let text = io::read_to_string(io::stdin()).map_err(|error| {
+                let message = format!("cannot read the message from standard input: {error}");
+                (message, exit_code::FAILED)
+            })?;
+            talk.send(&text, out)
+        }
+        ChatCommand::Send { text, .. } => talk.send(text, out),
+    }?)
+}
+
+fn request(request: control::Request, root: &Root, out: &mut dyn Write) -> Result<u8, Stop> {
+    let install = Install::without_secret(&root.root)?;
+    Ok(control::request(request, &mut install.database(), out)?)
+}

@@ -1,0 +1,81 @@
+//! `prune`: arguments in, a report and an exit code out.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use clap::{Args, ValueEnum};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::{Install, Root};
+use crate::admin::prune::{self, Scope};
+use crate::cli::{Stop, number};
+use crate::model::ChannelId;
+use crate::platform::exit_code;
+
+#[derive(Args)]
+pub struct Prune {
+    #[command(flatten)]
+    root: Root,
+    /// Only count the messages; this is the default
+    #[arg(long, conflicts_with = "run")]
+    dry_run: bool,
+    /// Mark them deleted
+    #[arg(long)]
+    run: bool,
+    /// Which messages
+    #[arg(long, value_enum, default_value_t = ScopeWord::All)]
+    scope: ScopeWord,
+    /// Write a JSON report; without it, too, where standard output is no terminal
+    #[arg(long)]
+    json: bool,
+    /// Those of this channel alone
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = number(1..=u64::MAX))]
+    channel_id: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ScopeWord {
+    All,
+    Channel,
+    Direct,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// There is no such channel, or the database cannot be asked.
+pub(super) fn run(options: &Prune, out: &mut dyn Write) -> Result<u8, Stop> {
+    let scope = match (options.scope, options.channel_id) {
+        (ScopeWord::Direct, Some(_)) => {
+            return Err((
+                "--channel-id and --scope direct exclude each other".to_owned(),
+                exit_code::USAGE,
+            ));
+        }
+        (_, Some(id)) => Scope::Channel(Some(ChannelId(id))),
+        (ScopeWord::All, None) => Scope::All,
+        (ScopeWord::Channel, None) => Scope::Channel(None),
+        (ScopeWord::Direct, None) => Scope::Direct,
+    };
+    let install = Install::without_secret(&options.root.root)?;
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // Refused only where the system is out of memory; then an interruption is a plain end.
+        let _ = signal_hook::flag::register(signal, Arc::clone(&interrupted));
+    }
+    let stderr = io::stderr();
+    let mut progress = stderr.is_terminal().then(|| stderr.lock());
+    let pruned = prune::prune(
+        prune::Options {
+            scope,
+            run: options.run,
+            json: options.json || !io::stdout().is_terminal(),
+            progress: progress.as_mut().map(|one| one as &mut dyn Write),
+            interrupted: &interrupted,
+        },
+        &mut install.database(),
+        out,
+    );
+    Ok(pruned?)
+}

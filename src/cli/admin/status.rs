@@ -1,0 +1,122 @@
+//! `status`, once or until it is told to end.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use clap::Args;
+use crossbeam_channel::{Receiver, bounded};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::{Install, Root};
+use crate::admin::status::{self, StatusReport};
+use crate::admin::style::Style;
+use crate::cli::Stop;
+use crate::platform::exit_code;
+
+/// Between two looks.
+const INTERVAL: Duration = Duration::from_secs(2);
+/// To the upper left corner; the end of a line, and of the screen, that was there before (ECMA-48).
+const HOME: &str = "\u{1b}[H";
+const CLEAR_LINE: &str = "\u{1b}[K\n";
+const CLEAR_BELOW: &str = "\u{1b}[J";
+
+#[derive(Args)]
+pub struct Status {
+    #[command(flatten)]
+    root: Root,
+    /// Write one JSON object; with --watch one a line
+    #[arg(long)]
+    json: bool,
+    /// Look again every 2 s, until Ctrl-C; a terminal is redrawn
+    #[arg(long)]
+    watch: bool,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// Standard output cannot be written, or the system refuses what a watch takes.
+pub(super) fn run(options: &Status, style: Style, out: &mut dyn Write) -> Result<u8, Stop> {
+    let root = &options.root.root;
+    if options.watch {
+        return watch(options, style, out);
+    }
+    let report = look(root);
+    match options.json {
+        true => report.write_json(out)?,
+        false => report.write_text(style, out)?,
+    }
+    Ok(report.exit_code())
+}
+
+fn look(root: &Path) -> StatusReport {
+    match Install::without_secret(root) {
+        Ok(install) => status::look(&install.config, &mut install.database()),
+        Err((message, _)) => StatusReport::unknown(message),
+    }
+}
+
+/// The same again and again.
+fn watch(options: &Status, style: Style, out: &mut dyn Write) -> Result<u8, Stop> {
+    let end = signals().map_err(|error| {
+        let message = format!("cannot wait for signals: {error}");
+        (message, exit_code::FAILED)
+    })?;
+    let is_terminal = io::stdout().is_terminal() && !options.json;
+    if is_terminal {
+        // What stood there before is not drawn over line by line.
+        write(out, &format!("{HOME}{CLEAR_BELOW}"))?;
+    }
+    let mut is_first = true;
+    loop {
+        let report = look(&options.root.root);
+        let text = match options.json {
+            true => report.json_line(),
+            false => report.text(style),
+        };
+        let text = match (is_terminal, options.json) {
+            (true, _) => {
+                let lines = text.replace('\n', CLEAR_LINE);
+                format!(
+                    "{HOME}{lines}{CLEAR_LINE}(every {} s; Ctrl-C ends it){CLEAR_BELOW}",
+                    INTERVAL.as_secs()
+                )
+            }
+            (false, false) if !is_first => format!("\n{text}"),
+            _ => text,
+        };
+        is_first = false;
+        write(out, &text)?;
+        if end.recv_timeout(INTERVAL).is_ok() {
+            if is_terminal {
+                write(out, "\n")?;
+            }
+            return Ok(report.exit_code());
+        }
+    }
+}
+
+fn write(out: &mut dyn Write, text: &str) -> Result<(), Stop> {
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|error| {
+            let message = format!("cannot write to standard output: {error}");
+            (message, exit_code::FAILED)
+        })
+}
+
+/// Hears of the signal that ends a watch.
+fn signals() -> io::Result<Receiver<()>> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let (sender, end) = bounded(1);
+    // Never joined: it ends with the process.
+    thread::Builder::new().spawn(move || {
+        for _ in signals.forever() {
+            let _ = sender.try_send(());
+        }
+    })?;
+    Ok(end)
+}

@@ -1,0 +1,80 @@
+//! `install` and `uninstall`: arguments in, lines and an exit code out. What they do stands in `admin/install/`.
+
+use std::io::Write;
+
+use clap::{Args, ValueEnum};
+
+use super::admin::{Install, Root};
+use super::{Stop, absolute};
+use crate::admin::install::{self, Installation, ServiceManager};
+use crate::config::settings::Rows;
+use crate::platform::exit_code;
+
+pub const CODES: &str = "Exit codes: 0 done, or nothing to do; 1 failed; 64 wrong command line.";
+pub const INSTALL: &str = "Set up systemd or cron to run the service: write its unit (or a drop-in of the package's \
+                           unit), or the supervisor's crontab line. Folder, owner, port, storage, database and limits \
+                           are taken from the install. Run it again after these change; existing files in the same \
+                           place are kept, and restored by uninstall.";
+pub const UNINSTALL: &str = "Stop the service and remove the unit, drop-in or crontab line that install has written \
+                             for this install. The install itself is not changed.";
+
+#[derive(Args)]
+pub struct InstallOptions {
+    /// Program that runs the service
+    #[arg(value_enum)]
+    way: WayWord,
+    #[command(flatten)]
+    root: Root,
+    /// Let systemd keep the port open while the service restarts
+    #[arg(long)]
+    socket: bool,
+    /// Only show the files
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum WayWord {
+    /// Management mode external
+    Systemd,
+    /// Management mode cron
+    Cron,
+}
+
+#[derive(Args)]
+pub struct UninstallOptions {
+    #[command(flatten)]
+    root: Root,
+    /// Only list the files
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub fn install(options: &InstallOptions, out: &mut dyn Write) -> Result<u8, Stop> {
+    let way = match (options.way, options.socket) {
+        (WayWord::Cron, true) => {
+            return Err(("--socket is for systemd alone".to_owned(), exit_code::USAGE));
+        }
+        (WayWord::Cron, false) => ServiceManager::Cron,
+        (WayWord::Systemd, socket) => ServiceManager::Systemd { socket },
+    };
+    let opened = Install::read(&options.root.root).map_err(cannot)?;
+    let rows = match install::would_make_database(&opened.config) {
+        true => Ok(Rows::default()),
+        false => opened.database().run(|store| store.settings()),
+    };
+    let found = Installation::look(&opened.root, install::program()?, &opened.config, rows)?;
+    install::install(way, &found, options.dry_run, out)?;
+    Ok(exit_code::OK)
+}
+
+pub fn uninstall(options: &UninstallOptions, out: &mut dyn Write) -> Result<u8, Stop> {
+    let root = absolute(&options.root.root).map_err(cannot)?;
+    install::uninstall(&root, options.dry_run, out)?;
+    Ok(exit_code::OK)
+}
+
+/// These two have one code for whatever stands in their way.
+fn cannot((message, _): Stop) -> Stop {
+    (message, exit_code::FAILED)
+}

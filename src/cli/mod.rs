@@ -1,0 +1,330 @@
+//! The command line, parsed and validated whole before anything acts; help needs no configuration. The only place
+//! that prints, and the only one that names the argument parser.
+
+mod admin;
+mod help;
+mod install;
+mod version;
+
+use std::env;
+use std::io::{self, IsTerminal, Write, stderr};
+use std::ops::RangeInclusive;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{self, ExitCode};
+
+use clap::error::ErrorKind;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use rustix::process::{Resource, getrlimit};
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use crate::admin::style::Style;
+use crate::config::options::{OPTIONS, Spec, Topic};
+use crate::config::{ConfigError, Variables};
+use crate::platform::clock::AppClock;
+use crate::platform::exit_code;
+use crate::platform::log_file;
+use crate::platform::printable::printable;
+use crate::server;
+
+/// The agents' internal chat of Andrea Helpdesk over WebSocket.
+#[derive(Parser)]
+#[command(version, about, max_term_width = 100, arg_required_else_help = true)]
+struct Cli {
+    /// Colour what people read: auto (on a terminal, unless NO_COLOR is set), always, never
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_default_value = true,
+        value_enum,
+        hide_possible_values = true
+    )]
+    color: Color,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+impl Color {
+    /// That of standard output.
+    fn style(self) -> Style {
+        match self {
+            Color::Auto => Style::of(io::stdout().is_terminal(), |name| std::env::var(name).ok()),
+            Color::Always => Style::coloured(),
+            Color::Never => Style::plain(),
+        }
+    }
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the chat service in the foreground
+    #[command(
+        long_about = "Run the chat service in the foreground until SIGTERM, SIGINT or a stop request.\n\n\
+                      Reads ROOT/.env and the helpdesk's settings; an option wins over the environment, the \
+                      environment over .env, that over the settings. Writes the log to \
+                      STORAGE_PATH/logs/chat-websocket.log.",
+        after_help = "Exit codes: 0 stopped, or a healthy daemon runs already; 1 address or pid file taken; \
+                      64 wrong command line; 69 no database; 70 fault of the service; 73 cannot write to the \
+                      storage; 78 wrong configuration."
+    )]
+    Serve(Box<Serve>),
+    /// Run a demo: the service with its own database and a chat page
+    #[cfg(feature = "embedded")]
+    #[command(
+        long_about = "Run a demo: the same service with its own database, a few agents with a chat history, and a chat \
+                      page for the browser. Only this machine can reach it.\n\n\
+                      The demo keeps all its files in one folder and continues from there at the next start. Delete the \
+                      folder to start over.",
+        after_help = "Exit codes: 0 stopped; 1 no port free, or a demo with this data runs already; 64 wrong command \
+                      line; 69 the database cannot be used; 70 fault of the service; 73 cannot write to the folder; \
+                      78 wrong configuration."
+    )]
+    Demo(Demo),
+    #[command(flatten)]
+    Operate(admin::Operate),
+}
+
+#[cfg(feature = "embedded")]
+#[derive(Args)]
+struct Demo {
+    /// Folder for everything that the demo writes
+    #[arg(long, value_name = "DIR", default_value = "andrea-chat-demo")]
+    data: PathBuf,
+    /// Port on this machine, or the next free one; 0 for any free port
+    #[arg(long, value_name = "N", default_value_t = 8090, allow_negative_numbers = true,
+          value_parser = clap::builder::TypedValueParser::map(number(0..=65535), |port| port as u16))]
+    port: u16,
+    /// Log level of DIR/logs/chat-websocket.log
+    #[arg(long, value_name = "LEVEL", default_value = "info",
+          value_parser = ["error", "warn", "info", "debug"])]
+    log_level: String,
+}
+
+/// Why a subcommand does not do what it was asked, for people, and the exit code.
+type Stop = (String, u8);
+
+#[derive(Args)]
+struct Serve {
+    /// Folder of the helpdesk install, where its .env is
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    root: PathBuf,
+    /// Log level
+    #[arg(long, value_name = "LEVEL", default_value = "info",
+          value_parser = ["error", "warn", "info", "debug"])]
+    log_level: String,
+    /// Started by the supervisor, so what goes to standard error stands in the log
+    #[arg(long, hide = true)]
+    supervised: bool,
+    #[command(flatten)]
+    options: Limits,
+}
+
+/// The options of the table that `serve` takes, as they were given.
+struct Limits(Vec<(&'static Spec, String)>);
+
+/// Those that are an option of `serve`, with its name.
+fn flags() -> impl Iterator<Item = (&'static Spec, &'static str)> {
+    let flags = OPTIONS.iter();
+    flags.filter_map(|spec| spec.flag.map(|flag| (spec, flag)))
+}
+
+impl Args for Limits {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        let command = command.next_help_heading("Options that are variables as well");
+        flags().fold(command, |command, (spec, flag)| {
+            let meaning = spec.meaning.replace('`', "");
+            let (first, rest) = meaning.split_at(1);
+            let default = match spec.default {
+                "" => "none",
+                default => default,
+            };
+            let help = format!(
+                "{}{rest} [{}] [default: {default}]",
+                first.to_uppercase(),
+                spec.name
+            );
+            let option = clap::Arg::new(spec.name)
+                .long(&flag[2..])
+                .value_name(spec.unit);
+            let option = option.help(help).allow_negative_numbers(true);
+            command.arg(option.hide(spec.topic == Topic::Retired))
+        })
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+impl Limits {
+    fn apply(self, variables: &mut Variables) {
+        for (spec, value) in self.0 {
+            variables.set_option(spec.name, spec.flag.unwrap_or_default(), Some(value));
+        }
+    }
+}
+
+impl FromArgMatches for Limits {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = flags().filter_map(|(spec, _)| {
+            let value = matches.get_one::<String>(spec.name)?;
+            Some((spec, value.clone()))
+        });
+        Ok(Limits(given.collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// The parser, for the completions and man pages that are made from it.
+pub fn command() -> clap::Command {
+    help::complete(Cli::command())
+}
+
+/// Begins anew with one heap for all threads where address space is short (ulimit -v): the C library reserves 64 MiB for each
+/// further one. Goes on as it is where that fails.
+fn save_address_space() {
+    const NAME: &str = "MALLOC_ARENA_MAX";
+    const ENOUGH: u64 = 1 << 30;
+    let is_short = getrlimit(Resource::As)
+        .current
+        .is_some_and(|space| space < ENOUGH);
+    let mut arguments = env::args_os();
+    if is_short
+        && env::var_os(NAME).is_none_or(|value| value != "1")
+        && let (Ok(program), Some(name)) = (env::current_exe(), arguments.next())
+    {
+        let _ = process::Command::new(program)
+            .arg0(name)
+            .args(arguments)
+            .env(NAME, "1")
+            .exec();
+    }
+}
+
+/// Runs the program.
+pub fn run() -> ExitCode {
+    // Before the first hash table, which would panic.
+    if let Err(error) = getrandom(&mut [0; 1], GetRandomFlags::empty()) {
+        eprintln!(
+            "andrea-chat-websocket: the system gives out no random numbers (getrandom: {error}); allow that system call where a \
+             container's or unit's filter forbids it"
+        );
+        return ExitCode::from(exit_code::CONFIG);
+    }
+    let parsed = command()
+        .version(version::LONG)
+        .try_get_matches()
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Standard output or standard error, as the kind of error asks.
+            let _ = error.print();
+            return match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::from(exit_code::OK),
+                _ => ExitCode::from(exit_code::USAGE),
+            };
+        }
+    };
+    let log_of = match &cli.command {
+        Command::Serve(options) if options.supervised => Some(options.root.clone()),
+        _ => None,
+    };
+    let outcome = match cli.command {
+        Command::Serve(options) => serve(*options).map(|()| exit_code::OK),
+        #[cfg(feature = "embedded")]
+        Command::Demo(options) => demo(options).map(|()| exit_code::OK),
+        Command::Operate(command) => admin::run(command, cli.color),
+    };
+    ExitCode::from(outcome.unwrap_or_else(|(message, code)| {
+        let message = printable(&message);
+        match (log_file::unsaid(&message, log_of.is_some()), log_of) {
+            (None, _) => {}
+            (Some(rest), Some(root)) => {
+                // Whatever reads standard error may be gone.
+                let _ = writeln!(stderr(), "[{}] {rest}", clock_of(&root).now_text());
+            }
+            (Some(rest), None) => log_file::complain(rest),
+        }
+        code
+    }))
+}
+
+#[cfg(feature = "embedded")]
+fn demo(options: Demo) -> Result<(), Stop> {
+    use std::io::stdout;
+
+    let options = crate::demo::run::DemoOptions {
+        data: options.data,
+        port: options.port,
+        level: options.log_level.parse().unwrap_or(log::LevelFilter::Info),
+    };
+    crate::demo::run::demo(&options, |demo| {
+        // Standard output may be closed; the page is served all the same.
+        let _ = writeln!(
+            stdout(),
+            "The chat is at {}\nOpen it in two windows. Ctrl-C stops it; what is said stays in {}",
+            demo.url,
+            demo.data.display()
+        );
+    })
+    .map_err(|failure| (failure.message, failure.code))
+}
+
+fn serve(options: Serve) -> Result<(), Stop> {
+    save_address_space();
+    let level = options.log_level.parse().unwrap_or(log::LevelFilter::Info);
+    let root = options.root;
+    let mut alone = Variables::default().gathering();
+    options.options.apply(&mut alone);
+    let wrong = |error: ConfigError| (error.message, error.code);
+    alone.check_options().map_err(wrong)?;
+    let root = absolute(&root)?;
+    let variables = Variables::load(&root)
+        .map_err(wrong)?
+        .with_options_of(alone);
+    server::serve(&root, &variables, level).map_err(|failure| (failure.message, failure.code))
+}
+
+/// The clock of an install whose configuration may be the very thing that is wrong.
+fn clock_of(root: &Path) -> AppClock {
+    Variables::load(root)
+        .ok()
+        .and_then(|variables| variables.get("APP_TIMEZONE"))
+        .and_then(|zone| AppClock::of_zone(&zone))
+        .unwrap_or(AppClock::utc())
+}
+
+fn absolute(root: &Path) -> Result<PathBuf, Stop> {
+    let shown = root.display();
+    let reason = match root.canonicalize() {
+        Ok(folder) if folder.is_dir() => return Ok(folder),
+        Ok(_) => "it is no folder".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let message =
+        format!("cannot open the install's folder {shown}: {reason}; name it with --root DIR");
+    Err((message, exit_code::CONFIG))
+}
+
+/// Reads the whole number of an option.
+fn number(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<u64, String> + Clone {
+    move |text| {
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        let (least, most) = (range.start(), range.end());
+        number.ok_or_else(|| format!("expected a whole number from {least} to {most}"))
+    }
+}

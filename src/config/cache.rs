@@ -1,0 +1,252 @@
+//! Where the application's cache is, if it is on: variables over rows.
+
+use crate::platform::number::leading_integer;
+use std::path::{Path, PathBuf};
+
+use crate::config::Variables;
+use crate::config::settings::Rows;
+use crate::platform::redis::RedisAddress;
+
+const DEFAULT_PREFIX: &str = "andrea_helpdesk";
+const DEFAULT_HOST: &str = "127.0.0.1";
+const DEFAULT_PORT: u16 = 6379;
+const DEFAULT_HOME: &str = "cache";
+
+/// What environment and `.env` say of the cache; each wins over its row of the settings.
+#[derive(Clone, Debug, Default)]
+pub struct CacheOverrides {
+    root: PathBuf,
+    enabled: Option<String>,
+    home: Option<String>,
+    host: Option<String>,
+    port: Option<String>,
+    prefix: Option<String>,
+    database: Option<String>,
+}
+
+impl CacheOverrides {
+    /// No cache, whatever the rows say.
+    pub fn off() -> Self {
+        CacheOverrides {
+            enabled: Some("off".to_owned()),
+            ..CacheOverrides::default()
+        }
+    }
+
+    /// From the variables of an install at `root`.
+    pub fn from_variables(root: &Path, variables: &Variables) -> Self {
+        CacheOverrides {
+            root: root.to_owned(),
+            enabled: variables.get("CACHE"),
+            home: variables
+                .get("CACHE_HOME")
+                .or_else(|| variables.get("CACHEHOME")),
+            host: variables.get("REDIS_HOST"),
+            port: variables.get("REDIS_PORT"),
+            prefix: variables.get("REDIS_PREFIX"),
+            database: variables.get("REDIS_DATABASE"),
+        }
+    }
+}
+
+/// Where the cache is, if it is on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheTargets {
+    /// The folder of the file cache.
+    pub home: PathBuf,
+    /// Where Redis is.
+    pub redis: RedisAddress,
+    /// Of the version.
+    pub key: String,
+}
+
+impl CacheTargets {
+    /// `None`: the cache is off.
+    pub fn of(overrides: &CacheOverrides, rows: &Rows) -> Option<Self> {
+        let is_on = match &overrides.enabled {
+            Some(word) => is_yes(word),
+            None => rows.boolean("cache_enabled", false),
+        };
+        if !is_on {
+            return None;
+        }
+        let text = |variable: &Option<String>, key: &str, default: &str| {
+            let value = variable
+                .as_deref()
+                .unwrap_or(rows.text(key, default))
+                .trim();
+            match value {
+                "" => default.to_owned(),
+                value => value.to_owned(),
+            }
+        };
+        // A link between containers leaves a REDIS_PORT that is no port.
+        let port = [
+            overrides.port.as_deref().map_or(0, leading_integer),
+            rows.integer("redis_port", i64::from(DEFAULT_PORT)),
+        ]
+        .into_iter()
+        .find_map(|port| u16::try_from(port).ok().filter(|port| *port > 0));
+        let database = match &overrides.database {
+            Some(text) => leading_integer(text),
+            None => rows.integer("redis_database", 1),
+        };
+        let host = text(&overrides.host, "redis_host", DEFAULT_HOST);
+        let prefix = text(&overrides.prefix, "redis_prefix", DEFAULT_PREFIX);
+        Some(CacheTargets {
+            home: overrides
+                .root
+                .join(text(&overrides.home, "cache_home", DEFAULT_HOME)),
+            redis: RedisAddress {
+                host: match host.contains(':') && !host.starts_with('[') {
+                    true => format!("[{host}]"),
+                    false => host,
+                },
+                port: port.unwrap_or(DEFAULT_PORT),
+                database: database.max(0),
+                ..RedisAddress::default()
+            },
+            key: format!("{}:version", clean_prefix(&prefix)),
+        })
+    }
+}
+
+/// Anything but a no: to forget too much costs a query, to forget too little shows what is no longer so.
+fn is_yes(word: &str) -> bool {
+    let word = word.trim().to_ascii_lowercase();
+    !matches!(
+        word.as_str(),
+        "" | "0" | "false" | "off" | "no" | "none" | "null"
+    )
+}
+
+/// As the application cleans it.
+fn clean_prefix(prefix: &str) -> String {
+    let clean: String = prefix
+        .chars()
+        .map(|c| match c {
+            'A'..='Z' | 'a'..='z' | '0'..='9' | ':' | '_' | '-' => c,
+            _ => '_',
+        })
+        .collect();
+    match clean.trim_matches([':', '_', '-']) {
+        "" => DEFAULT_PREFIX.to_owned(),
+        clean => clean.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(pairs: &[(&str, &str)]) -> Rows {
+        let pairs = pairs.iter();
+        Rows::new(pairs.map(|(key, value)| ((*key).to_owned(), Some((*value).to_owned()))))
+    }
+
+    fn redis(host: &str, port: u16, database: i64) -> RedisAddress {
+        RedisAddress {
+            host: host.to_owned(),
+            port,
+            database,
+            ..RedisAddress::default()
+        }
+    }
+
+    fn overrides() -> CacheOverrides {
+        CacheOverrides {
+            root: PathBuf::from("/srv/helpdesk"),
+            ..CacheOverrides::default()
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_cleaned_as_the_application_cleans_it() {
+        for (prefix, clean) in [
+            ("andrea_helpdesk", "andrea_helpdesk"),
+            ("my shop: 1", "my_shop:_1"),
+            ("_:-a:b-c_:-", "a:b-c"),
+            ("été", "t"),
+            ("a.b/c", "a_b_c"),
+            ("::", "andrea_helpdesk"),
+        ] {
+            assert_eq!(clean_prefix(prefix), clean, "{prefix:?}");
+        }
+    }
+
+    #[test]
+    fn without_any_word_the_cache_is_off_and_with_one_its_places_are_the_usual_ones() {
+        assert_eq!(CacheTargets::of(&overrides(), &Rows::default()), None);
+        assert_eq!(
+            CacheTargets::of(&overrides(), &rows(&[("cache_enabled", "0")])),
+            None
+        );
+        let places = CacheTargets::of(&overrides(), &rows(&[("cache_enabled", "1")])).expect("on");
+        let usual = CacheTargets {
+            home: PathBuf::from("/srv/helpdesk/cache"),
+            redis: redis("127.0.0.1", 6379, 1),
+            key: "andrea_helpdesk:version".to_owned(),
+        };
+        assert_eq!(places, usual);
+        let empty = rows(&[
+            ("cache_enabled", "1"),
+            ("cache_home", ""),
+            ("redis_host", " "),
+            ("redis_port", "0"),
+            ("redis_prefix", ""),
+            ("redis_database", "1"),
+        ]);
+        assert_eq!(CacheTargets::of(&overrides(), &empty), Some(usual));
+    }
+
+    #[test]
+    fn variables_win_over_rows() {
+        let rows = rows(&[
+            ("cache_enabled", "0"),
+            ("cache_home", "/a"),
+            ("redis_host", "a"),
+            ("redis_port", "1"),
+            ("redis_prefix", "a"),
+            ("redis_database", "7"),
+        ]);
+        let set = |text: &str| Some(text.to_owned());
+        let all = CacheOverrides {
+            enabled: set("true"),
+            home: set("b"),
+            host: set("[::1]"),
+            port: set("2"),
+            prefix: set("b b"),
+            database: set("3"),
+            ..overrides()
+        };
+        assert_eq!(
+            CacheTargets::of(&all, &rows),
+            Some(CacheTargets {
+                home: PathBuf::from("/srv/helpdesk/b"),
+                redis: redis("[::1]", 2, 3),
+                key: "b_b:version".to_owned(),
+            })
+        );
+        let some = CacheOverrides {
+            enabled: set("1"),
+            port: set("tcp://172.17.0.3:6379"),
+            ..overrides()
+        };
+        let places = CacheTargets::of(&some, &rows).expect("on");
+        assert_eq!((places.redis.port, places.redis.database), (1, 7));
+        assert_eq!(places.home, Path::new("/a"));
+        for (word, is_on) in [
+            ("no", false),
+            ("Off", false),
+            ("0", false),
+            ("on", true),
+            ("redis", true),
+        ] {
+            let one = CacheOverrides {
+                enabled: set(word),
+                ..overrides()
+            };
+            assert_eq!(CacheTargets::of(&one, &rows).is_some(), is_on, "{word}");
+        }
+    }
+}

@@ -1,0 +1,432 @@
+//! Reads the text of the install's `.env` file, by the rules that the PHP application's own reader follows.
+//!
+//! Never opens a file, never changes the environment, and never lets a value into an error: that line may be the
+//! one with the database's password.
+//!
+//! A line is `NAME=value`, perhaps with `export` before it, or `NAME` alone, or a comment. A value in `'…'` is taken
+//! as it is, on one line. One in `"…"` may span lines and has escapes and variables. One without quotes has variables
+//! but no escapes, and ends at a `#` or at white space, behind which only a comment may stand. White space, outside
+//! of values, is ASCII; a NUL counts as such at the ends of line, name and value. A name may stand in quotes.
+
+use std::collections::HashMap;
+use std::fmt;
+
+/// All values together are no longer, in bytes.
+const MAX_BYTES: usize = 1 << 20;
+
+/// Why a file cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DotenvError {
+    /// The line on which the variable starts, counted from 1; a value in double quotes may be wrong further down.
+    pub line: usize,
+    /// What is wrong there.
+    pub reason: DotenvReason,
+}
+
+/// What is wrong with a line. Without data, so that no part of a line can end up in a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DotenvReason {
+    /// The part before the `=` is empty or has other characters than letters, digits, `_` and `.`.
+    BadName,
+    /// White space within a value that has no quotes, and something other than a comment behind it.
+    UnquotedWhiteSpace,
+    /// Something other than white space and a comment behind a closing quote.
+    TextAfterQuote,
+    /// A quote that is never closed; a single quote has to be closed on its line.
+    UnclosedQuote,
+    /// A backslash in double quotes, and behind it none of `" \ $ f n r t v`.
+    UnknownEscape,
+    /// The values together are too long, as by variables within variables.
+    TooLong,
+}
+
+impl fmt::Display for DotenvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reason = match self.reason {
+            DotenvReason::BadName => {
+                "expected a name of letters, digits, `_` and `.`, perhaps followed by `=`"
+            }
+            DotenvReason::UnquotedWhiteSpace => {
+                "expected quotes around a value that contains white space"
+            }
+            DotenvReason::TextAfterQuote => {
+                "expected nothing but a comment after the closing quote"
+            }
+            DotenvReason::UnclosedQuote => "expected a quote to close the value",
+            DotenvReason::UnknownEscape => {
+                "expected one of `\"`, `\\`, `$`, `f`, `n`, `r`, `t`, `v` after a backslash in double quotes"
+            }
+            DotenvReason::TooLong => "expected no more than 1 MiB of values in all",
+        };
+        write!(f, "line {}: {reason}", self.line)
+    }
+}
+
+impl std::error::Error for DotenvError {}
+
+/// The text of a `.env` file, and the numbers of the lines with bytes that are no UTF-8. Each of those becomes a `?`, as
+/// it does for the application's reader.
+pub fn decode(bytes: &[u8]) -> (String, Vec<usize>) {
+    let mut text = String::new();
+    let mut bad_lines = Vec::new();
+    let mut line = 1;
+    for chunk in bytes.utf8_chunks() {
+        let valid = chunk.valid();
+        let ends = valid.matches(['\n', '\r']).count() - valid.matches("\r\n").count();
+        line += ends;
+        text.push_str(valid);
+        if !chunk.invalid().is_empty() {
+            text.push('?');
+            if bad_lines.last() != Some(&line) {
+                bad_lines.push(line);
+            }
+        }
+    }
+    (text, bad_lines)
+}
+
+/// The variables of a `.env` file, each once, in the order in which they first appear.
+///
+/// The last line of a name wins; where that has no `=`, the variable is unset and left out. `${OTHER}` stands for
+/// what `environment` has for `OTHER`, else for what a line above has; if neither knows it, it stays as it is, like
+/// any other `$`. Apart from that the environment is left to the caller: the result is what the file says, also for
+/// variables that the environment has as well.
+///
+/// # Errors
+///
+/// The first line that cannot be read.
+pub fn parse(
+    text: &str,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Vec<(String, String)>, DotenvError> {
+    let mut lines = Lines {
+        rest: text.strip_prefix('\u{feff}').unwrap_or(text),
+        number: 0,
+    };
+    let mut variables: Vec<(String, Option<String>)> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
+    let mut bytes = 0;
+    while let Some(line) = lines.next() {
+        let line_number = lines.number;
+        let failed = |reason| DotenvError {
+            line: line_number,
+            reason,
+        };
+        // What stands at the end may belong to a value that goes on in the next line.
+        let line = line.trim_start_matches(is_margin);
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let (name, written) = match line.split_once('=') {
+            Some((name, written)) => (name, Some(written)),
+            None => (line, None),
+        };
+        let name = read_name(name).ok_or(failed(DotenvReason::BadName))?;
+        let value = match written {
+            Some(written) => {
+                let lookup = |other: &str| {
+                    environment(other).or_else(|| {
+                        let place = *places.get(other)?;
+                        variables[place].1.clone()
+                    })
+                };
+                Some(read_value(written, &mut lines, &lookup).map_err(failed)?)
+            }
+            None => None,
+        };
+        bytes += value.as_ref().map_or(0, String::len);
+        if bytes > MAX_BYTES {
+            return Err(failed(DotenvReason::TooLong));
+        }
+        match places.get(name) {
+            Some(place) => variables[*place].1 = value,
+            None => {
+                places.insert(name.to_owned(), variables.len());
+                variables.push((name.to_owned(), value));
+            }
+        }
+    }
+    let set = variables.into_iter();
+    Ok(set
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect())
+}
+
+/// The lines of a file that may end in LF, CR LF or CR, and the number of the one that came last.
+struct Lines<'a> {
+    rest: &'a str,
+    number: usize,
+}
+
+impl<'a> Lines<'a> {
+    fn next(&mut self) -> Option<&'a str> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        self.number += 1;
+        let end = self.rest.find(['\n', '\r']).unwrap_or(self.rest.len());
+        let (line, rest) = self.rest.split_at(end);
+        let rest = rest.strip_prefix('\r').unwrap_or(rest);
+        self.rest = rest.strip_prefix('\n').unwrap_or(rest);
+        Some(line)
+    }
+}
+
+fn is_blank(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\x0b' | '\x0c')
+}
+
+/// What is passed over around a line, a name and a value.
+fn is_margin(c: char) -> bool {
+    is_blank(c) || c == '\0'
+}
+
+/// The name in what stands before the `=`, without `export` and quotes.
+fn read_name(written: &str) -> Option<&str> {
+    let written = written.trim_matches(is_margin);
+    let name = match written.strip_prefix("export") {
+        Some(rest) if rest.starts_with(is_blank) => rest.trim_start_matches(is_blank),
+        _ => written,
+    };
+    let inside = |quote| name.strip_prefix(quote)?.strip_suffix(quote);
+    let name = inside('"').or_else(|| inside('\'')).unwrap_or(name);
+    let is_name = !name.is_empty()
+        && name
+            .chars()
+            .all(|c| c.is_alphanumeric() || matches!(c, '_' | '.'));
+    is_name.then_some(name)
+}
+
+/// The value in what stands behind the `=`; further lines are taken from `lines` while a double quote is open.
+fn read_value<'a>(
+    written: &'a str,
+    lines: &mut Lines<'a>,
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Result<String, DotenvReason> {
+    let written = written.trim_start_matches(is_margin);
+    let (value, rest) = if let Some(inside) = written.strip_prefix('\'') {
+        let (value, rest) = inside.split_once('\'').ok_or(DotenvReason::UnclosedQuote)?;
+        (value.to_owned(), rest)
+    } else if let Some(inside) = written.strip_prefix('"') {
+        read_double_quoted(inside, lines, lookup)?
+    } else {
+        let written = written.trim_end_matches(is_margin);
+        let end = written
+            .find(|c| c == '#' || is_blank(c))
+            .unwrap_or(written.len());
+        let (value, rest) = written.split_at(end);
+        if !is_end(rest) {
+            return Err(DotenvReason::UnquotedWhiteSpace);
+        }
+        (expand(value, lookup)?, rest)
+    };
+    if is_end(rest) {
+        Ok(value)
+    } else {
+        Err(DotenvReason::TextAfterQuote)
+    }
+}
+
+/// Whether nothing follows a value, apart from white space and a comment.
+fn is_end(rest: &str) -> bool {
+    let rest = rest.trim_matches(is_margin);
+    rest.is_empty() || rest.starts_with('#')
+}
+
+/// The value up to the closing quote, and the rest of the line on which that stands.
+fn read_double_quoted<'a>(
+    inside: &'a str,
+    lines: &mut Lines<'a>,
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Result<(String, &'a str), DotenvReason> {
+    let mut value = String::new();
+    let mut rest = inside;
+    loop {
+        let end = rest.find(['"', '\\', '$']).unwrap_or(rest.len());
+        value.push_str(&rest[..end]);
+        rest = &rest[end..];
+        if let Some(behind) = rest.strip_prefix('"') {
+            return Ok((value, behind));
+        } else if let Some(behind) = rest.strip_prefix('\\') {
+            let mut chars = behind.chars();
+            value.push(match chars.next() {
+                Some(c @ ('"' | '\\' | '$')) => c,
+                Some('f') => '\x0c',
+                Some('n') => '\n',
+                Some('r') => '\r',
+                Some('t') => '\t',
+                Some('v') => '\x0b',
+                _ => return Err(DotenvReason::UnknownEscape),
+            });
+            rest = chars.as_str();
+        } else if rest.is_empty() {
+            rest = lines.next().ok_or(DotenvReason::UnclosedQuote)?;
+            value.push('\n');
+        } else {
+            rest = push_variable(&mut value, rest, lookup)?;
+        }
+    }
+}
+
+fn expand(written: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String, DotenvReason> {
+    let mut value = String::new();
+    let mut rest = written;
+    while let Some(dollar) = rest.find('$') {
+        value.push_str(&rest[..dollar]);
+        rest = push_variable(&mut value, &rest[dollar..], lookup)?;
+    }
+    value.push_str(rest);
+    Ok(value)
+}
+
+/// Writes what the `$` that `rest` begins with stands for, and returns what follows. What a variable holds is not
+/// looked at again, so a `$` in a password stays one.
+fn push_variable<'a>(
+    value: &mut String,
+    rest: &'a str,
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Result<&'a str, DotenvReason> {
+    let known = rest.strip_prefix("${").and_then(|inside| {
+        let length = inside
+            .bytes()
+            .take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.'))
+            .count();
+        let behind = inside[length..].strip_prefix('}')?;
+        Some((lookup(&inside[..length])?, behind))
+    });
+    if let Some((held, behind)) = known {
+        value.push_str(&held);
+        match value.len() <= MAX_BYTES {
+            true => Ok(behind),
+            false => Err(DotenvReason::TooLong),
+        }
+    } else {
+        value.push('$');
+        Ok(&rest[1..])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Vec<(String, String)>, DotenvError> {
+        parse(text, &|name| (name == "HOME").then(|| String::from("/$A")))
+    }
+
+    fn value(text: &str) -> String {
+        let variables = read(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        let (_, value) = variables
+            .into_iter()
+            .find(|(name, _)| name == "A")
+            .expect("A is set");
+        value
+    }
+
+    #[test]
+    fn the_last_line_of_a_name_wins_also_if_it_unsets() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(
+            read("A=1\nB=2\nA=3"),
+            Ok(vec![pair("A", "3"), pair("B", "2")])
+        );
+        assert_eq!(read("A=1\nB=2\nA"), Ok(vec![pair("B", "2")]));
+    }
+
+    #[test]
+    fn the_environment_wins_over_a_line_above_within_a_value_only() {
+        assert_eq!(value("A=1\nHOME=2\nA=${A}${HOME}${NONE}"), "1/$A${NONE}");
+        assert_eq!(
+            read("HOME=2"),
+            Ok(vec![(String::from("HOME"), String::from("2"))])
+        );
+        assert_eq!(value("A=${B}\nB=1"), "${B}");
+        assert_eq!(value("b.c=1\nA=\"${b.c}${}${b-c}\""), "1${}${b-c}");
+    }
+
+    #[test]
+    fn quotes_escapes_and_comments() {
+        assert_eq!(
+            value("\u{feff}export A = \"a\\\\\\\"\\$A\\f\\v\" # c"),
+            "a\\\"$A\x0c\x0b"
+        );
+        assert_eq!(value("A= \"1 \r\n\r\n #2\r3\"\r\nB=1"), "1 \n\n #2\n3");
+        assert_eq!(value("A='$A\\' # it's"), "$A\\");
+        assert_eq!(value("A=\\n'\"$${x}#c"), "\\n'\"$${x}");
+    }
+
+    #[test]
+    fn names_in_quotes_and_bytes_of_zero_are_read_as_php_reads_them() {
+        for text in [
+            "'A'=1",
+            "export \"A\" = 1",
+            "A\0=1\0",
+            "\0A= \0 1\0\n",
+            "A='1'\0",
+        ] {
+            assert_eq!(value(text), "1", "{text:?}");
+        }
+        assert_eq!(value("A=x\0y"), "x\0y");
+        for text in ["'A\"=1", "''=1", "'A=1", "'A'B=1"] {
+            assert_eq!(read(text).expect_err(text).reason, DotenvReason::BadName);
+        }
+    }
+
+    #[test]
+    fn a02_bytes_that_are_no_utf_8_become_question_marks_and_their_lines_are_known() {
+        for (bytes, text, lines) in [
+            (&b"# f\xfcr das\nA=1"[..], "# f?r das\nA=1", &[1][..]),
+            (
+                b"A=\xe4\xf6\r\nB=\xfc\rC=1\n\nD='\xff'",
+                "A=??\r\nB=?\rC=1\n\nD='?'",
+                &[1, 2, 5],
+            ),
+            ("A=\u{fffd}ü".as_bytes(), "A=\u{fffd}ü", &[]),
+            (b"A=\xf0\x9f\x99", "A=?", &[1]),
+            (b"A=\xed\xa0\x80", "A=???", &[1]),
+        ] {
+            assert_eq!(decode(bytes), (text.to_owned(), lines.to_vec()));
+        }
+    }
+
+    #[test]
+    fn s17_variables_within_variables_do_not_grow_for_ever() {
+        let doubled = format!("A=0123456789\n{}", "A=\"${A}${A}\"\n".repeat(26));
+        let chained: String = (1..40)
+            .map(|i| format!("V{i}=${{V{}}}${{V{}}}\n", i - 1, i - 1))
+            .collect();
+        let wide = format!(
+            "A={}\n{}",
+            "x".repeat(60_000),
+            "B=\"${A}${A}${A}\"\n".repeat(9)
+        );
+        for text in [doubled, format!("V0=0123456789\n{chained}"), wide] {
+            let error = read(&text).expect_err("too long");
+            assert_eq!(error.reason, DotenvReason::TooLong);
+        }
+    }
+
+    #[test]
+    fn an_error_names_the_line_and_never_what_stands_on_it() {
+        let cases = [
+            ("A=1\n\nsecret x=1", 3, DotenvReason::BadName),
+            ("=secret", 1, DotenvReason::BadName),
+            ("\rA=secret x", 2, DotenvReason::UnquotedWhiteSpace),
+            ("A='secret'x", 1, DotenvReason::TextAfterQuote),
+            ("A='secret\n'", 1, DotenvReason::UnclosedQuote),
+            ("#\r\nA=\"secret\nB=1\n", 2, DotenvReason::UnclosedQuote),
+            ("A=\"\nsecret\\x\"", 1, DotenvReason::UnknownEscape),
+        ];
+        for (text, line, reason) in cases {
+            let error = read(text).expect_err(text);
+            assert_eq!(error, DotenvError { line, reason }, "{text}");
+            assert!(
+                error
+                    .to_string()
+                    .starts_with(&format!("line {line}: expected ")),
+                "{error}"
+            );
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
+    }
+}

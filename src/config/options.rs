@@ -1,0 +1,230 @@
+//! Every option of the service, once: name, option of `serve`, default, range, meaning. `serve --help`, `config`, the
+//! check for unknown names and `docs/configuration.md` are made from this table, and numbers are read by it.
+
+use std::ops::RangeInclusive;
+
+/// What an option is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topic {
+    /// The helpdesk has it as well.
+    Helpdesk,
+    /// The service's own.
+    Service,
+    /// Web Push.
+    Push,
+    /// Overrides a setting of the helpdesk's query cache.
+    Cache,
+    /// It had a meaning once.
+    Retired,
+}
+
+/// An option: a variable of the environment or of `.env`, and perhaps an option of `serve`.
+#[derive(Debug)]
+pub struct Spec {
+    /// What it is about.
+    pub topic: Topic,
+    /// The variable.
+    pub name: &'static str,
+    /// The option of `serve`, with its hyphens.
+    pub flag: Option<&'static str>,
+    /// The unit, or the kind of value, as help shows it.
+    pub unit: &'static str,
+    /// What it is where it is not set; empty where that is nothing.
+    pub default: &'static str,
+    /// Values that are taken, of a number.
+    pub range: Option<RangeInclusive<u64>>,
+    /// Whether its value is never shown.
+    pub is_secret: bool,
+    /// What it means, for people: part of a sentence, in Markdown.
+    pub meaning: &'static str,
+}
+
+const fn text(
+    topic: Topic,
+    name: &'static str,
+    default: &'static str,
+    meaning: &'static str,
+) -> Spec {
+    Spec {
+        topic,
+        name,
+        flag: None,
+        unit: "TEXT",
+        default,
+        range: None,
+        is_secret: false,
+        meaning,
+    }
+}
+
+const fn secret(topic: Topic, name: &'static str, meaning: &'static str) -> Spec {
+    let mut spec = text(topic, name, "", meaning);
+    spec.is_secret = true;
+    spec
+}
+
+/// An option of `serve`: `CHAT_WEBSOCKET_` and these letters, as a flag, its unit, its default, its range, its meaning.
+macro_rules! serve {
+    ($letters:literal, $flag:literal, $unit:literal, $default:literal, $range:expr, $meaning:literal) => {
+        Spec {
+            topic: Topic::Service,
+            name: concat!("CHAT_WEBSOCKET_", $letters),
+            flag: Some(concat!("--", $flag)),
+            unit: $unit,
+            default: $default,
+            range: $range,
+            is_secret: false,
+            meaning: $meaning,
+        }
+    };
+}
+
+/// All of them, in the order in which people read them.
+#[rustfmt::skip]
+pub const OPTIONS: &[Spec] = &[
+    secret(Topic::Helpdesk, "JWT_SECRET",
+        "the helpdesk's secret, at least 32 bytes; without it the service does not start"),
+    text(Topic::Helpdesk, "APP_URL", "", "its host is an allowed `Origin`"),
+    text(Topic::Helpdesk, "APP_TIMEZONE", "UTC",
+        "IANA name, for log lines and the times in the settings; the zone data is inside the binary"),
+    text(Topic::Helpdesk, "STORAGE_PATH", "storage", "parent of `runtime/` and `logs/`, relative to the install's folder"),
+    text(Topic::Helpdesk, "DB_CONNECTION", "mysql",
+        "`sqlite`: a database of its own in the file `DB_DATABASE`, made on first use; without `DB_HOST`, `DB_USERNAME` and the like"),
+    text(Topic::Helpdesk, "DB_HOST", "localhost",
+        "`localhost` means the Unix socket: `DB_SOCKET`, then the usual places, then TCP to 127.0.0.1; a port within it wins \
+         (`db:3307`, `[::1]:3307`); a path is that of a socket"),
+    Spec { range: Some(0..=65535), ..text(Topic::Helpdesk, "DB_PORT", "3306", "port of the database") },
+    text(Topic::Helpdesk, "DB_SOCKET", "", "Unix socket of the database"),
+    text(Topic::Helpdesk, "DB_DATABASE", "", "as the helpdesk has it"),
+    text(Topic::Helpdesk, "DB_USERNAME", "", "as the helpdesk has it"),
+    secret(Topic::Helpdesk, "DB_PASSWORD", "as the helpdesk has it"),
+    text(Topic::Helpdesk, "DB_CHARSET", "utf8mb4",
+        "looked at for what the server refuses; the service itself always speaks utf8mb4"),
+    text(Topic::Helpdesk, "DB_COLLATION", "utf8mb4_unicode_ci", "as `DB_CHARSET`"),
+    text(Topic::Helpdesk, "DB_SSL_MODE", "disabled",
+        "the line to the database: `disabled`, `preferred` (encrypted where the server can), `required` (encrypted, not \
+         verified), `verify-ca`, `verify-identity` (the default with `DB_SSL_CA`); a Unix socket needs none of it"),
+    text(Topic::Helpdesk, "DB_SSL_CA", "", "file with the certificates of the authorities that are trusted, and no others"),
+    text(Topic::Helpdesk, "DB_SSL_CERT", "", "file of this program's own certificate, where the account asks for one"),
+    text(Topic::Helpdesk, "DB_SSL_KEY", "", "file of its key"),
+    text(Topic::Helpdesk, "DB_SERVER_PUBLIC_KEY", "",
+        "a copy of the server's `public_key.pem`: an account by `caching_sha2_password` on another machine needs it on a \
+         line without TLS"),
+    Spec { flag: Some("--host"), ..text(Topic::Service, "CHAT_WEBSOCKET_HOST", "127.0.0.1",
+        "where to listen: a name, an IPv4 address, an IPv6 address in brackets; not set: the setting") },
+    Spec { flag: Some("--port"), ..text(Topic::Service, "CHAT_WEBSOCKET_PORT", "8090",
+        "port to listen on; 0 takes any free one, which the log names; not set: the setting") },
+    serve!("LOG_STDERR", "log-stderr", "WHEN", "auto", None,
+        "log to standard error as well: `auto` where that is a terminal or a journal, `always`, `never`"),
+    serve!("TYPING_INTERVAL", "typing-interval", "MS", "1000", Some(0..=60_000),
+        "minimum interval between forwarded typing events of one socket in one conversation; 0 forwards all"),
+    serve!("PRESENCE_GRACE", "presence-grace", "S", "5", Some(0..=300), "delay before an agent without a socket is shown as offline"),
+    serve!("ENFORCE_EXPIRY", "enforce-expiry", "0|1", "0", Some(0..=1), "1 closes a socket 30 s after its token expires"),
+    serve!("RATE", "rate", "N", "20", Some(0..=1_000_000), "events a second that one socket may send; 0 for no limit"),
+    serve!("BURST", "burst", "N", "60", Some(1..=1_000_000), "events that one socket may send at once"),
+    serve!("AGENT_RATE", "agent-rate", "N", "60", Some(0..=3_000_000),
+        "events a second that all sockets of an agent may send together; 0 for no limit; three times that of a socket where \
+         that is set"),
+    serve!("AGENT_BURST", "agent-burst", "N", "180", Some(1..=3_000_000),
+        "events that all sockets of an agent may send at once; three times those of a socket where these are set"),
+    serve!("CONTROL_RATE", "control-rate", "N", "10", Some(0..=1_000_000),
+        "WebSocket pings and pongs a second that one socket may send; 0 for no limit"),
+    serve!("MESSAGE_BYTES", "message-bytes", "BYTES", "0", Some(0..=16_777_216),
+        "largest message, at least 1024; 0: 65536, or more where `chat_max_message_length` needs it"),
+    serve!("MAX_CONNECTIONS", "max-connections", "N", "1024", Some(1..=1_000_000),
+        "total sockets, bounded by the limits of open files and threads"),
+    serve!("MAX_PER_AGENT", "max-per-agent", "N", "32", Some(1..=1_000_000), "sockets of one agent"),
+    serve!("MAX_UNAUTHENTICATED", "max-unauthenticated", "N", "512", Some(1..=1_000_000),
+        "sockets that have not authenticated yet; a newcomer closes the oldest silent one"),
+    serve!("DB_CONNECTIONS", "db-connections", "N", "3", Some(1..=64),
+        "total database connections, opened when needed and closed after 60 s without use; one works, but is slower"),
+    serve!("HANDSHAKE_TIMEOUT", "handshake-timeout", "S", "10", Some(1..=300), "time limit for a complete request head"),
+    serve!("AUTH_TIMEOUT", "auth-timeout", "S", "10", Some(1..=300), "time limit from the handshake to an accepted `auth`"),
+    serve!("PING_INTERVAL", "ping-interval", "S", "25", Some(1..=3600), "ping a peer that has been silent for this long"),
+    serve!("IDLE_TIMEOUT", "idle-timeout", "S", "60", Some(2..=7200), "drop a peer that has been silent for this long"),
+    serve!("QUEUE_BYTES", "queue-bytes", "BYTES", "1048576", Some(131_072..=1_073_741_824),
+        "most bytes queued for one slow reader before it is dropped"),
+    serve!("QUEUE_SECONDS", "queue-seconds", "S", "30", Some(1..=3600), "longest time that they may be queued"),
+    serve!("HEALTH_PEERS", "health-peers", "LIST", "loopback", None,
+        "peers besides this machine that may read `/healthz` and `/metrics`: addresses, networks, `any`"),
+    serve!("METRICS_HOSTS", "metrics-hosts", "LIST", "", None,
+        "host names accepted for `/metrics`, besides `localhost`, addresses and the listen host; any other is answered 421"),
+    secret(Topic::Service, "CHAT_BUS_URL", "Redis between several daemons on one database"),
+    Spec { range: Some(1..=60), ..text(Topic::Push, "CHAT_WEBSOCKET_PUSH_TIMEOUT", "10",
+        "seconds for one push, from the look-up of its host to the end of the answer") },
+    Spec { range: Some(1..=100_000), ..text(Topic::Push, "CHAT_WEBSOCKET_PUSH_QUEUE", "1000", "notices that may wait") },
+    text(Topic::Push, "CHAT_WEBSOCKET_PUSH_ALLOW", "",
+        "`HOST:PORT`, several separated by commas: push services of your own inside your network"),
+    text(Topic::Push, "CHAT_WEBSOCKET_PUSH_CA", "",
+        "a PEM file of certificates that are trusted as well; relative to the install's folder"),
+    text(Topic::Cache, "CACHE", "", "for `cache_enabled`: anything but `0`, `off`, `no`, `false`, `none` is a yes"),
+    text(Topic::Cache, "CACHE_HOME", "", "for `cache_home`: relative to the install's folder; left alone where it does not exist"),
+    text(Topic::Cache, "CACHEHOME", "", "the same"),
+    text(Topic::Cache, "REDIS_HOST", "", "for `redis_host`"),
+    text(Topic::Cache, "REDIS_PORT", "", "for `redis_port`"),
+    text(Topic::Cache, "REDIS_PREFIX", "", "for `redis_prefix`"),
+    text(Topic::Cache, "REDIS_DATABASE", "", "for `redis_database`"),
+    Spec { flag: Some("--control-burst"), ..text(Topic::Retired, "CHAT_WEBSOCKET_CONTROL_BURST", "", "no longer used") },
+    Spec { flag: Some("--handshake-bytes"), ..text(Topic::Retired, "CHAT_WEBSOCKET_HANDSHAKE_BYTES", "", "no longer used") },
+    Spec { flag: Some("--fragments"), ..text(Topic::Retired, "CHAT_WEBSOCKET_FRAGMENTS", "", "no longer used") },
+    Spec { flag: Some("--json-depth"), ..text(Topic::Retired, "CHAT_WEBSOCKET_JSON_DEPTH", "", "no longer used") },
+];
+
+/// That of this name.
+pub fn spec(name: &str) -> Option<&'static Spec> {
+    OPTIONS.iter().find(|spec| spec.name == name)
+}
+
+/// The tables of `docs/configuration.md`, each with the heading under which it stands.
+pub fn document() -> Vec<(&'static str, String)> {
+    let table = |topic: Topic| {
+        let rows = OPTIONS.iter().filter(|spec| spec.topic == topic);
+        let rows = rows.map(|spec| {
+            let flag = spec.flag.map_or(String::new(), |flag| format!("`{flag}`"));
+            let default = match spec.default {
+                "" => "none".to_owned(),
+                default => format!("`{default}`"),
+            };
+            let range = spec.range.as_ref().map_or(String::new(), |range| {
+                format!("{} to {}", range.start(), range.end())
+            });
+            let unit = match spec.unit {
+                "S" => " s",
+                "MS" => " ms",
+                "BYTES" => " bytes",
+                _ => "",
+            };
+            let (name, meaning) = (spec.name, spec.meaning);
+            format!("| `{name}` | {flag} | {default}{unit} | {range} | {meaning} |\n")
+        });
+        let head =
+            "| variable | option of `serve` | default | range | meaning |\n|---|---|---|---|---|\n";
+        std::iter::once(head.to_owned()).chain(rows).collect()
+    };
+    vec![
+        ("## Shared with the helpdesk", table(Topic::Helpdesk)),
+        ("## The service's own", table(Topic::Service)),
+        ("## Web Push", table(Topic::Push)),
+        ("## The helpdesk's query cache", table(Topic::Cache)),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_defaults_within_their_range() {
+        for (at, spec) in OPTIONS.iter().enumerate() {
+            assert!(
+                OPTIONS[..at].iter().all(|one| one.name != spec.name),
+                "{}",
+                spec.name
+            );
+            if let Some(range) = &spec.range {
+                let default = spec.default.parse().expect("a number");
+                assert!(range.contains(&default), "{}", spec.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,422 @@
+//! Whether the configured limits can hold on this machine: connections, descriptors, threads and memory, added up and
+//! held against what the system allows this process. The sums are pure; [`Room::here`] looks.
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use rustix::process::{Resource, getrlimit};
+
+use crate::config::limits::Limits;
+
+/// Descriptors that are not sockets of clients: database, log, epoll, standard streams, some to spare.
+pub const OTHER_FILES: u64 = 64;
+/// Threads beside those of connections: every row of the table in ARCHITECTURE.md, those of a stop included.
+const OTHER_THREADS: u64 = 24;
+/// Threads that are left to other programs of the same user or unit: the helpdesk's PHP needs some too.
+const SPARE_THREADS: u64 = 8;
+/// What the service takes without connections, in bytes: measured 8 MB, and what it keeps of a busy hour.
+const BASE_BYTES: u64 = 16 << 20;
+/// What a connection to the database takes while it is busy, in bytes: its buffer.
+const DB_CONNECTION_BYTES: u64 = 4 << 20;
+/// Address space that the service takes without connections, in bytes: the program, and the stacks of its other threads;
+/// measured 41 MB of a build without optimisation.
+const BASE_SPACE: u64 = 40 << 20;
+/// That of a connection to the database: a buffer for each direction.
+const DB_CONNECTION_SPACE: u64 = 8 << 20;
+/// What a connection takes that has sent and received and is silent now, in bytes: its thread's stack as far as it was
+/// used, and what it keeps; measured 20 to 24 KB. The kernel takes as much again for thread and socket.
+const CONNECTION_BYTES: u64 = 24 << 10;
+/// Largest frame that a socket is sent, whatever may wait for it, in bytes: a message, its text and its HTML of 64 KiB each,
+/// every byte as long in JSON as one can be.
+const LARGEST_FRAME: u64 = 2 * 6 * (64 << 10);
+/// Messages of one connection that the service may hold: one that it is busy with, one whose fragments are gathered, and
+/// the frame that is read meanwhile.
+const INCOMING: u64 = 3;
+
+/// What the limits add up to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Demand {
+    /// Sockets of clients.
+    pub connections: u64,
+    /// Descriptors.
+    pub files: u64,
+    /// Threads.
+    pub threads: u64,
+    /// Bytes with all connections there, and silent.
+    pub resting_bytes: u64,
+    /// Bytes where, beside that, the service is busy, and every one of them has let its queue fill up and is in the
+    /// middle of the largest message.
+    pub full_bytes: u64,
+}
+
+impl Demand {
+    /// Of these limits, with `message_bytes` as the largest message.
+    pub fn of(limits: &Limits, message_bytes: usize) -> Self {
+        let connections = limits.max_connections as u64;
+        let outgoing = (limits.queue_bytes as u64).max(LARGEST_FRAME);
+        let incoming = INCOMING * message_bytes as u64;
+        let each = outgoing.saturating_add(incoming);
+        let resting_bytes = BASE_BYTES + connections * CONNECTION_BYTES;
+        Demand {
+            connections,
+            files: connections + OTHER_FILES,
+            threads: connections + OTHER_THREADS,
+            resting_bytes,
+            full_bytes: (resting_bytes + limits.db_connections as u64 * DB_CONNECTION_BYTES)
+                .saturating_add(connections.saturating_mul(each)),
+        }
+    }
+}
+
+impl fmt::Display for Demand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} connections: {} descriptors, {} threads, {} MB, at most {} MB where none of them reads",
+            self.connections,
+            self.files,
+            self.threads,
+            megabytes(self.resting_bytes),
+            megabytes(self.full_bytes)
+        )
+    }
+}
+
+/// What bounds something, and by how much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// The number.
+    pub most: u64,
+    /// Whose it is.
+    pub by: &'static str,
+}
+
+/// What the system allows; nothing where it does not say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Room {
+    /// Descriptors of this process.
+    pub files: Vec<Bound>,
+    /// Threads.
+    pub threads: Vec<Bound>,
+    /// Bytes.
+    pub memory: Vec<Bound>,
+}
+
+impl Room {
+    /// Of this process.
+    pub fn here() -> Self {
+        let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let number = |path| text(path).trim().parse::<u64>().ok();
+        let groups = text("/proc/self/cgroup");
+        let group = |controller, newer, older| {
+            group_limit(
+                &groups,
+                Path::new("/sys/fs/cgroup"),
+                controller,
+                newer,
+                older,
+            )
+        };
+        let limit = |resource| getrlimit(resource).current;
+        // Who is root may pass over the number of processes of a user.
+        let is_root = rustix::process::geteuid().is_root();
+        // A thread's stack and the page that guards it are two mappings.
+        let mappings = number("/proc/sys/vm/max_map_count").map(|most| most / 2);
+        Room {
+            // The soft limit is raised to this one.
+            files: known([(
+                getrlimit(Resource::Nofile).maximum,
+                "the limit of open files (LimitNOFILE, ulimit -n)",
+            )]),
+            threads: known([
+                (
+                    group("pids", "pids.max", "pids.max"),
+                    "the unit's task limit (TasksMax)",
+                ),
+                (
+                    limit(Resource::Nproc).filter(|_| !is_root),
+                    "the user's limit of processes (ulimit -u, LimitNPROC)",
+                ),
+                (
+                    number("/proc/sys/kernel/threads-max"),
+                    "the kernel (kernel.threads-max)",
+                ),
+                (mappings, "the kernel (vm.max_map_count)"),
+            ]),
+            memory: known([
+                (
+                    group("memory", "memory.max", "memory.limit_in_bytes"),
+                    "the unit's memory limit (MemoryMax)",
+                ),
+                (
+                    limit(Resource::As),
+                    "the limit of address space (ulimit -v, LimitAS)",
+                ),
+                (
+                    available_bytes(&text("/proc/meminfo")),
+                    "what this machine has left",
+                ),
+            ]),
+        }
+    }
+
+    /// The tightest bound on threads, if there is any.
+    pub fn most_threads(&self) -> Option<u64> {
+        self.threads.iter().map(|bound| bound.most).min()
+    }
+}
+
+fn known<const N: usize>(bounds: [(Option<u64>, &'static str); N]) -> Vec<Bound> {
+    let bounds = bounds.into_iter();
+    bounds
+        .filter_map(|(most, by)| most.map(|most| Bound { most, by }))
+        .collect()
+}
+
+/// What cannot hold, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    /// What is too small for what.
+    pub detail: String,
+    /// What to do.
+    pub remedy: &'static str,
+}
+
+impl fmt::Display for Shortage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.detail, self.remedy)
+    }
+}
+
+/// Everything of `demand` for which there is no `room`; of several bounds the tightest is named.
+pub fn shortages(demand: &Demand, room: &Room) -> Vec<Shortage> {
+    let tightest = |bounds: &[Bound], wanted: u64| {
+        let least = bounds.iter().min_by_key(|bound| bound.most).copied();
+        least.filter(|bound| bound.most < wanted)
+    };
+    let connections = demand.connections;
+    let files = tightest(&room.files, demand.files).map(|Bound { most, .. }| Shortage {
+        detail: format!(
+            "the limit of {most} open files allows {} connections, not {connections}",
+            connections_by_files(most)
+        ),
+        remedy: "raise it (LimitNOFILE, ulimit -n) or lower CHAT_WEBSOCKET_MAX_CONNECTIONS",
+    });
+    let threads = tightest(&room.threads, demand.threads + SPARE_THREADS);
+    let threads = threads.map(|Bound { most, by }| Shortage {
+        detail: format!(
+            "{connections} connections take up to {} threads, and {by} allows {most}, which is enough for {} connections",
+            demand.threads,
+            connections_by_threads(most)
+        ),
+        remedy: "raise it or lower CHAT_WEBSOCKET_MAX_CONNECTIONS",
+    });
+    let memory = tightest(&room.memory, demand.full_bytes).map(|Bound { most, by }| {
+        let (bytes, when) = match most < demand.resting_bytes {
+            true => (demand.resting_bytes, "take"),
+            false => (demand.full_bytes, "that stop reading may take"),
+        };
+        let (bytes, most) = (megabytes(bytes), megabytes(most));
+        Shortage {
+            detail: format!("{connections} connections {when} up to {bytes} MB, and {by} allows {most} MB"),
+            remedy: "raise it, or lower CHAT_WEBSOCKET_MAX_CONNECTIONS or CHAT_WEBSOCKET_QUEUE_BYTES",
+        }
+    });
+    [files, threads, memory].into_iter().flatten().collect()
+}
+
+/// How many connections so many threads allow, at least one.
+pub fn connections_by_threads(threads: u64) -> u64 {
+    threads.saturating_sub(OTHER_THREADS + SPARE_THREADS).max(1)
+}
+
+/// How many connections so many descriptors allow, at least one.
+pub fn connections_by_files(files: u64) -> u64 {
+    files.saturating_sub(OTHER_FILES).max(1)
+}
+
+/// How many connections so much address space allows, each with a thread of this stack, at least one. Where a thread finds no
+/// room a client is refused; where a buffer finds none the process ends.
+pub fn connections_by_space(space: u64, stack: usize, limits: &Limits) -> u64 {
+    let others = BASE_SPACE + limits.db_connections as u64 * DB_CONNECTION_SPACE;
+    let each = stack as u64 + 2 * CONNECTION_BYTES;
+    (space.saturating_sub(others) / each).max(1)
+}
+
+fn megabytes(bytes: u64) -> u64 {
+    bytes.div_ceil(1_000_000)
+}
+
+fn available_bytes(meminfo: &str) -> Option<u64> {
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
+
+/// The lowest limit of a control group and its ancestors, in either layout of the file system; none where none is set.
+fn group_limit(
+    groups: &str,
+    root: &Path,
+    controller: &str,
+    newer: &str,
+    older: &str,
+) -> Option<u64> {
+    // Written by the older layout for "no limit": the largest number of whole pages.
+    const UNLIMITED: u64 = i64::MAX as u64 - 0xffff;
+    let limits = groups.lines().flat_map(|line| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let names = parts.next().unwrap_or_default();
+        let path = parts.next().unwrap_or_default();
+        let (base, file) = match names {
+            "" => (root.to_owned(), newer),
+            names if names.split(',').any(|name| name == controller) => {
+                (root.join(controller), older)
+            }
+            _ => return Vec::new(),
+        };
+        let inner = Path::new(path.trim_start_matches('/'));
+        let read = |folder: &Path| {
+            let text = fs::read_to_string(base.join(folder).join(file)).ok()?;
+            text.trim().parse::<u64>().ok()
+        };
+        inner.ancestors().filter_map(read).collect()
+    });
+    limits.filter(|limit| *limit < UNLIMITED).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn demand() -> Demand {
+        Demand::of(&Limits::default(), 64 << 10)
+    }
+
+    fn bound(most: u64) -> Vec<Bound> {
+        vec![Bound {
+            most,
+            by: "a bound",
+        }]
+    }
+
+    #[test]
+    fn limits_add_up() {
+        let demand = demand();
+        assert_eq!((demand.files, demand.threads), (1024 + 64, 1024 + 24));
+        assert_eq!(demand.resting_bytes, (16 << 20) + 1024 * (24 << 10));
+        let queues = 1024 * ((1 << 20) + 3 * (64 << 10));
+        assert_eq!(
+            demand.full_bytes,
+            demand.resting_bytes + 3 * (4 << 20) + queues
+        );
+        assert_eq!(
+            demand.to_string(),
+            "1024 connections: 1088 descriptors, 1048 threads, 42 MB, at most 1330 MB where none of them reads"
+        );
+    }
+
+    #[test]
+    fn what_cannot_hold_is_named_with_the_tightest_bound() {
+        let demand = demand();
+        assert_eq!(shortages(&demand, &Room::default()), []);
+        let wide = Room {
+            files: bound(demand.files),
+            threads: bound(demand.threads + SPARE_THREADS),
+            memory: bound(demand.full_bytes),
+        };
+        assert_eq!(shortages(&demand, &wide), []);
+        let narrow = Room {
+            files: bound(demand.files - 1),
+            threads: vec![
+                Bound {
+                    most: 9999,
+                    by: "the kernel",
+                },
+                Bound {
+                    most: 512,
+                    by: "the unit",
+                },
+            ],
+            memory: bound(512 << 20),
+        };
+        let found: Vec<String> = shortages(&demand, &narrow)
+            .iter()
+            .map(|one| one.detail.clone())
+            .collect();
+        assert_eq!(
+            found,
+            [
+                "the limit of 1087 open files allows 1023 connections, not 1024",
+                "1024 connections take up to 1048 threads, and the unit allows 512, which is enough for 480 connections",
+                "1024 connections that stop reading may take up to 1330 MB, and a bound allows 537 MB",
+            ]
+        );
+        let tiny = Room {
+            memory: bound(10 << 20),
+            ..Room::default()
+        };
+        let found = shortages(&demand, &tiny);
+        assert!(
+            found[0]
+                .detail
+                .starts_with("1024 connections take up to 42 MB")
+        );
+    }
+
+    #[test]
+    fn absurd_limits_do_not_overflow() {
+        let limits = Limits {
+            max_connections: 1_000_000,
+            queue_bytes: 1 << 30,
+            ..Limits::default()
+        };
+        let demand = Demand::of(&limits, 16 << 20);
+        assert!(demand.full_bytes > 1 << 49);
+        assert_eq!((connections_by_files(3), connections_by_threads(3)), (1, 1));
+        assert_eq!(connections_by_space(3, 1 << 20, &limits), 1);
+    }
+
+    #[test]
+    fn o12_address_space_of_128_mib_allows_fifty_connections() {
+        let allowed = |stack| connections_by_space(128 << 20, stack, &Limits::default());
+        assert_eq!((allowed(1 << 20), allowed(128 << 10)), (61, 372));
+    }
+
+    #[test]
+    fn a_control_group_is_bounded_by_those_around_it_in_both_layouts() {
+        let root = std::env::temp_dir().join(format!("andrea-groups-{}", std::process::id()));
+        let put = |file: &str, text: &str| {
+            let path = root.join(file);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("make the folder");
+            fs::write(path, text).expect("write");
+        };
+        put("system.slice/memory.max", "4000\n");
+        put("system.slice/chat.service/memory.max", "max\n");
+        put("memory/old/memory.limit_in_bytes", "9223372036854771712\n");
+        put("memory/old/chat/memory.limit_in_bytes", "3000\n");
+        put("pids/old/pids.max", "64\n");
+        let limit = |groups: &str, controller: &str, newer: &str, older: &str| {
+            group_limit(groups, &root, controller, newer, older)
+        };
+        let memory = |groups: &str| limit(groups, "memory", "memory.max", "memory.limit_in_bytes");
+        assert_eq!(memory("0::/system.slice/chat.service\n"), Some(4000));
+        assert_eq!(memory("0::/elsewhere\n"), None);
+        assert_eq!(memory("5:cpu:/\n4:memory:/old/chat\n0::/\n"), Some(3000));
+        assert_eq!(memory("4:memory:/old\n"), None);
+        assert_eq!(
+            limit("8:pids:/old\n", "pids", "pids.max", "pids.max"),
+            Some(64)
+        );
+        fs::remove_dir_all(&root).expect("clean up");
+    }
+
+    #[test]
+    fn free_memory_is_read() {
+        let text = "MemTotal:  100 kB\nMemAvailable:    50 kB\n";
+        assert_eq!(available_bytes(text), Some(50 * 1024));
+        assert_eq!(available_bytes("MemTotal: 1 kB\n"), None);
+    }
+}

@@ -1,0 +1,459 @@
+//! The variables of an install: options over environment over `.env`, what is wrong with one, and what is doubtful.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::env;
+use std::fmt;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read};
+use std::mem;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::OFlags;
+
+use super::address::{host_variable, port_variable};
+use super::app_url::{APP_URL_REMEDY, app_url_doubt};
+use crate::config::env_file;
+use crate::config::limits::Limits;
+use crate::config::options::{self, OPTIONS, Topic};
+use crate::platform::exit_code;
+
+/// No `.env` is larger; `.env` may be a link to anything.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// What the service's own begin with; another name that begins so is a slip.
+const PREFIX: &str = "CHAT_";
+/// A configuration that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// What is wrong, and behind the last `; ` what to do.
+    pub message: String,
+    /// [`exit_code::USAGE`] where an option is wrong, else [`exit_code::CONFIG`].
+    pub code: u8,
+}
+
+impl ConfigError {
+    /// One that no option of the command line has caused.
+    pub fn new(message: impl Into<String>) -> Self {
+        ConfigError {
+            message: message.into(),
+            code: exit_code::CONFIG,
+        }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// Something that does not keep the service from starting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// What it is about, as `check` names it.
+    pub about: &'static str,
+    /// What it is.
+    pub detail: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// The variables that count: the environment's, then those of `.env`, then those given on the command line on
+/// top of both.
+#[derive(Default)]
+pub struct Variables {
+    file: HashMap<String, String>,
+    options: HashMap<&'static str, (&'static str, String)>,
+    environment: Option<fn(&str) -> Option<String>>,
+    /// Path of `.env`.
+    source: PathBuf,
+    /// There is no such file.
+    no_file: bool,
+    /// Lines of it with bytes that are no UTF-8.
+    bad_lines: Vec<usize>,
+    /// What is wrong, where that is gathered instead of being an error.
+    wrong: Option<RefCell<Vec<ConfigError>>>,
+}
+
+impl Variables {
+    /// Reads `ROOT/.env`, if there is one, under the process's environment.
+    ///
+    /// # Errors
+    /// The file cannot be read, or a line of it cannot be understood, or a variable of the environment is no text.
+    pub fn load(root: &Path) -> Result<Self, ConfigError> {
+        let source = root.join(".env");
+        let bytes = read(&source)?;
+        let shown = source.display();
+        if bytes.as_deref().is_some_and(is_utf_16) {
+            return Err(ConfigError::new(format!(
+                "{shown} is in UTF-16, which the helpdesk cannot read either; save it as UTF-8"
+            )));
+        }
+        check_environment()?;
+        let (text, bad_lines) = env_file::decode(bytes.as_deref().unwrap_or_default());
+        let used = Cell::new(None);
+        let lookup = |name: &str| {
+            let value = env::var_os(name)?.into_string();
+            value.map_err(|_| used.set(Some(name.to_owned()))).ok()
+        };
+        let rows = env_file::parse(&text, &lookup)
+            .map_err(|error| ConfigError::new(format!("{shown}, {error}; correct that line")))?;
+        if let Some(name) = used.take() {
+            return Err(not_utf_8(&name));
+        }
+        Ok(Variables {
+            file: rows.into_iter().collect(),
+            environment: Some(|name| env::var(name).ok()),
+            no_file: bytes.is_none(),
+            source,
+            bad_lines,
+            ..Variables::default()
+        })
+    }
+
+    /// Puts the value of the command-line option `flag` above all else.
+    pub fn set_option(&mut self, name: &'static str, flag: &'static str, value: Option<String>) {
+        if let Some(value) = value {
+            self.options.insert(name, (flag, value));
+        }
+    }
+
+    /// The same with the options of others.
+    #[must_use]
+    pub fn with_options_of(mut self, others: Variables) -> Self {
+        self.options = others.options;
+        self
+    }
+
+    /// Looks at the options alone, before anything is opened. These gather errors.
+    ///
+    /// # Errors
+    /// The first option that is wrong.
+    pub fn check_options(&self) -> Result<(), ConfigError> {
+        let _ = self.accept(host_variable(self), None);
+        let _ = self.accept(port_variable(self), None);
+        let _ = Limits::from_variables(self);
+        // What two of them do not agree about, `.env` may still settle.
+        let wrong = self.gathered().into_iter();
+        let mut wrong = wrong.filter(|error| error.code == exit_code::USAGE);
+        wrong.next().map_or(Ok(()), Err)
+    }
+
+    /// From now on a wrong variable counts as unset, and what is wrong with it is gathered.
+    #[must_use]
+    pub fn gathering(mut self) -> Self {
+        self.wrong = Some(RefCell::default());
+        self
+    }
+
+    /// What was gathered.
+    pub fn gathered(&self) -> Vec<ConfigError> {
+        self.wrong.as_ref().map_or(Vec::new(), RefCell::take)
+    }
+
+    /// A result as it is, or `default` where errors are gathered.
+    ///
+    /// # Errors
+    /// That of the result.
+    pub fn accept<T>(&self, result: Result<T, ConfigError>, default: T) -> Result<T, ConfigError> {
+        match (result, &self.wrong) {
+            (Err(error), Some(wrong)) => {
+                wrong.borrow_mut().push(error);
+                Ok(default)
+            }
+            (result, _) => result,
+        }
+    }
+
+    /// The value of a variable; an empty one counts as unset.
+    pub fn get(&self, name: &str) -> Option<String> {
+        let from_environment = || self.environment.and_then(|lookup| lookup(name));
+        let option = self.options.get(name).map(|(_, value)| value.clone());
+        option
+            .or_else(from_environment)
+            .or_else(|| self.file.get(name).cloned())
+            .filter(|value| !value.is_empty())
+    }
+
+    /// The value of a variable that must be set; `remedy` is told the path of `.env`.
+    ///
+    /// # Errors
+    /// It is not set.
+    pub fn required(
+        &self,
+        name: &str,
+        remedy: impl FnOnce(&str) -> String,
+    ) -> Result<String, ConfigError> {
+        self.get(name).ok_or_else(|| {
+            let source = self.source.display().to_string();
+            let message = || format!("{name} is not set; {}", remedy(&source));
+            self.wrong_folder()
+                .unwrap_or_else(|| ConfigError::new(message()))
+        })
+    }
+
+    /// That nothing here belongs to a helpdesk: no `.env`, or another application's.
+    pub fn wrong_folder(&self) -> Option<ConfigError> {
+        let names = ["JWT_SECRET", "DB_DATABASE", "DB_USERNAME"];
+        let is_any_set = names.iter().any(|name| self.get(name).is_some());
+        let folder = self.source.parent().unwrap_or(Path::new(".")).display();
+        let what = match self.no_file {
+            true => "there is no .env",
+            false => "neither JWT_SECRET nor a database is named by the .env",
+        };
+        (!is_any_set).then(|| {
+            ConfigError::new(format!(
+                "{what} in {folder}; is this the helpdesk's folder? Name it with --root DIR"
+            ))
+        })
+    }
+
+    /// Whether an option of the command line sets it.
+    pub fn is_option(&self, name: &str) -> bool {
+        self.options.contains_key(name)
+    }
+
+    /// That a variable is wrong; `what` follows its name.
+    pub fn wrong(&self, name: &str, what: impl fmt::Display) -> ConfigError {
+        ConfigError {
+            message: format!("{} {what}", self.origin(name)),
+            code: match self.is_option(name) {
+                true => exit_code::USAGE,
+                false => exit_code::CONFIG,
+            },
+        }
+    }
+
+    /// Where the value of a variable came from, for messages.
+    pub fn origin(&self, name: &str) -> String {
+        let source = self.source.display();
+        if let Some((flag, _)) = self.options.get(name) {
+            format!("{flag} ({name})")
+        } else if self.environment.and_then(|lookup| lookup(name)).is_some() {
+            format!("the environment variable {name}")
+        } else if self.file.contains_key(name) {
+            format!("{name} in {source}")
+        } else {
+            format!("{name} (set neither in the environment nor in {source})")
+        }
+    }
+
+    /// A whole number, by its default and its range in the table of options.
+    ///
+    /// # Errors
+    /// The value is no such number.
+    pub fn number(&self, name: &str) -> Result<u64, ConfigError> {
+        let default = options::spec(name).and_then(|spec| spec.default.parse().ok());
+        self.number_or(name, default.unwrap_or(0))
+    }
+
+    /// The same with a default that depends on others.
+    ///
+    /// # Errors
+    /// The value is no such number.
+    pub fn number_or(&self, name: &str, default: u64) -> Result<u64, ConfigError> {
+        let range = options::spec(name).and_then(|spec| spec.range.clone());
+        let range = range.unwrap_or(0..=u64::MAX);
+        let number = match self.get(name) {
+            None => Ok(default),
+            Some(text) => text
+                .trim()
+                .parse()
+                .ok()
+                .filter(|number| range.contains(number))
+                .ok_or_else(|| {
+                    self.wrong(
+                        name,
+                        format!(
+                            "must be a whole number from {} to {}; correct it or leave it out for {default}",
+                            range.start(),
+                            range.end()
+                        ),
+                    )
+                }),
+        };
+        self.accept(number, default)
+    }
+
+    /// A number of seconds.
+    ///
+    /// # Errors
+    /// The value is no such number.
+    pub fn seconds(&self, name: &str) -> Result<Duration, ConfigError> {
+        self.number(name).map(Duration::from_secs)
+    }
+
+    /// What is doubtful: bytes that are no UTF-8, names that mean nothing, an `APP_URL` that no page can come from.
+    pub fn warnings(&self) -> Vec<Warning> {
+        let mut warnings = Vec::new();
+        let mut warn = |about, detail: String, remedy: &str| {
+            warnings.push(Warning {
+                about,
+                detail,
+                remedy: remedy.to_owned(),
+            });
+        };
+        if let Some(first) = self.bad_lines.first() {
+            let others = match self.bad_lines.len() - 1 {
+                0 => String::new(),
+                others => format!(" and on {others} more"),
+            };
+            warn(
+                ".env",
+                format!(
+                    "{}, line {first}{others}: bytes that are no UTF-8, each read as ? as the helpdesk does",
+                    self.source.display()
+                ),
+                "save the file as UTF-8",
+            );
+        }
+        let retired = OPTIONS.iter().filter(|spec| spec.topic == Topic::Retired);
+        for spec in retired.filter(|spec| self.get(spec.name).is_some()) {
+            let detail = format!("{} is no longer used", self.origin(spec.name));
+            warn("configuration", detail, "remove it");
+        }
+        for name in self.unknown() {
+            let remedy = match suggestion(&name) {
+                Some(known) => format!("did you mean {known}?"),
+                None => "remove it".to_owned(),
+            };
+            let detail = format!("{} is unknown and ignored", self.origin(&name));
+            warn("configuration", detail, &remedy);
+        }
+        if let Some(doubt) = self.get("APP_URL").and_then(|url| app_url_doubt(&url)) {
+            warn(
+                "APP_URL",
+                format!("{} {doubt}", self.origin("APP_URL")),
+                APP_URL_REMEDY,
+            );
+        }
+        warnings
+    }
+
+    fn unknown(&self) -> Vec<String> {
+        let outside = self.environment.map(|_| env::vars_os());
+        let mut names: Vec<String> = outside
+            .into_iter()
+            .flatten()
+            .filter_map(|(name, _)| name.into_string().ok())
+            .chain(self.file.keys().cloned())
+            .filter(|name| {
+                let begins = name.get(..PREFIX.len());
+                begins.is_some_and(|begins| begins.eq_ignore_ascii_case(PREFIX))
+                    && options::spec(name).is_none()
+            })
+            .collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+}
+
+/// The bytes of `.env`; none where there is no such file.
+fn read(path: &Path) -> Result<Option<Vec<u8>>, ConfigError> {
+    let shown = path.display();
+    let wrong = |why: &str, remedy: &str| {
+        Err(ConfigError::new(format!(
+            "cannot read {shown}: {why}; {remedy}"
+        )))
+    };
+    // Without waiting: it may be a pipe that no program writes into.
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits() as i32)
+        .open(path);
+    let mut bytes = Vec::new();
+    let read = opened.and_then(|file| {
+        if file.metadata()?.file_type().is_fifo() {
+            return Err(io::Error::other("it is a pipe"));
+        }
+        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)
+    });
+    match read {
+        Ok(length) if length as u64 > MAX_FILE_BYTES => {
+            wrong("it is larger than 1 MiB", "is it the helpdesk's file?")
+        }
+        Ok(_) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::read_link(path) {
+            Ok(_) => wrong("it is a link that leads nowhere", "correct the link"),
+            Err(_) => Ok(None),
+        },
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => wrong(
+            &error.to_string(),
+            "make it readable for the user the service runs as",
+        ),
+        Err(error) => wrong(&error.to_string(), "it must be a file of text"),
+    }
+}
+
+/// By its mark, or by a letter beside a zero byte.
+fn is_utf_16(bytes: &[u8]) -> bool {
+    matches!(
+        bytes,
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, 1..=255, ..] | [1..=255, 0, ..]
+    )
+}
+
+/// A value that cannot be used must not be passed over.
+fn check_environment() -> Result<(), ConfigError> {
+    for name in OPTIONS.iter().map(|spec| spec.name) {
+        if env::var_os(name).is_some_and(|value| value.to_str().is_none()) {
+            return Err(not_utf_8(name));
+        }
+    }
+    Ok(())
+}
+
+fn not_utf_8(name: &str) -> ConfigError {
+    ConfigError::new(format!(
+        "the environment variable {name} has bytes that are no UTF-8; set it in UTF-8, or unset it and put it into .env"
+    ))
+}
+
+/// The name that was meant, if one is near.
+fn suggestion(name: &str) -> Option<&'static str> {
+    let name = name.to_ascii_uppercase();
+    let ending = &name[PREFIX.len()..];
+    let known = OPTIONS.iter().filter(|spec| spec.topic != Topic::Retired);
+    let nearest = known
+        .map(|spec| spec.name)
+        .filter(|known| known.starts_with(PREFIX))
+        .map(|known| match known.ends_with(ending) && ending.len() > 3 {
+            true => (1, known),
+            false => (distance(&name, known), known),
+        })
+        .min();
+    let is_near = |(far, known): &(usize, &str)| {
+        *far <= (known.trim_start_matches("CHAT_WEBSOCKET_").len() / 2).min(4)
+    };
+    nearest.filter(is_near).map(|(_, known)| known)
+}
+
+/// How many letters have to be put in, taken out or replaced.
+fn distance(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (i, a) in one.bytes().enumerate() {
+        let mut diagonal = mem::replace(&mut row[0], i + 1);
+        for (j, b) in other.bytes().enumerate() {
+            let replaced = diagonal + usize::from(a != b);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[other.len()]
+}
+
+#[cfg(test)]
+impl Variables {
+    pub(super) fn of_file(pairs: &[(&str, &str)]) -> Self {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Variables {
+            file: pairs.iter().map(owned).collect(),
+            source: ".env".into(),
+            ..Variables::default()
+        }
+    }
+}

@@ -1,6 +1,0 @@
-//! The demo: a helpdesk's chat without a helpdesk.
-
-pub mod data;
-mod http;
-mod panel;
-pub mod site;

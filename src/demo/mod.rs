@@ -1,0 +1,7 @@
+//! The demo: a helpdesk's chat without a helpdesk.
+
+pub mod data;
+mod http;
+mod panel;
+pub mod run;
+pub mod site;

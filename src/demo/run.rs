@@ -1,0 +1,553 @@
+//! `demo`: the same service as `serve` on a database of its own in one folder, with pages beside it.
+//!
+//! One process does what in an install the supervisor and the daemon do. The listener stays open for as long as the
+//! process lives and is lent to one server after the other: that of the running service, or, while the service is
+//! stopped, one that serves the pages and refuses sockets. So a stop request really ends the service (its threads, its
+//! sockets, its pid file), and the page stays to start it again. Requests that come in between wait in the backlog.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use log::{LevelFilter, error, info};
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::geteuid;
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use crate::auth::TokenVerifier;
+use crate::chat::Chat;
+use crate::config::MIN_SECRET_BYTES;
+use crate::config::limits::Limits;
+use crate::config::settings::{Rows, Settings, key};
+use crate::config::{Config, Database, Variables, jwt_secret};
+use crate::demo::data;
+use crate::demo::site::DemoSite;
+use crate::platform::clock::AppClock;
+use crate::platform::exit_code;
+use crate::platform::log_file::LogStderr;
+use crate::platform::owned_file::{self, Use};
+use crate::platform::paths::Paths;
+use crate::platform::pid_file::Holder;
+use crate::platform::threads::Threads;
+use crate::server::startup;
+use crate::server::{
+    Ending, Event, Events, Failure, Prepared, Running, STORE_STACK, broken, cannot_start, start_hub,
+};
+use crate::store::sqlite::SqliteStore;
+use crate::store::{Availability, Pool, Pools, Store, StoreError};
+use crate::supervisor::{self, Decision, Observed};
+use crate::websocket::Server;
+
+/// The database's file in the demo's folder.
+const DATABASE: &str = "chat.sqlite";
+/// How often it is looked at whether the service is to run. In an install the supervisor looks once a minute.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Ports that are tried one after the other.
+const PORTS_TRIED: u16 = 50;
+/// Bytes of randomness in a new secret, written as twice as many letters.
+const SECRET_BYTES: usize = MIN_SECRET_BYTES;
+/// How long the last readers of a page may take when the pages go over to another server.
+const HANDOVER: Duration = Duration::from_millis(500);
+
+/// What the demo is told.
+#[derive(Clone, Debug)]
+pub struct DemoOptions {
+    /// Folder for everything that it writes; made if missing.
+    pub data: PathBuf,
+    /// Port; where it is taken, the next one that is free. 0 is any.
+    pub port: u16,
+    /// How much to log.
+    pub level: LevelFilter,
+}
+
+/// What the user is told once the page can be opened.
+#[derive(Clone, Debug)]
+pub struct Announcement {
+    /// Address of the page.
+    pub url: String,
+    /// Folder with everything that the demo writes.
+    pub data: PathBuf,
+}
+
+/// Runs the demo until a signal ends it.
+///
+/// # Errors
+/// The start failed, a part of the running service did, or a demo with this data runs already.
+pub fn demo(options: &DemoOptions, announce: impl FnOnce(&Announcement)) -> Result<(), Failure> {
+    let data = folder(&options.data)?;
+    let mut lock = Lock::take(&data)?;
+    let config = config(&data)?;
+    let places = startup::prepare_storage(&config, options.level)?;
+    check_database_files(&data)?;
+    let store = SqliteStore::new(data.join(DATABASE));
+    data::fill(&store).map_err(|error| no_database(&store, &error))?;
+    let listener = bind(options.port)?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| cannot_start(&error))?;
+    let url = format!("http://{address}/");
+    lock.write(&url)
+        .map_err(|error| Failure::new(exit_code::CANNOT_CREATE, error.to_string()))?;
+    let site = DemoSite::new(&store, config.jwt_secret.clone(), address.to_string())
+        .map_err(|error| no_database(&store, &error))?;
+    let store: Arc<dyn Store> = Arc::new(store);
+    let availability = Arc::default();
+    let demo = Demo {
+        pools: Pools::new(&store, config.limits.db_connections, &availability),
+        availability,
+        config,
+        store,
+        places,
+        listener,
+        address: address.to_string(),
+        site,
+        events: Events::new(),
+    };
+    demo.events
+        .watch_signals(&demo.events.threads())
+        .map_err(|error| cannot_start(&error))?;
+    demo.forget_requests()?;
+    announce(&Announcement { url, data });
+    demo.run()
+}
+
+struct Demo {
+    config: Config,
+    store: Arc<dyn Store>,
+    availability: Arc<Availability>,
+    pools: Pools,
+    places: Paths,
+    listener: TcpListener,
+    address: String,
+    site: Arc<DemoSite>,
+    events: Events,
+}
+
+impl Demo {
+    fn rows(&self) -> Result<Rows, Failure> {
+        self.pools
+            .shared
+            .run(|store| store.settings())
+            .map_err(|error| no_database(self.store.as_ref(), &error))
+    }
+
+    /// The user who runs the command wants a service that runs, whatever was asked for last time; and the subcommands find it
+    /// by the settings.
+    fn forget_requests(&self) -> Result<(), Failure> {
+        let (host, port) = self.address.split_once(':').unwrap_or_default();
+        self.pools
+            .shared
+            .run(|store| {
+                store.update_settings(&[
+                    (key::CHAT_ENABLED, "1"),
+                    (key::WEBSOCKET_ENABLED, "1"),
+                    (key::AUTOSTART, "1"),
+                    (key::HOST, host),
+                    (key::PORT, port),
+                    (key::STOP_REQUESTED, "0"),
+                    (key::RESTART_REQUESTED, "0"),
+                ])
+            })
+            .map_err(|error| no_database(self.store.as_ref(), &error))
+    }
+
+    fn run(&self) -> Result<(), Failure> {
+        loop {
+            if self.serve()? == Ending::Terminated || self.wait_for_start()? == Ending::Terminated {
+                return Ok(());
+            }
+        }
+    }
+
+    /// One run of the service, from its start to its end.
+    fn serve(&self) -> Result<Ending, Failure> {
+        let (rows, _) = startup::wait_for_store(self.store.as_ref())?;
+        let pool = &self.pools.shared;
+        let claimed = startup::claim(&self.places, &self.config, pool, &rows)?;
+        let claimed = claimed.ok_or_else(|| {
+            Failure::new(
+                exit_code::FAILED,
+                "another daemon works on this data; end it, or name another folder with --data",
+            )
+        })?;
+        let pid_file = startup::announce(claimed, &self.config, pool)?;
+        let socket = self
+            .listener
+            .try_clone()
+            .map_err(|error| cannot_start(&error))?;
+        let threads = self.events.threads();
+        let supervisor =
+            Supervisor::start(Arc::clone(pool), &threads).map_err(|error| cannot_start(&error))?;
+        let running = Running::begin(Prepared {
+            threads,
+            config: self.config.clone(),
+            rows,
+            store: Arc::clone(&self.store),
+            availability: Arc::clone(&self.availability),
+            pools: self.pools.clone(),
+            bus: None,
+            push: None,
+            listener: startup::Listener {
+                socket,
+                address: self.address.clone(),
+            },
+            pid_file,
+            events: self.events.clone(),
+            end_wanted: supervisor.end_wanted.clone(),
+            site: Some(Box::new(Arc::clone(&self.site))),
+        })
+        .map_err(|error| cannot_start(&error))?;
+        self.site.attach(&running.server);
+        let ending = running.wait();
+        supervisor.stop();
+        ending
+    }
+
+    /// Serves the pages alone until the service is wanted.
+    fn wait_for_start(&self) -> Result<Ending, Failure> {
+        if self.is_start_due()? {
+            return Ok(Ending::Supervised);
+        }
+        let pages = Pages::start(self).map_err(|error| cannot_start(&error))?;
+        info!("the service is stopped, the pages stay");
+        let ending = loop {
+            match self.events.receiver.recv_timeout(LOOK_EVERY) {
+                Ok(Event::Terminate) | Err(RecvTimeoutError::Disconnected) => {
+                    break Ok(Ending::Terminated);
+                }
+                Ok(Event::Broken(name)) => break Err(broken(&name)),
+                Ok(Event::Reload) => {}
+                Err(RecvTimeoutError::Timeout) => match self.is_start_due() {
+                    Ok(false) => {}
+                    Ok(true) => break Ok(Ending::Supervised),
+                    Err(failure) => break Err(failure),
+                },
+            }
+        };
+        pages.stop();
+        ending
+    }
+
+    /// Whether the supervisor starts the service; a request that it settles is cleared.
+    fn is_start_due(&self) -> Result<bool, Failure> {
+        let (is_due, settled) = match decide(&self.rows()?, false) {
+            Decision::Start { clear_restart } => {
+                (true, clear_restart.then_some(key::RESTART_REQUESTED))
+            }
+            Decision::Report { clear_stop, .. } => {
+                (false, clear_stop.then_some(key::STOP_REQUESTED))
+            }
+            _ => (false, None),
+        };
+        if let Some(request) = settled {
+            let pool = &self.pools.shared;
+            pool.run(|store| store.update_settings(&[(request, "0")]))
+                .map_err(|error| no_database(self.store.as_ref(), &error))?;
+        }
+        Ok(is_due)
+    }
+}
+
+/// What the supervisor of an install would do about these settings, with the service running in this process or not.
+fn decide(rows: &Rows, is_running: bool) -> Decision {
+    let holder = is_running.then(|| Holder {
+        pid: std::process::id(),
+        verified: true,
+    });
+    let age = AppClock::utc().seconds_since(rows.text(key::LAST_SEEN_AT, ""));
+    supervisor::decide(&Observed::new(rows, holder, age))
+}
+
+/// What the supervisor of an install does to a service that runs, once a second.
+struct Supervisor {
+    end_wanted: Receiver<()>,
+    stop: Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Supervisor {
+    fn start(pool: Arc<Pool>, threads: &Threads) -> io::Result<Self> {
+        let (sender, end_wanted) = bounded(1);
+        let (stop, stopped) = bounded::<()>(0);
+        let thread = threads.spawn("supervisor", STORE_STACK, move || {
+            while stopped.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
+                // A database that is away is the service's own concern.
+                let Ok(rows) = pool.run(|store| store.settings()) else {
+                    continue;
+                };
+                let decision = decide(&rows, true);
+                if matches!(
+                    decision,
+                    Decision::Stop(_) | Decision::Restart(_) | Decision::Replace(_)
+                ) {
+                    // Full only where it was said already.
+                    let _ = sender.try_send(());
+                }
+            }
+        })?;
+        Ok(Supervisor {
+            end_wanted,
+            stop,
+            thread,
+        })
+    }
+
+    fn stop(self) {
+        drop(self.stop);
+        if self.thread.join().is_err() {
+            error!("thread \"supervisor\" panicked");
+        }
+    }
+}
+
+/// The pages without the service.
+struct Pages {
+    server: Arc<Server>,
+    threads: Vec<JoinHandle<()>>,
+    chat: Arc<Chat>,
+    hub_thread: JoinHandle<()>,
+}
+
+impl Pages {
+    fn start(demo: &Demo) -> io::Result<Self> {
+        let threads = demo.events.threads();
+        let (hub, hub_thread) = start_hub(&demo.config.limits, None, &threads)?;
+        let settings = Settings {
+            // Every socket is refused with 503.
+            websocket_enabled: false,
+            ..Settings::from_rows(&Rows::default())
+        };
+        let limits = demo.config.limits.clone();
+        let verifier = TokenVerifier::new(&demo.config.jwt_secret);
+        let (chat, _) = Chat::new(threads, hub, None, None, limits, verifier, settings);
+        let chat = Arc::new(chat);
+        let (server, threads) = Server::start(
+            Arc::clone(&chat),
+            String::new(),
+            Some(Box::new(Arc::clone(&demo.site))),
+            demo.config.limits.max_connections,
+            demo.listener.try_clone()?,
+        )?;
+        demo.site.attach(&server);
+        Ok(Pages {
+            server,
+            threads,
+            chat,
+            hub_thread,
+        })
+    }
+
+    fn stop(self) {
+        self.server.stop_reading();
+        self.chat.hub.stop();
+        if self.hub_thread.join().is_err() {
+            error!("thread \"hub\" panicked");
+        }
+        self.server
+            .say_goodbye(self.threads, Instant::now() + HANDOVER);
+    }
+}
+
+fn config(data: &Path) -> Result<Config, Failure> {
+    let wrong = |error: crate::config::ConfigError| Failure::new(error.code, error.message);
+    write_dotenv(&data.join(".env"))?;
+    let variables = Variables::load(data).map_err(wrong)?;
+    Ok(Config {
+        root: data.to_owned(),
+        jwt_secret: jwt_secret(&variables).map_err(wrong)?,
+        app_url: String::new(),
+        bus_url: None,
+        // As the database's own clock.
+        clock: AppClock::utc(),
+        storage: data.to_owned(),
+        host: None,
+        port: None,
+        database: Database::Sqlite(data.join(DATABASE)),
+        limits: Limits::from_variables(&variables).map_err(wrong)?,
+        // The terminal is for what the demo itself says.
+        log_stderr: LogStderr::Never,
+        push: crate::config::PushOptions::from_variables(data, &variables).map_err(wrong)?,
+        // The demo is its own application.
+        cache: crate::config::cache::CacheOverrides::off(),
+    })
+}
+
+fn folder(data: &Path) -> Result<PathBuf, Failure> {
+    let made = owned_file::make_folder(data, 0o700, true).and_then(|made| {
+        let found = rustix::fs::fstat(made)?;
+        // What another user can put there (a secret, a link, a database) is not to be trusted.
+        if found.st_uid != geteuid().as_raw() || found.st_mode & 0o022 != 0 {
+            let why =
+                "it is not yours alone: another user owns it, or may write there (chmod go-w)";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        }
+        data.canonicalize()
+    });
+    made.map_err(|error| cannot_write("use the folder", data, &error))
+}
+
+fn cannot_write(what: &str, path: &Path, error: &io::Error) -> Failure {
+    Failure::new(
+        exit_code::CANNOT_CREATE,
+        format!(
+            "cannot {what} {}: {error}; choose another folder with --data",
+            path.display()
+        ),
+    )
+}
+
+fn no_database(store: &dyn Store, error: &StoreError) -> Failure {
+    Failure::new(
+        exit_code::UNAVAILABLE,
+        format!(
+            "{error} ({}); delete the demo's folder to begin anew, or choose another with --data",
+            store.describe()
+        ),
+    )
+}
+
+/// The folder's `.env`: made on first use, for its owner's eyes alone. With it the folder is an install like any other,
+/// and the subcommands work on it by `--root`. Lines that a user has put there stay.
+fn write_dotenv(path: &Path) -> Result<(), Failure> {
+    let mut old = String::new();
+    let read = owned_file::open_private(path, Use::Read)
+        .and_then(|mut file| file.read_to_string(&mut old));
+    match read {
+        Ok(_) if old.lines().any(|line| line.starts_with("JWT_SECRET=")) => return Ok(()),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(cannot_write("read", path, &error)),
+    }
+    let made = (|| {
+        let mut bytes = [0; SECRET_BYTES];
+        getrandom(&mut bytes, GetRandomFlags::empty())?;
+        let secret: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let text = format!(
+            "{old}JWT_SECRET={secret}\nSTORAGE_PATH=.\nDB_CONNECTION=sqlite\nDB_DATABASE={DATABASE}\n"
+        );
+        owned_file::replace(path, &text, 0o600)
+    })();
+    made.map_err(|error| cannot_write("write", path, &error))
+}
+
+/// SQLite opens its files by name: what another user has left there, a link above all, must not be among them.
+fn check_database_files(data: &Path) -> Result<(), Failure> {
+    for end in ["", "-wal", "-shm", "-journal"] {
+        let path = data.join(format!("{DATABASE}{end}"));
+        match owned_file::open_private(&path, Use::Read) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(cannot_write("open", &path, &error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Keeps a second demo off the same data; says where the first one is.
+struct Lock(File);
+
+impl Lock {
+    fn take(data: &Path) -> Result<Self, Failure> {
+        let path = data.join("demo.lock");
+        let mut file = owned_file::open_private(&path, Use::Change)
+            .map_err(|error| cannot_write("open", &path, &error))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Lock(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut url = String::new();
+                // Without it the message is poorer, that is all.
+                let _ = file.read_to_string(&mut url);
+                Err(Failure::new(
+                    exit_code::FAILED,
+                    format!(
+                        "a demo with this data runs already: {url}; open that page, or choose another folder with --data"
+                    ),
+                ))
+            }
+            Err(error) => Err(cannot_write("lock", &path, &error.into())),
+        }
+    }
+
+    fn write(&mut self, url: &str) -> io::Result<()> {
+        self.0.set_len(0)?;
+        self.0.write_all(url.as_bytes())
+    }
+}
+
+/// Listens on this port of the loopback interface, or on the next one that is free.
+fn bind(port: u16) -> Result<TcpListener, Failure> {
+    let last = port.saturating_add(if port == 0 { 0 } else { PORTS_TRIED });
+    let mut failed = None;
+    for port in port..=last {
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            Ok(listener) => return Ok(listener),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => failed = Some(error),
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
+        }
+    }
+    let reason = failed.map_or_else(String::new, |error| error.to_string());
+    Err(Failure::new(
+        exit_code::FAILED,
+        format!("cannot listen on 127.0.0.1:{port}: {reason}; choose another port with --port"),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn scratch(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("andrea-demo-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        folder(&path).expect("a folder")
+    }
+
+    #[test]
+    fn the_secret_is_made_once_and_for_its_owner_alone() {
+        let data = scratch("secret");
+        let path = data.join(".env");
+        let own = "CHAT_WEBSOCKET_RATE=7\n";
+        fs::write(&path, own).expect("written");
+        let secret = || config(&data).expect("valid").jwt_secret;
+        let first = secret();
+        assert_eq!(first.len(), 2 * SECRET_BYTES);
+        assert_eq!(secret(), first);
+        let mode = fs::metadata(&path).expect("a file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let text = fs::read_to_string(&path).expect("text");
+        assert!(text.starts_with(own), "{text}");
+        fs::remove_dir_all(data).expect("removed");
+    }
+
+    #[test]
+    fn a_second_demo_is_told_where_the_first_one_is() {
+        let data = scratch("lock");
+        let mut lock = Lock::take(&data).expect("free");
+        lock.write("http://127.0.0.1:8090/").expect("written");
+        let failure = Lock::take(&data).err().expect("taken");
+        assert!(failure.message.contains("http://127.0.0.1:8090/"));
+        drop(lock);
+        Lock::take(&data).expect("free again");
+        fs::remove_dir_all(data).expect("removed");
+    }
+
+    #[test]
+    fn the_next_free_port_is_taken() {
+        let first = bind(0).expect("any");
+        let port = first.local_addr().expect("bound").port();
+        let second = bind(port).expect("the next");
+        assert!(second.local_addr().expect("bound").port() > port);
+    }
+}

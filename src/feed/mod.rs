@@ -1,0 +1,185 @@
+//! All messages reach the hub through the feed, whichever process wrote them: this process, the PHP application, or another daemon
+//! on the same database. Each id goes through once; ids go through in order as far as the database shows them in order
+//! (contract: database.md, "Messages that arrive by another door").
+//!
+//! Where nothing else writes, ids are contiguous, and a message of this process goes through at once. If an id is missing
+//! before it, delivery waits briefly for the gap to fill, while the poller looks. A row committed even later is delivered
+//! late.
+
+mod sequencer;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use self::sequencer::Sequencer;
+use crate::hub::{Hub, Publication};
+use crate::model::MessageId;
+use crate::platform::threads::lock;
+
+/// How long a message waits for an id that is missing before it.
+const GAP_TIMEOUT: Duration = Duration::from_millis(100);
+/// After so many waits in vain a gap is only looked into once: the database hands out ids in steps, or transactions of
+/// other writers are long.
+const VAIN_WAITS: u32 = 3;
+
+/// What goes through, and what waits to.
+#[derive(Default)]
+pub struct Feed {
+    state: Mutex<FeedState>,
+    pub(crate) changed: Condvar,
+}
+
+#[derive(Default)]
+pub(crate) struct FeedState {
+    pub(crate) sequencer: Sequencer,
+    pub(crate) held: VecDeque<Held>,
+    /// Waits for a gap in a row that did not fill.
+    pub(crate) vain: u32,
+    /// A client is connected, or about to be.
+    pub(crate) wanted: bool,
+    /// When a client was last about to be: it is not in the hub's list yet.
+    pub(crate) woken: Option<Instant>,
+    /// The sequencer knows what the database shows.
+    pub(crate) synced: bool,
+    /// There is something new.
+    pub(crate) nudged: bool,
+    pub(crate) stopping: bool,
+}
+
+/// Messages of this process that wait for a gap before them.
+pub(crate) struct Held {
+    first: MessageId,
+    messages: Vec<(MessageId, Publication)>,
+    until: Instant,
+}
+
+impl Feed {
+    /// Every message up to this one has gone through here, or never will.
+    pub fn low_watermark(&self) -> MessageId {
+        self.lock().sequencer.low_watermark()
+    }
+
+    /// These ids are being written by this process; the poller does not deliver them.
+    pub fn claim(&self, ids: &[MessageId]) {
+        let mut state = self.lock();
+        for id in ids {
+            state.sequencer.claim(*id);
+        }
+    }
+
+    /// What was claimed was rolled back: these ids will never be.
+    pub fn void_claims(&self) {
+        self.lock().sequencer.void_claims(Instant::now());
+    }
+
+    /// What was claimed may have been stored or not: if it was, the poller delivers it.
+    pub fn release_claims(&self) {
+        self.lock().sequencer.release_claims();
+    }
+
+    /// Lets committed messages of this process through, ascending by id, now or in a moment.
+    pub fn publish(&self, hub: &Hub, messages: Vec<(MessageId, Publication)>) {
+        let Some(&(first, _)) = messages.first() else {
+            return;
+        };
+        let now = Instant::now();
+        let mut state = self.lock();
+        if state.stopping {
+            // The poller has ended: no gap is looked into any more.
+            state.release_held(hub, now);
+        }
+        let contiguous = state.held.is_empty() && state.sequencer.is_contiguous_before(first);
+        if contiguous || !state.synced || state.stopping {
+            return state.let_through(hub, messages, now);
+        }
+        let until = match state.vain < VAIN_WAITS {
+            true => now + GAP_TIMEOUT,
+            false => now,
+        };
+        for (id, _) in &messages {
+            state.sequencer.hold(*id);
+        }
+        state.held.push_back(Held {
+            first,
+            messages,
+            until,
+        });
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Before a client joins: waits, until `deadline` at most, for the poller to be in step with the database, so that
+    /// everything committed from now on is delivered.
+    pub fn wake(&self, deadline: Instant) {
+        let mut state = self.lock();
+        state.woken = Some(Instant::now());
+        if !state.wanted {
+            state.wanted = true;
+            self.changed.notify_all();
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        drop(self.wait_while(state, left, |state| !state.synced));
+    }
+
+    /// Another process has just committed a message: the poller looks now rather than in a moment.
+    pub fn look_now(&self) {
+        self.lock().nudged = true;
+        self.changed.notify_all();
+    }
+
+    /// Ends the poller; what is held goes through.
+    pub fn stop(&self) {
+        self.lock().stopping = true;
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, FeedState> {
+        lock(&self.state)
+    }
+
+    /// Waits for a change while `condition` holds, for `timeout` at most, and not beyond the stop.
+    pub(crate) fn wait_while<'s>(
+        &self,
+        state: MutexGuard<'s, FeedState>,
+        timeout: Duration,
+        mut condition: impl FnMut(&FeedState) -> bool,
+    ) -> MutexGuard<'s, FeedState> {
+        let is_waiting = |state: &mut FeedState| !state.stopping && condition(state);
+        let waited = self.changed.wait_timeout_while(state, timeout, is_waiting);
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+impl FeedState {
+    pub(crate) fn let_through(
+        &mut self,
+        hub: &Hub,
+        messages: Vec<(MessageId, Publication)>,
+        now: Instant,
+    ) {
+        for (id, publication) in messages {
+            self.sequencer.mark_delivered(id, now);
+            hub.publish(publication);
+        }
+        self.sequencer.forget(now);
+    }
+
+    /// Lets through what is held and need not wait any longer.
+    pub(crate) fn release_held(&mut self, hub: &Hub, now: Instant) {
+        while let Some(front) = self.held.pop_front() {
+            let contiguous = self.sequencer.is_contiguous_before(front.first);
+            if !contiguous && now < front.until && !self.stopping {
+                return self.held.push_front(front);
+            }
+            self.vain = match contiguous {
+                true => 0,
+                false => self.vain.saturating_add(1),
+            };
+            self.sequencer.waited_for(front.first);
+            self.let_through(hub, front.messages, now);
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! Panics that a test asks for, in the thread of its choice, and an echo in place of the chat. In a release build nothing of it is left.
+
+/// Panics, once, where a test has put a file of this name into the folder that `ANDREA_TEST_PANIC` names.
+#[cfg(debug_assertions)]
+pub fn reach(name: &str) {
+    if let Some(folder) = std::env::var_os("ANDREA_TEST_PANIC")
+        && std::fs::remove_file(std::path::Path::new(&folder).join(name)).is_ok()
+    {
+        panic!("a test has asked for this panic of {name}");
+    }
+}
+
+/// Does nothing.
+#[cfg(not(debug_assertions))]
+pub const fn reach(_: &str) {}
+
+/// Whether texts are to be sent back as they came, for conformance tests of the WebSocket module alone.
+pub fn echoes() -> bool {
+    cfg!(debug_assertions) && std::env::var_os("ANDREA_TEST_ECHO").is_some()
+}

@@ -1,0 +1,281 @@
+//! The log: `storage/logs/chat-websocket.log`, one line an entry, `[YYYY-MM-DD HH:MM:SS] text` in the
+//! install's time zone; a warning or an error says so before its text. The file is opened again where logrotate has moved, removed or truncated it, without a
+//! signal (contract: operations.md, "Files"). The same lines go to standard error where a person or a service manager
+//! reads that. Never a token, a secret, a password or a message body.
+
+use std::fs::{self, File};
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use log::LevelFilter;
+use simplelog::{ConfigBuilder, LevelPadding, WriteLogger};
+
+use crate::platform::clock::AppClock;
+use crate::platform::owned_file::append_log;
+use crate::platform::printable::printable;
+use crate::platform::threads::lock;
+
+/// Where a line goes while the log file cannot be written.
+const FALLBACK_NOTE: &str = "(the log file cannot be written)";
+
+/// Levels as the logger writes them before a text, the word that stands for them in the file, and their priority in a
+/// journal (sd-daemon(3)).
+const LEVELS: [(&str, &str, u8); 5] = [
+    ("[ERROR] ", "error: ", 3),
+    ("[WARN] ", "warning: ", 4),
+    ("[INFO] ", "", 6),
+    ("[DEBUG] ", "debug: ", 7),
+    ("[TRACE] ", "debug: ", 7),
+];
+
+/// When the log also goes to standard error (`CHAT_WEBSOCKET_LOG_STDERR`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogStderr {
+    /// Where that is a terminal, or a journal.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// How lines look on standard error.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Style {
+    /// As in the file.
+    Line,
+    /// With a priority for the journal, which knows the time.
+    Journal,
+}
+
+impl LogStderr {
+    /// What only a reader of standard error wants to know: the file holds the recorded lines of a start and no more,
+    /// unless it is a log of everything.
+    pub fn say(self, clock: &AppClock, text: &str) {
+        match self.style() {
+            Some(style) => print(style, &clock.now_text(), "", text, 6),
+            None => log::debug!("{text}"),
+        }
+    }
+
+    fn style(self) -> Option<Style> {
+        let is_journal = is_journal();
+        match self {
+            LogStderr::Never => None,
+            _ if is_journal => Some(Style::Journal),
+            LogStderr::Always => Some(Style::Line),
+            LogStderr::Auto => io::stderr().is_terminal().then_some(Style::Line),
+        }
+    }
+}
+
+/// What was logged last, for [`unsaid`].
+static LAST: Mutex<String> = Mutex::new(String::new());
+/// Whether standard error gets what is logged.
+static IS_ON_STDERR: AtomicBool = AtomicBool::new(false);
+
+/// What is left to be said on standard error of why the service ends; `is_log`: what is said there stands in the log, too.
+pub fn unsaid(text: &str, is_log: bool) -> Option<&str> {
+    if !is_log && !IS_ON_STDERR.load(Ordering::Relaxed) {
+        return Some(text);
+    }
+    let last = lock(&LAST);
+    match text.strip_prefix(last.as_str()) {
+        Some("") => None,
+        // What to do about it does not always stand in the log.
+        Some(rest) if !last.is_empty() => Some(rest.strip_prefix("; ").unwrap_or(text)),
+        _ => Some(text),
+    }
+}
+
+/// Says on standard error why a command ends, to a journal as an error.
+pub fn complain(text: &str) {
+    // What reads it may be gone.
+    let _ = match is_journal() {
+        true => writeln!(io::stderr(), "<3>{text}"),
+        false => writeln!(io::stderr(), "{}: {text}", env!("CARGO_PKG_NAME")),
+    };
+}
+
+/// Whether standard error is the journal that the service manager has named (systemd.exec(5), JOURNAL_STREAM).
+fn is_journal() -> bool {
+    let Ok(named) = std::env::var("JOURNAL_STREAM") else {
+        return false;
+    };
+    rustix::fs::fstat(io::stderr().as_fd())
+        .is_ok_and(|stat| named == format!("{}:{}", stat.st_dev, stat.st_ino))
+}
+
+fn print(style: Style, time: &str, word: &str, text: &str, priority: u8) {
+    match style {
+        Style::Line => tell(&format!("[{time}] {word}{text}\n")),
+        Style::Journal => tell(&format!("<{priority}>{text}\n")),
+    }
+}
+
+/// Sends everything that this crate logs to `path`, from `level` on, and to standard error as `stderr` says.
+///
+/// # Errors
+/// The file cannot be opened for appending.
+pub fn install(
+    path: &Path,
+    level: LevelFilter,
+    clock: AppClock,
+    stderr: LogStderr,
+) -> io::Result<()> {
+    let file = LogFile::open(path, clock, stderr)?;
+    let config = ConfigBuilder::new()
+        .set_time_level(LevelFilter::Off)
+        .set_max_level(LevelFilter::Error)
+        .set_level_padding(LevelPadding::Off)
+        .set_target_level(LevelFilter::Off)
+        .set_location_level(LevelFilter::Off)
+        .set_thread_level(LevelFilter::Off)
+        // Other crates may print what they read from a socket; bodies and tokens have no place here.
+        .add_filter_allow_str(env!("CARGO_CRATE_NAME"))
+        .build();
+    WriteLogger::init(level, config, file).map_err(io::Error::other)
+}
+
+/// An append-only file that follows its name.
+struct LogFile {
+    path: PathBuf,
+    file: File,
+    clock: AppClock,
+    line: Vec<u8>,
+    stderr: Option<Style>,
+}
+
+impl LogFile {
+    fn open(path: &Path, clock: AppClock, stderr: LogStderr) -> io::Result<Self> {
+        let file = append_log(path)?;
+        // A log that is a link to standard error is there already.
+        let is_stderr = rustix::fs::fstat(io::stderr().as_fd())
+            .ok()
+            .zip(file.metadata().ok())
+            .is_some_and(|(stat, data)| (stat.st_dev, stat.st_ino) == (data.dev(), data.ino()));
+        let stderr = stderr.style().filter(|_| !is_stderr);
+        IS_ON_STDERR.store(stderr.is_some() || is_stderr, Ordering::Relaxed);
+        Ok(LogFile {
+            path: path.to_owned(),
+            file,
+            clock,
+            line: Vec::new(),
+            stderr,
+        })
+    }
+
+    fn write_line(&mut self) {
+        let text = String::from_utf8_lossy(&self.line);
+        let text = text.trim_end();
+        let levels = LEVELS.iter();
+        let (text, word, priority) = levels
+            .filter_map(|(level, word, priority)| {
+                Some((text.strip_prefix(level)?, *word, *priority))
+            })
+            .next()
+            .unwrap_or((text, "", 6));
+        let text = printable(text);
+        let time = self.clock.now_text();
+        let entry = format!("[{time}] {word}{text}\n");
+        self.line.clear();
+        if let Some(style) = self.stderr {
+            print(style, &time, word, &text, priority);
+        }
+        lock(&LAST).clone_from(&text);
+        if !self.is_current() {
+            match append_log(&self.path) {
+                Ok(file) => self.file = file,
+                Err(error) => {
+                    // Losing the line would be worse than a line in an unusual place.
+                    tell(&format!("{FALLBACK_NOTE} {error}: {entry}"));
+                    return;
+                }
+            }
+        }
+        if let Err(error) = self.file.write_all(entry.as_bytes()) {
+            tell(&format!("{FALLBACK_NOTE} {error}: {entry}"));
+        }
+    }
+
+    fn is_current(&self) -> bool {
+        let (Ok(named), Ok(open)) = (fs::metadata(&self.path), self.file.metadata()) else {
+            return false;
+        };
+        named.ino() == open.ino() && named.dev() == open.dev()
+    }
+}
+
+impl Write for LogFile {
+    // The logger writes an entry in pieces and ends it with a line feed.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.line.extend_from_slice(bytes);
+        if self.line.last() == Some(&b'\n') {
+            self.write_line();
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Says something on standard error, whose reader may be gone: a panic here would be logged, under the lock that is held.
+fn tell(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moved_a_removed_and_a_truncated_file_are_followed() {
+        let folder = std::env::temp_dir().join(format!("andrea-log-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("folder");
+        let path = folder.join("x.log");
+        let mut log = LogFile::open(&path, AppClock::utc(), LogStderr::Never).expect("open");
+        let lines = |path: &Path| fs::read_to_string(path).expect("text").lines().count();
+        writeln!(log, "one").expect("write");
+        fs::rename(&path, folder.join("x.log.1")).expect("move");
+        writeln!(log, "two").expect("write");
+        writeln!(log, "three").expect("write");
+        assert_eq!(lines(&folder.join("x.log.1")), 1);
+        assert_eq!(lines(&path), 2);
+        fs::remove_file(&path).expect("remove");
+        writeln!(log, "four").expect("write");
+        assert_eq!(lines(&path), 1);
+        File::create(&path).expect("truncate");
+        writeln!(log, "five").expect("write");
+        let text = fs::read_to_string(&path).expect("text");
+        assert!(
+            text.starts_with('[') && text.ends_with("] five\n"),
+            "{text:?}"
+        );
+        fs::remove_dir_all(&folder).expect("clean up");
+    }
+
+    #[test]
+    fn a_warning_and_an_error_say_so_before_their_text() {
+        let folder = std::env::temp_dir().join(format!("andrea-words-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("folder");
+        let path = folder.join("x.log");
+        let mut log = LogFile::open(&path, AppClock::utc(), LogStderr::Never).expect("open");
+        for line in ["[ERROR] a", "[WARN] b", "[INFO] c", "[DEBUG] d"] {
+            writeln!(log, "{line}").expect("write");
+        }
+        let text = fs::read_to_string(&path).expect("text");
+        let texts: Vec<&str> = text
+            .lines()
+            .filter_map(|line| Some(line.split_once("] ")?.1))
+            .collect();
+        assert_eq!(texts, ["error: a", "warning: b", "c", "debug: d"]);
+        fs::remove_dir_all(&folder).expect("clean up");
+    }
+}

@@ -1,0 +1,49 @@
+//! Replaces Web Push in a build without the feature `push`.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Queue;
+use crate::config::ConfigError;
+use crate::config::PushOptions;
+use crate::platform::clock::AppClock;
+use crate::store::Pool;
+
+/// There is none.
+#[derive(Debug)]
+pub enum Starter {}
+
+/// There is none.
+#[derive(Debug)]
+pub enum Worker {}
+
+/// Nothing pushes.
+///
+/// # Errors
+/// None.
+pub fn prepare(_: &PushOptions) -> Result<Option<(Queue, Starter)>, ConfigError> {
+    Ok(None)
+}
+
+impl Starter {
+    /// Cannot be called.
+    ///
+    /// # Errors
+    /// None.
+    pub fn start(self, _: Arc<Pool>, _: AppClock, _: String) -> io::Result<Worker> {
+        match self {}
+    }
+}
+
+impl Worker {
+    /// Cannot be called.
+    pub fn finish_by(&self, _: Instant) {
+        match *self {}
+    }
+
+    /// Cannot be called.
+    pub fn wait(&self, _: Instant) {
+        match *self {}
+    }
+}

@@ -1,0 +1,175 @@
+//! Web Push: tells the browsers of agents of their new notifications (contract: operations.md, "Web Push").
+//! This file is the interface: the commit thread hands notices in and waits for nothing. The rest is compiled only with the
+//! feature `push`.
+//!
+//! One thread, `push`, finds the recipients; up to four others, started on demand and ended when idle, each send one push at
+//! a time, by one schedule.
+
+#[cfg(feature = "push")]
+mod crypt;
+#[cfg(not(feature = "push"))]
+mod disabled;
+#[cfg(feature = "push")]
+mod dispatch;
+#[cfg(feature = "push")]
+mod endpoint;
+#[cfg(feature = "push")]
+mod http;
+#[cfg(feature = "push")]
+mod ip_filter;
+#[cfg(feature = "push")]
+mod key;
+#[cfg(feature = "push")]
+mod payload;
+#[cfg(feature = "push")]
+mod response;
+#[cfg(feature = "push")]
+mod schedule;
+#[cfg(feature = "push")]
+mod send;
+#[cfg(feature = "push")]
+mod vapid;
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crossbeam_channel::Sender;
+
+#[cfg(not(feature = "push"))]
+pub use self::disabled::{Starter, Worker, prepare};
+#[cfg(feature = "push")]
+pub use self::dispatch::{Starter, Worker, prepare};
+
+use crate::config::settings::Rows;
+use crate::model::AgentId;
+use crate::platform::metrics::METRICS;
+use crate::store::NewNotification;
+
+/// What one agent is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// Who.
+    pub agent: AgentId,
+    /// Heading.
+    pub title: String,
+    /// Sender and preview.
+    pub body: String,
+    /// Route within the application.
+    pub link: String,
+    /// What a later push with the same key replaces in the browser.
+    pub dedupe_key: String,
+}
+
+impl From<&NewNotification> for Notice {
+    fn from(row: &NewNotification) -> Self {
+        Notice {
+            agent: row.agent,
+            title: row.title.to_owned(),
+            body: row.body.clone(),
+            link: row.link.clone(),
+            dedupe_key: row.dedupe_key.clone(),
+        }
+    }
+}
+
+/// The rows of `settings` that name who pushes.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct PushSettings {
+    /// `push_vapid_public_key`.
+    pub public_key: String,
+    /// `push_vapid_private_key`, encrypted or not.
+    pub private_key: String,
+    /// `push_vapid_subject`.
+    pub subject: String,
+}
+
+impl PushSettings {
+    /// From the rows of the table.
+    pub fn from_rows(rows: &Rows) -> Self {
+        let text = |key| rows.text(key, "").trim().to_owned();
+        PushSettings {
+            public_key: text("push_vapid_public_key"),
+            private_key: text("push_vapid_private_key"),
+            subject: text("push_vapid_subject"),
+        }
+    }
+
+    /// Whether all of them are set.
+    pub fn are_complete(&self) -> bool {
+        ![&self.public_key, &self.private_key, &self.subject].contains(&&String::new())
+    }
+}
+
+impl fmt::Debug for PushSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PushSettings")
+            .field("public_key", &self.public_key)
+            .field("subject", &self.subject)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The way to the thread that pushes.
+#[derive(Debug)]
+pub struct Queue {
+    /// In boxes: the queue takes all of its room from the beginning.
+    notices: Sender<Box<Notice>>,
+    shared: Arc<Shared>,
+}
+
+/// What both ends of the queue see.
+#[derive(Debug, Default)]
+struct Shared {
+    settings: Mutex<PushSettings>,
+    is_wanted: AtomicBool,
+    dropped: AtomicUsize,
+}
+
+impl Shared {
+    fn settings(&self) -> MutexGuard<'_, PushSettings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    /// Whether this install pushes.
+    pub fn is_wanted(&self) -> bool {
+        self.shared.is_wanted.load(Ordering::Relaxed)
+    }
+
+    /// Takes over settings that were looked at again.
+    pub fn configure(&self, settings: PushSettings) {
+        let mut current = self.shared.settings();
+        if *current != settings {
+            let is_wanted = settings.are_complete();
+            self.shared.is_wanted.store(is_wanted, Ordering::Relaxed);
+            *current = settings;
+        }
+    }
+
+    /// Hands notices in. Where too many wait already they are dropped, counted, and it is logged now and then.
+    pub fn offer(&self, notices: Vec<Notice>) {
+        for notice in notices {
+            if self.notices.try_send(Box::new(notice)).is_err() {
+                METRICS.pushes[4].add(1);
+                self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_private_key_is_not_shown() {
+        let settings = PushSettings {
+            private_key: "very-private".to_owned(),
+            ..PushSettings::default()
+        };
+        assert!(!format!("{settings:?}").contains("very-private"));
+        assert!(!settings.are_complete());
+    }
+}

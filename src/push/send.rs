@@ -1,0 +1,127 @@
+//! One push: encrypted, posted, and what came of it.
+
+use std::time::Duration;
+
+use super::crypt::seal;
+use super::endpoint::Unreachable;
+use super::http::{PostError, PushClient};
+use super::response::Response;
+use super::schedule::{Delivery, Outcome};
+use super::vapid::Credentials;
+use crate::platform::clock;
+
+/// What of a service's own words is passed on, in characters.
+const WORDS: usize = 200;
+
+/// Encrypts a push and posts it.
+pub fn send(client: &PushClient, delivery: &Delivery, credentials: &Credentials) -> Outcome {
+    let sealed = match seal(&delivery.subscription, &delivery.payload) {
+        Ok(sealed) => sealed,
+        Err(why) => return Outcome::Refused(format!("cannot encrypt: {why}")),
+    };
+    let endpoint = &delivery.endpoint;
+    let place = endpoint.authority();
+    match client.post(endpoint, &credentials.headers(&sealed), &sealed.body) {
+        Ok(answer) => judge(&answer, place, &endpoint.target),
+        Err(PostError::Unreachable(why @ Unreachable::Unknown(..))) => {
+            Outcome::Silent(why.to_string())
+        }
+        Err(PostError::Unreachable(why)) => Outcome::Refused(why.to_string()),
+        Err(error) if error.is_impostor() => {
+            Outcome::Refused(format!("cannot trust {place}: {error}"))
+        }
+        Err(error) => Outcome::Silent(format!("cannot reach {place}: {error}")),
+    }
+}
+
+/// What an answer means. A redirect is a refusal: it may point anywhere.
+fn judge(answer: &Response, place: &str, target: &str) -> Outcome {
+    let why = || {
+        let words = words(&answer.body, target);
+        let between = if words.is_empty() { "" } else { ": " };
+        format!("{place} answered {}{between}{words}", answer.status)
+    };
+    match answer.status {
+        200..=299 => Outcome::Accepted,
+        404 | 410 => Outcome::Gone,
+        429 | 500..=599 => Outcome::Later(answer.retry_after.as_deref().and_then(pause), why()),
+        _ => Outcome::Refused(why()),
+    }
+}
+
+fn pause(retry_after: &str) -> Option<Duration> {
+    let seconds = retry_after.parse().ok();
+    seconds
+        .or_else(|| clock::seconds_until(retry_after))
+        .map(Duration::from_secs)
+}
+
+/// The beginning of what a service says, on one line, without the subscription's address.
+fn words(body: &[u8], target: &str) -> String {
+    let text = String::from_utf8_lossy(body);
+    let secret = target.rsplit('/').next().unwrap_or_default();
+    let text = match secret.len() {
+        0..=3 => text.into_owned(),
+        _ => text.replace(secret, "…"),
+    };
+    let text: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    crate::text::collapse(&text, WORDS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, retry_after: Option<&str>, body: &str) -> Outcome {
+        let answer = Response {
+            status,
+            retry_after: retry_after.map(str::to_owned),
+            body: body.as_bytes().to_vec(),
+            may_go_on: true,
+        };
+        judge(&answer, "push.test", "/send/secret-id")
+    }
+
+    #[test]
+    fn an_answer_means_done_gone_later_or_never() {
+        for status in [200, 201, 202, 204] {
+            assert_eq!(answer(status, None, ""), Outcome::Accepted);
+        }
+        for status in [404, 410] {
+            assert_eq!(answer(status, None, "x"), Outcome::Gone);
+        }
+        for status in [301, 307, 400, 401, 403, 413] {
+            let why = format!("push.test answered {status}");
+            assert_eq!(answer(status, Some("5"), ""), Outcome::Refused(why));
+        }
+        for (text, seconds) in [
+            (Some("5"), Some(5)),
+            (Some("Wed, 21 Oct 2015 07:28:00 GMT"), Some(0)),
+            (Some("soon"), None),
+            (Some("-1"), None),
+            (None, None),
+        ] {
+            for status in [429, 500, 503] {
+                let why = format!("push.test answered {status}");
+                let pause = seconds.map(Duration::from_secs);
+                assert_eq!(answer(status, text, ""), Outcome::Later(pause, why));
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_service_says_is_cut_and_names_no_subscription() {
+        let said = format!("no\r\n\u{1b}such: /send/secret-id{}", " x".repeat(400));
+        let Outcome::Refused(why) = answer(400, None, &said) else {
+            panic!("refused");
+        };
+        assert!(
+            why.starts_with("push.test answered 400: no such: /send/… x x"),
+            "{why}"
+        );
+        assert!(why.chars().count() < 240, "{why}");
+    }
+}

@@ -1,0 +1,524 @@
+//! `serve` and `demo`: wires the parts, owns every long-lived thread, and ends them in one written sequence. No protocol
+//! and no policy here.
+
+pub mod health;
+mod inspect;
+mod shutdown;
+pub(crate) mod startup;
+pub mod timer;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, bounded, never};
+use log::{error, info, warn};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use self::inspect::Inspection;
+use self::timer::Order;
+use crate::auth::TokenVerifier;
+use crate::bus::{self, Bus, BusThreads};
+use crate::chat::{self, Channels, Chat};
+use crate::config::limits::Limits;
+use crate::config::settings::{Rows, Settings};
+use crate::config::{Config, ConfigError, Variables};
+use crate::hub::{Hub, HubConfig};
+use crate::platform::clock::AppClock;
+use crate::platform::exit_code;
+use crate::platform::failpoint;
+use crate::platform::metrics::METRICS;
+use crate::platform::pid_file::PidFile;
+use crate::platform::systemd::{Notifier, Watch};
+use crate::platform::threads::{Progress, Threads};
+use crate::protocol;
+use crate::protocol::frame::Frame;
+use crate::push::{self, PushSettings};
+use crate::server::health::Health;
+use crate::store::{Availability, Pools, Store};
+use crate::websocket::Server;
+use crate::websocket::http::Site;
+
+/// Names of the threads that ask the database on behalf of connections. There are no more than connections that they may
+/// borrow.
+const QUERY_THREADS: [&str; 2] = ["query-0", "query-1"];
+/// Stack of a thread that talks to the database, in bytes.
+pub(crate) const STORE_STACK: usize = 512 * 1024;
+
+/// Why a start or a run ended other than by request: what to say, and the exit code.
+#[derive(Debug)]
+pub struct Failure {
+    /// One line for people.
+    pub message: String,
+    /// See [`exit_code`].
+    pub code: u8,
+}
+
+impl Failure {
+    pub(crate) fn new(code: u8, message: impl Into<String>) -> Self {
+        Failure {
+            message: message.into(),
+            code,
+        }
+    }
+}
+
+/// What the main thread waits for.
+pub(crate) enum Event {
+    /// SIGTERM or SIGINT.
+    Terminate,
+    /// SIGHUP.
+    Reload,
+    /// A thread that must not end has ended.
+    Broken(String),
+}
+
+/// The signals of the process and what its threads report; outlives a run of the service.
+#[derive(Clone)]
+pub(crate) struct Events {
+    sender: Sender<Event>,
+    pub(crate) receiver: Receiver<Event>,
+}
+
+/// Why a run has ended in good order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// By a signal.
+    Terminated,
+    /// By the setting `chat_websocket_stop_requested`.
+    StopRequested,
+    /// By the supervisor that runs in this process.
+    Supervised,
+}
+
+/// Runs the service for the install at `root` until it is told to stop.
+///
+/// # Errors
+/// The start failed, or a part of the running service did.
+pub fn serve(root: &Path, variables: &Variables, level: log::LevelFilter) -> Result<(), Failure> {
+    let wrong = |error: ConfigError| Failure::new(error.code, error.message);
+    let config = Config::from_variables(root, variables).map_err(wrong)?;
+    let bus = match &config.bus_url {
+        None => None,
+        Some(url) => bus::prepare(url, &config.jwt_secret).map_err(|bus::BadAddress(why)| {
+            let origin = variables.origin("CHAT_BUS_URL");
+            Failure::new(
+                exit_code::CONFIG,
+                format!("{origin} cannot be used: {why}; correct it, or leave it out where one daemon runs alone"),
+            )
+        })?,
+    };
+    let push = push::prepare(&config.push).map_err(wrong)?;
+    let places = startup::prepare_storage(&config, level)?;
+    for warning in variables.warnings() {
+        warn!("{}; {}", warning.detail, warning.remedy);
+    }
+    if config.bus_url.is_some() && bus.is_none() {
+        warn!("{}; {}", bus::NOT_IN_THIS_BUILD, bus::BUILD_WITH_IT);
+    }
+    startup::drop_privileges();
+    let notifier = Notifier::from_environment();
+    notifier.status("waiting for the database");
+    let events = Events::new();
+    let threads = events.threads();
+    let store = startup::open_store(&config);
+    let availability = Arc::default();
+    let (rows, mut connection) = startup::wait_for_store(store.as_ref())?;
+    let connections = startup::db_connections(&config, connection.as_mut());
+    let pools = Pools::new(&store, connections, &availability);
+    pools.shared.adopt(connection);
+    let claimed = startup::claim(&places, &config, &pools.shared, &rows)?;
+    let Some(pid_file) = claimed else {
+        return Ok(());
+    };
+    // From here on there is something to clean up, so a stop waits for its turn.
+    events
+        .watch_signals(&threads)
+        .map_err(|error| cannot_start(&error))?;
+    let pid_file = startup::announce(pid_file, &config, &pools.shared)?;
+    let listener = match startup::listen(&config, &rows, &pools.shared) {
+        Ok(listener) => listener,
+        Err(failure) => {
+            pid_file.remove();
+            return Err(failure);
+        }
+    };
+    Running::begin(Prepared {
+        threads,
+        config,
+        rows,
+        store,
+        availability,
+        pools,
+        bus,
+        push,
+        listener,
+        pid_file,
+        events,
+        end_wanted: never(),
+        site: None,
+    })
+    .and_then(|running| running.watched(notifier))
+    .map_err(|error| cannot_start(&error))?
+    .wait()
+    .map(|_| ())
+}
+
+pub(crate) fn cannot_start(error: &io::Error) -> Failure {
+    Failure::new(
+        exit_code::SOFTWARE,
+        format!("cannot start: {error}; look at the limits of processes and open files"),
+    )
+}
+
+/// What a start has brought together before the first thread.
+pub(crate) struct Prepared {
+    pub(crate) threads: Threads,
+    pub(crate) config: Config,
+    pub(crate) rows: Rows,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) availability: Arc<Availability>,
+    pub(crate) pools: Pools,
+    pub(crate) bus: Option<(Bus, bus::Connector)>,
+    pub(crate) push: Option<(push::Queue, push::Starter)>,
+    pub(crate) listener: startup::Listener,
+    pub(crate) pid_file: PidFile,
+    pub(crate) events: Events,
+    /// What a supervisor in this process says.
+    pub(crate) end_wanted: Receiver<()>,
+    pub(crate) site: Option<Box<dyn Site>>,
+}
+
+/// A service that is up.
+pub(crate) struct Running {
+    config: Config,
+    store: Arc<dyn Store>,
+    availability: Arc<Availability>,
+    pools: Pools,
+    chat: Arc<Chat>,
+    pub(crate) server: Arc<Server>,
+    server_threads: Vec<JoinHandle<()>>,
+    hub_thread: JoinHandle<()>,
+    bus_threads: Option<BusThreads>,
+    push: Option<push::Worker>,
+    store_threads: Vec<JoinHandle<()>>,
+    store_done: Receiver<()>,
+    timer: JoinHandle<()>,
+    timer_orders: Sender<Order>,
+    events: Events,
+    end_wanted: Receiver<()>,
+    stop_requested: Receiver<()>,
+    pid_file: PidFile,
+    watch: Option<Watch>,
+    inspection: Option<Inspection>,
+}
+
+fn start_timer(
+    chat: &Arc<Chat>,
+    pools: &Pools,
+    clock: &AppClock,
+    orders: Receiver<Order>,
+    stop_requested: Sender<()>,
+) -> io::Result<JoinHandle<()>> {
+    let (of_timer, clock, pools) = (Arc::clone(chat), clock.clone(), pools.clone());
+    let threads = &chat.threads;
+    threads.spawn_watched("timer", "timer", STORE_STACK, move |progress| {
+        timer::run(
+            &of_timer,
+            &pools,
+            &clock,
+            &orders,
+            &stop_requested,
+            progress,
+        );
+    })
+}
+
+/// Hands the settings of Web Push to the queue, or says that this build pushes nothing although they are set.
+fn configure_push(queue: Option<&push::Queue>, settings: &PushSettings) {
+    match queue {
+        Some(push) => push.configure(settings.clone()),
+        None if cfg!(not(feature = "push")) && settings.are_complete() => warn!(
+            "Web Push is set up in the settings, but this build has none, so nothing is pushed; build with the feature push"
+        ),
+        None => {}
+    }
+}
+
+fn start_push(push: push::Starter, pools: &Pools, config: &Config) -> io::Result<push::Worker> {
+    let pool = Arc::clone(&pools.shared);
+    push.start(pool, config.clock.clone(), config.jwt_secret.clone())
+}
+
+fn start_bus(
+    chat: &Arc<Chat>,
+    connector: Option<bus::Connector>,
+    bus: Option<&Bus>,
+) -> io::Result<Option<BusThreads>> {
+    let (Some(connector), Some(bus)) = (connector, bus) else {
+        return Ok(None);
+    };
+    let of_bus = Arc::clone(chat);
+    let threads = connector.start(&chat.threads, &chat.hub, bus, move || {
+        of_bus.feed.look_now()
+    })?;
+    Ok(Some(threads))
+}
+
+impl Running {
+    pub(crate) fn begin(prepared: Prepared) -> io::Result<Self> {
+        let Prepared {
+            threads,
+            config,
+            rows,
+            store,
+            availability,
+            pools,
+            bus,
+            push,
+            listener,
+            pid_file,
+            events,
+            end_wanted,
+            site,
+        } = prepared;
+        let max_connections = startup::make_room(&config, &Settings::from_rows(&rows));
+        let (bus, connector) = bus.unzip();
+        let (hub, hub_thread) = start_hub(&config.limits, bus.clone(), &threads)?;
+        let (push_queue, push_starter) = push.unzip();
+        configure_push(push_queue.as_ref(), &PushSettings::from_rows(&rows));
+        let (chat, channels) = Chat::new(
+            threads,
+            hub,
+            bus.clone(),
+            push_queue,
+            config.limits.clone(),
+            TokenVerifier::new(&config.jwt_secret),
+            Settings::from_rows(&rows),
+        );
+        let chat = Arc::new(chat);
+        let bus_threads = start_bus(&chat, connector, bus.as_ref())?;
+        let (store_threads, store_done) = start_store_threads(&chat, channels, &pools)?;
+        let push = push_starter.map(|push| start_push(push, &pools, &config));
+        let push = push.transpose()?;
+        let (timer_orders, orders) = bounded(4);
+        let (stop_sender, stop_requested) = bounded(1);
+        let timer = start_timer(&chat, &pools, &config.clock, orders, stop_sender)?;
+        let health = Health::new(
+            Arc::clone(&chat),
+            Arc::clone(&availability),
+            listener.address.clone(),
+            site,
+        );
+        let (server, server_threads) = Server::start(
+            Arc::clone(&chat),
+            config.app_url.clone(),
+            Some(Box::new(health)),
+            max_connections,
+            listener.socket,
+        )?;
+        let inspection = start_inspection(&config, &server);
+        // The line after which all threads are there.
+        info!("listening on {}", listener.address);
+        let sizes = [max_connections, pools.size()];
+        let about = startup::describe(&config, &rows, &listener.address, sizes);
+        config.log_stderr.say(&config.clock, &about);
+        Ok(Running {
+            config,
+            store,
+            availability,
+            pools,
+            chat,
+            server,
+            server_threads,
+            hub_thread,
+            bus_threads,
+            push,
+            store_threads,
+            store_done,
+            timer,
+            timer_orders,
+            events,
+            end_wanted,
+            stop_requested,
+            pid_file,
+            watch: None,
+            inspection,
+        })
+    }
+
+    /// Tells the service manager from now on how things stand.
+    fn watched(mut self, notifier: Notifier) -> io::Result<Self> {
+        let hub = self.chat.hub.clone();
+        let availability = Arc::clone(&self.availability);
+        let describe = move || {
+            let (agents, connections) = (hub.local_agents().len(), METRICS.open.get());
+            let database = match availability.is_up() {
+                true => "",
+                false => "; the database does not answer",
+            };
+            format!("agents: {agents}, connections: {connections}{database}")
+        };
+        self.watch = Some(Watch::start(notifier, &self.chat.threads, describe)?);
+        Ok(self)
+    }
+
+    /// Waits until the service is to end, and ends it.
+    pub(crate) fn wait(self) -> Result<Ending, Failure> {
+        let ending = loop {
+            crossbeam_channel::select! {
+                recv(self.events.receiver) -> event => match event {
+                    Ok(Event::Reload) => {
+                        // Full only where it is about to be done already.
+                        let _ = self.timer_orders.try_send(Order::Reload);
+                    }
+                    Ok(Event::Terminate) | Err(_) => break Ok(Ending::Terminated),
+                    Ok(Event::Broken(name)) => break Err(broken(&name)),
+                },
+                recv(self.end_wanted) -> wanted => match wanted {
+                    Ok(()) => {
+                        info!("ended by the supervisor");
+                        break Ok(Ending::Supervised);
+                    }
+                    Err(_) => break Err(broken("supervisor")),
+                },
+                recv(self.stop_requested) -> request => match request {
+                    Ok(()) => {
+                        info!("stop requested");
+                        break Ok(Ending::StopRequested);
+                    }
+                    // The timer thread is gone, so no stop request can arrive.
+                    Err(_) => break Err(broken("timer")),
+                }
+            }
+        };
+        let code = ending
+            .as_ref()
+            .map_or_else(|failure| failure.code, |_| exit_code::OK);
+        shutdown::run(self, code);
+        ending
+    }
+}
+
+/// The chat goes on without it.
+fn start_inspection(config: &Config, server: &Arc<Server>) -> Option<Inspection> {
+    let path = config.paths().inspection_socket;
+    let shown = path.display().to_string();
+    let started = Inspection::start(path, Arc::clone(server), config.clock.clone());
+    started
+        .map_err(|error| {
+            warn!("cannot listen at {shown}: {error}; connections cannot be listed until it can");
+        })
+        .ok()
+}
+
+pub(crate) fn broken(thread: &str) -> Failure {
+    let message =
+        format!("thread \"{thread}\" panicked; the log says where, and the service exits");
+    error!("{message}");
+    Failure::new(exit_code::SOFTWARE, message)
+}
+
+/// Starts the fan-out; `bus` is told who comes and goes.
+pub(crate) fn start_hub(
+    limits: &Limits,
+    bus: Option<Bus>,
+    threads: &Threads,
+) -> io::Result<(Hub, JoinHandle<()>)> {
+    let config = HubConfig {
+        max_per_agent: limits.max_per_agent,
+        presence_grace: limits.presence_grace,
+        presence: |agent, online| Frame::text(&protocol::presence_updated(agent, online)),
+        online: protocol::agent_ids,
+        on_presence: match bus {
+            Some(bus) => Box::new(move |agent, online| bus.presence(agent, online)),
+            None => Box::new(|_, _| {}),
+        },
+    };
+    Hub::start(config, threads)
+}
+
+/// Starts the threads that store messages, look for those of other writers, and ask on behalf of connections. The
+/// receiver hears of the end of each.
+fn start_store_threads(
+    chat: &Arc<Chat>,
+    (posts, questions): Channels,
+    pools: &Pools,
+) -> io::Result<(Vec<JoinHandle<()>>, Receiver<()>)> {
+    /// Reports the end of a thread, a panic's included.
+    struct Report(Sender<()>);
+    impl Drop for Report {
+        fn drop(&mut self) {
+            let _ = self.0.try_send(());
+        }
+    }
+    let (done, ended) = bounded(QUERY_THREADS.len() + 2);
+    let report = || Report(done.clone());
+    let mut threads = Vec::new();
+    let (of_commit, its_pools, end) = (Arc::clone(chat), pools.clone(), report());
+    let commit = move |progress: &Progress| {
+        let _end = end;
+        chat::run_commit(&of_commit, &posts, &its_pools, progress);
+    };
+    let critical = &chat.threads;
+    threads.push(critical.spawn_watched("commit", "commit path", STORE_STACK, commit)?);
+    let (of_poller, pool, end) = (Arc::clone(chat), Arc::clone(&pools.shared), report());
+    threads.push(critical.spawn("poller", STORE_STACK, move || {
+        let _end = end;
+        chat::run_poller(&of_poller, &pool);
+    })?);
+    // The last of them alone asks what takes its time.
+    let count = pools.shared.size().min(QUERY_THREADS.len());
+    for (place, name) in QUERY_THREADS.into_iter().take(count).enumerate() {
+        let takes_heavy = place + 1 == count;
+        let (questions, pool, end) = (questions.clone(), Arc::clone(&pools.shared), report());
+        threads.push(critical.spawn(name, STORE_STACK, move || {
+            let _end = end;
+            chat::run_queries(&questions, takes_heavy, &pool);
+        })?);
+    }
+    Ok((threads, ended))
+}
+
+impl Events {
+    pub(crate) fn new() -> Self {
+        let (sender, receiver) = bounded(16);
+        Events { sender, receiver }
+    }
+
+    /// Threads whose panic is one of these events.
+    pub(crate) fn threads(&self) -> Threads {
+        let broken = self.sender.clone();
+        Threads::new(move |name| {
+            // Full only where much else is wrong, and the end near.
+            let _ = broken.try_send(Event::Broken(name.to_owned()));
+        })
+    }
+
+    /// Takes over the signals until the process ends.
+    pub(crate) fn watch_signals(&self, threads: &Threads) -> io::Result<()> {
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+        let sender = self.sender.clone();
+        // Never joined: the process does not wait for it.
+        threads.spawn("signals", 64 * 1024, move || {
+            for signal in signals.forever() {
+                failpoint::reach("signals");
+                let sent = match signal {
+                    // Full only where it was asked for many times already.
+                    SIGHUP => sender.try_send(Event::Reload).is_ok(),
+                    _ => sender.send(Event::Terminate).is_ok(),
+                };
+                if !sent {
+                    warn!("dropped signal {signal}: the event queue is full");
+                }
+            }
+        })?;
+        Ok(())
+    }
+}
+
+#[cfg(feature = "embedded")]
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,180 @@
+//! The one sequence of a stop: no new sockets, no new events, what was received is committed and delivered, every
+//! socket gets its goodbye, then the last rows and the pid file. Sockets go first, bookkeeping after; and the
+//! whole of it has a limit, because the supervisor waits no longer (contract: operations.md, "Signals").
+
+use std::process;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+use log::{error, info, warn};
+
+use super::Running;
+use crate::config::limits::SHUTDOWN_LIMIT;
+use crate::config::settings::key;
+use crate::platform::clock::AppClock;
+use crate::platform::pid_file::PidFile;
+use crate::server::timer::Order;
+use crate::store::Pool;
+
+/// How long what was received may take to be committed.
+const COMMIT_SHARE: Duration = Duration::from_millis(1500);
+/// How long the last answers may take to reach the hub.
+const LAST_ANSWERS: Duration = Duration::from_millis(100);
+/// When what was noticed last must have been pushed.
+const PUSH_SHARE: Duration = Duration::from_secs(2);
+/// When the last socket must have had its goodbye.
+const GOODBYE_SHARE: Duration = Duration::from_millis(3500);
+
+/// When the last rows must be written, or they are not.
+const ROWS_SHARE: Duration = Duration::from_millis(3700);
+/// When the application's cache must have been told of them.
+const CACHE_SHARE: Duration = Duration::from_millis(3900);
+
+/// Ends a running service; `code` is what the process ends with if that takes too long.
+pub fn run(running: Running, code: u8) {
+    let begun = Instant::now();
+    let Running {
+        config,
+        store,
+        availability: _,
+        pools,
+        chat,
+        server,
+        server_threads,
+        hub_thread,
+        bus_threads,
+        push,
+        store_threads,
+        store_done,
+        timer,
+        timer_orders,
+        events,
+        end_wanted,
+        stop_requested,
+        pid_file,
+        watch: told,
+        inspection,
+    } = running;
+    let pid_file = Arc::new(pid_file);
+    let finished = limit_stop(Arc::clone(&pid_file), code);
+    if let Some(told) = told {
+        told.stop();
+    }
+    if let Some(inspection) = inspection {
+        inspection.stop();
+    }
+    server.stop_reading();
+    let commit_until = begun + COMMIT_SHARE;
+    chat.stop_commit(commit_until);
+    chat.feed.stop();
+    let _ = timer_orders.try_send(Order::Stop);
+    // Connections that wait for an answer of the database get it, or are told by then that it does not come.
+    server.wait_until_idle(commit_until);
+    chat.stop_questions();
+    let ended = store_threads
+        .iter()
+        .take_while(|_| store_done.recv_deadline(commit_until).is_ok())
+        .count();
+    if ended < store_threads.len() {
+        // They are inside a call to the database that does not come back; the process does not wait for it.
+        warn!("the database does not answer; what it was asked last is given up");
+    } else {
+        for thread in store_threads {
+            join(thread);
+        }
+    }
+    let push_until = begun + PUSH_SHARE;
+    if let Some(push) = &push {
+        push.finish_by(push_until);
+    }
+    if let (Some(threads), Some(bus)) = (bus_threads, &chat.bus) {
+        threads.stop(bus);
+    }
+    server.refuse_pending_posts();
+    server.wait_until_idle(Instant::now() + LAST_ANSWERS);
+    chat.hub.stop();
+    join(hub_thread);
+    server.say_goodbye(server_threads, begun + GOODBYE_SHARE);
+    if let Some(push) = &push {
+        push.wait(push_until);
+    }
+    write_last_rows(timer, pools.shared, config.clock, begun + ROWS_SHARE);
+    store.settle(begun + CACHE_SHARE);
+    pid_file.remove();
+    drop((events, end_wanted, stop_requested));
+    info!("stopped");
+    drop(finished);
+}
+
+/// Ends the process with `code` where the stop takes too long, unless what is returned is dropped before.
+fn limit_stop(pid_file: Arc<PidFile>, code: u8) -> Sender<()> {
+    let (finished, watch) = bounded::<()>(0);
+    // Neither this thread nor the one of the last rows is critical: what a panic could ask for, an end, is under way.
+    let guard = thread::Builder::new()
+        .name("stop-limit".to_owned())
+        .spawn(move || {
+            #[expect(
+                clippy::exit,
+                reason = "the one place that ends a stop which cannot end by itself"
+            )]
+            if watch.recv_timeout(SHUTDOWN_LIMIT) == Err(RecvTimeoutError::Timeout) {
+                error!(
+                    "shutdown did not finish within {} s; exiting",
+                    SHUTDOWN_LIMIT.as_secs()
+                );
+                pid_file.remove();
+                process::exit(i32::from(code));
+            }
+        });
+    if let Err(failed) = guard {
+        warn!("cannot start the shutdown watchdog: {failed}");
+    }
+    finished
+}
+
+fn join(thread: JoinHandle<()>) {
+    let name = thread.thread().name().unwrap_or("unnamed").to_owned();
+    if thread.join().is_err() {
+        error!("thread \"{name}\" panicked");
+    }
+}
+
+/// Writes that the service is stopped, on a thread of its own: the database may not come back from a call.
+fn write_last_rows(timer: JoinHandle<()>, pool: Arc<Pool>, clock: AppClock, until: Instant) {
+    let (done, written) = bounded(1);
+    let writer = thread::Builder::new()
+        .name("last-rows".to_owned())
+        .spawn(move || {
+            // The timer writes to the same rows; it must have ended before they are written for the last time.
+            join(timer);
+            let rows = pool.run_anew(|store| {
+                store.update_settings(&[
+                    (key::STATUS, "stopped"),
+                    (key::PID, ""),
+                    (key::LAST_SEEN_AT, &clock.now_text()),
+                    (key::STOP_REQUESTED, "0"),
+                ])
+            });
+            if let Err(failed) = rows {
+                warn!(
+                    "cannot record status \"stopped\": {failed}; the settings still call the service running"
+                );
+            }
+            // The receiver gives up if this took too long.
+            let _ = done.try_send(());
+        });
+    let late = match writer {
+        Ok(_) => written.recv_deadline(until) == Err(RecvTimeoutError::Timeout),
+        Err(failed) => {
+            warn!("cannot record status \"stopped\": {failed}");
+            false
+        }
+    };
+    if late {
+        warn!(
+            "cannot record status \"stopped\": the database does not answer; the settings still call the service running"
+        );
+    }
+}

@@ -1,0 +1,185 @@
+//! The application's query cache: invalidates it after this process has written to the database (contract: database.md,
+//! "The application's query cache"). The application may keep that cache in Redis or in files, and no setting says which,
+//! so both are told where they exist.
+//!
+//! A write sets a flag; the timer thread looks at it once a second, and so does the end of a process. What could not be
+//! told stays due.
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use log::warn;
+
+use crate::config::cache::{CacheOverrides, CacheTargets};
+use crate::config::settings::Rows;
+use crate::platform::owned_file;
+use crate::platform::owned_file::FILE_MODE;
+use crate::platform::redis::RedisConnection;
+use crate::platform::threads::lock;
+
+/// How long connecting to Redis, and its answer, may take each.
+const REDIS_TIMEOUT: Duration = Duration::from_millis(250);
+/// Longest answer of Redis, in bytes.
+const ANSWER_BYTES: usize = 64;
+/// Name of the file that the application looks at, within the cache's folder.
+const VERSION_FILE: &str = "version";
+
+/// The application's cache as writers see it; cheap to clone.
+#[derive(Clone, Default)]
+pub struct AppCache {
+    overrides: Arc<CacheOverrides>,
+    is_stale: Arc<AtomicBool>,
+    state: Arc<Mutex<CacheState>>,
+}
+
+#[derive(Default)]
+struct CacheState {
+    /// `None` until the settings were read; then where the cache is, if it is on.
+    places: Option<Option<CacheTargets>>,
+    file: Side,
+    redis: Side,
+}
+
+/// One of the two places where a cache may be.
+#[derive(Default)]
+struct Side {
+    is_due: bool,
+    /// That it cannot be told is logged once.
+    is_reported: bool,
+}
+
+impl AppCache {
+    /// No cache, whatever the settings say.
+    pub fn none() -> Self {
+        let cache = AppCache::new(CacheOverrides::off());
+        cache.follow(&Rows::default());
+        cache
+    }
+
+    /// A cache that is off until [`AppCache::follow`] says otherwise.
+    pub fn new(overrides: CacheOverrides) -> Self {
+        AppCache {
+            overrides: Arc::new(overrides),
+            ..AppCache::default()
+        }
+    }
+
+    /// Takes over settings that were read.
+    pub fn follow(&self, rows: &Rows) {
+        lock(&self.state).places = Some(CacheTargets::of(&self.overrides, rows));
+    }
+
+    /// Something was written to the database, and others can see it.
+    pub fn written(&self) {
+        self.is_stale.store(true, Ordering::Release);
+    }
+
+    /// Whether something was written before the settings were read.
+    pub fn is_unknown(&self) -> bool {
+        self.is_stale.load(Ordering::Acquire) && lock(&self.state).places.is_none()
+    }
+
+    /// Invalidates the cache if something was written that it was not told of; waits for Redis until `deadline` at most.
+    pub fn flush(&self, deadline: Instant) {
+        let state = &mut *lock(&self.state);
+        let Some(places) = &state.places else {
+            return;
+        };
+        if self.is_stale.swap(false, Ordering::AcqRel) {
+            (state.file.is_due, state.redis.is_due) = (true, true);
+        }
+        let Some(places) = places else {
+            (state.file.is_due, state.redis.is_due) = (false, false);
+            return;
+        };
+        state.file.invalidate(|| {
+            write_version(&places.home).map_err(|error| {
+                format!(
+                    "cannot write {}, so a helpdesk that caches in files may show what is no longer so: {error}; let the \
+                     user the service runs as write there",
+                    places.home.join(VERSION_FILE).display()
+                )
+            })
+        });
+        state.redis.invalidate(|| {
+            count_up(places, deadline).map_err(|error| {
+                format!(
+                    "cannot count up {} in Redis at {}:{}, database {}: {error}; of no consequence where the helpdesk \
+                     caches in files",
+                    places.key, places.redis.host, places.redis.port, places.redis.database
+                )
+            })
+        });
+    }
+}
+
+impl Side {
+    fn invalidate(&mut self, tell: impl FnOnce() -> Result<(), String>) {
+        if !self.is_due {
+            return;
+        }
+        match tell() {
+            Ok(()) => self.is_due = false,
+            Err(why) if !self.is_reported => {
+                self.is_reported = true;
+                warn!("{why}");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+fn count_up(places: &CacheTargets, deadline: Instant) -> io::Result<()> {
+    // A connection each time: it is needed once a second at most, and the server may restart in between.
+    let patience = |now: Instant| deadline.min(now + REDIS_TIMEOUT);
+    let connected_by = patience(Instant::now());
+    let mut redis = RedisConnection::open(&places.redis, ANSWER_BYTES, connected_by)?;
+    let answered_by = patience(Instant::now());
+    redis.call(&[b"INCR", places.key.as_bytes()], answered_by)?;
+    Ok(())
+}
+
+/// Gives the cache's folder a version that it never had, if there is such a folder.
+fn write_version(home: &Path) -> io::Result<()> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let version = format!(
+        "{}-{}-{}",
+        now.map_or(0, |now| now.as_nanos()),
+        std::process::id(),
+        COUNT.fetch_add(1, Ordering::Relaxed)
+    );
+    match owned_file::replace(&home.join(VERSION_FILE), &version, FILE_MODE) {
+        Err(error) if owned_file::is_no_folder(&error) => Ok(()),
+        written => written,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_version_is_never_the_same_and_a_missing_folder_is_left_missing() {
+        let home = std::env::temp_dir().join(format!("andrea-cache-{}", std::process::id()));
+        write_version(&home).expect("nothing to do");
+        assert!(!home.exists());
+        fs::create_dir_all(&home).expect("folder");
+        let mut versions = std::collections::HashSet::new();
+        for _ in 0..100 {
+            write_version(&home).expect("write");
+            versions.insert(fs::read_to_string(home.join(VERSION_FILE)).expect("text"));
+        }
+        assert_eq!(versions.len(), 100);
+        assert_eq!(fs::read_dir(&home).expect("list").count(), 1);
+        fs::remove_dir_all(&home).expect("clean up");
+        fs::write(&home, "").expect("a file in its place");
+        write_version(&home).expect("nothing to do");
+        fs::remove_file(&home).expect("clean up");
+    }
+}

@@ -1,0 +1,433 @@
+//! The chat's interface to a database, by task. Every engine implements [`Store`] and [`DatabaseConnection`]; nothing
+//! here knows SQL or an engine's types, and no rule about who may do what lives below this line.
+//!
+//! Connections come from a [`Pool`], which opens one on first use and again after a loss.
+
+pub mod cache_invalidation;
+pub mod mysql;
+pub mod operations;
+mod page;
+mod pool;
+pub mod push;
+#[cfg(feature = "embedded")]
+pub mod sqlite;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::time::Instant;
+
+pub use operations::{ConnectionInfo, Operations};
+pub use page::{MessagePage, PageLimit};
+pub use pool::{Availability, Lent, Pool, Pools};
+
+use crate::config::settings::Rows;
+use crate::model::{
+    Agent, AgentId, ChannelId, Conversation, Message, MessageId, Search, ThreadId, Unread,
+};
+use crate::text::{Ticket, TicketReferences};
+
+/// Unread counts look at this many of the newest messages of a conversation.
+const UNREAD_SCAN_LIMIT: u64 = 1000;
+/// Most ids that a query scans when nearly all are skipped, as in a run of deleted messages.
+const HISTORY_SCAN_LIMIT: u64 = 5000;
+
+/// What kind of failure it was, which decides what to do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The connection is gone or the server cannot serve now: connect again and try again.
+    Lost,
+    /// This connection has gone or is out of date, which says nothing about the server: connect again and try again.
+    Stale,
+    /// The transaction was chosen as a deadlock's victim, waited too long for a lock, or was interrupted: try again.
+    Conflict,
+    /// The statement ran into the limit that it has on the server; the connection lives on.
+    TookTooLong,
+    /// The server refused these very rows or this statement: trying again changes nothing.
+    Refused,
+    /// The same, because it takes nothing so large.
+    TooLarge,
+    /// Wrong user, password or database name: nothing but the configuration helps.
+    Denied,
+}
+
+impl Failure {
+    /// Its name in the metrics, one of [`FAILURES`](crate::platform::metrics::FAILURES).
+    pub fn name(self) -> &'static str {
+        match self {
+            Failure::Lost => "lost",
+            Failure::Stale => "stale",
+            Failure::Conflict => "conflict",
+            Failure::TookTooLong => "took_too_long",
+            Failure::Refused => "refused",
+            Failure::TooLarge => "too_large",
+            Failure::Denied => "denied",
+        }
+    }
+
+    /// Whether trying again changes nothing.
+    fn is_lasting(self) -> bool {
+        matches!(self, Failure::Refused | Failure::TooLarge | Failure::Denied)
+    }
+}
+
+/// A failed operation on the database.
+#[derive(Clone, Debug)]
+pub struct StoreError {
+    /// What was being done.
+    pub operation: &'static str,
+    /// What kind of failure it was.
+    pub failure: Failure,
+    /// The server's or the system's words; for the log, never for a client.
+    pub cause: String,
+    /// What to do about it, where the failure does not say.
+    pub remedy: Option<&'static str>,
+    /// Whether that has to be done, although a failure of this kind passes by itself as a rule.
+    pub is_remedy_needed: bool,
+}
+
+impl StoreError {
+    /// One without a remedy of its own.
+    pub fn new(operation: &'static str, failure: Failure, cause: impl Into<String>) -> Self {
+        StoreError {
+            operation,
+            failure,
+            cause: cause.into(),
+            remedy: None,
+            is_remedy_needed: false,
+        }
+    }
+
+    /// Whether waiting for the database at a start would change nothing.
+    pub fn is_lasting(&self) -> bool {
+        self.is_remedy_needed || self.failure.is_lasting()
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {}: {}", self.operation, self.cause)
+    }
+}
+
+/// Result of an operation on the database.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// A database that can be connected to.
+pub trait Store: Send + Sync {
+    /// Opens one connection.
+    ///
+    /// # Errors
+    /// The server cannot be reached or refuses.
+    fn connect(&self) -> Result<Box<dyn DatabaseConnection>>;
+
+    /// Which database this is, without its password, for messages.
+    fn describe(&self) -> String;
+
+    /// What to do about a database that cannot be used, for messages, where the error does not say.
+    fn remedy(&self, failure: Failure) -> &'static str;
+
+    /// Tells of what was written, to those whom that concerns, but not beyond `until`. Called once a second, and when nothing
+    /// more will be written.
+    fn settle(&self, until: Instant) {
+        let _ = until;
+    }
+}
+
+/// One row of a channel's membership with what posting needs to know of the member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// The channel, which is active.
+    pub channel: ChannelId,
+    /// The member.
+    pub agent: AgentId,
+    /// Whether the agent is active and `can_post`. Known only of senders; false for the others.
+    pub can_post: bool,
+    /// Whether the agent is active and has `notify_enabled` for this channel.
+    pub watches: bool,
+}
+
+/// A direct thread with what posting needs to know of both agents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Thread {
+    /// The thread.
+    pub id: ThreadId,
+    /// Its two agents and whether each is active.
+    pub agents: [(AgentId, bool); 2],
+}
+
+/// Present name and handle of a sender.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// The agent.
+    pub id: AgentId,
+    /// `agents.name`.
+    pub name: String,
+    /// `agents.chat_handle`.
+    pub chat_handle: Option<String>,
+}
+
+/// All that a batch of messages asks the database before it is written.
+#[derive(Debug, Default)]
+pub struct PostingContext {
+    /// The database's clock, `YYYY-MM-DD HH:MM:SS`.
+    pub now: String,
+    /// Members of those of the channels that are active.
+    pub members: Vec<Member>,
+    /// Those of the threads that exist.
+    pub threads: Vec<Thread>,
+    /// Those of the senders that exist.
+    pub senders: Vec<Sender>,
+}
+
+/// How a message was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Key of the row.
+    pub id: MessageId,
+    /// Where.
+    pub conversation: Conversation,
+    /// By whom.
+    pub sender: AgentId,
+    /// JSON about it.
+    pub metadata_json: String,
+}
+
+/// A message to be written.
+#[derive(Clone, Debug)]
+pub struct NewMessage {
+    /// Where.
+    pub conversation: Conversation,
+    /// By whom.
+    pub sender: AgentId,
+    /// The body, at most 65,535 bytes.
+    pub body_text: String,
+    /// The body as HTML, at most 65,535 bytes.
+    pub body_rendered_html: String,
+    /// JSON about how it was sent.
+    pub metadata_json: Option<String>,
+    /// By the database's clock.
+    pub created_at: String,
+}
+
+/// A row of `agent_notifications` to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewNotification {
+    /// Who is notified.
+    pub agent: AgentId,
+    /// `chat_mention`, `chat_channel_message` or `chat_direct_message`.
+    pub kind: &'static str,
+    /// Heading.
+    pub title: &'static str,
+    /// Sender and preview.
+    pub body: String,
+    /// Route within the application.
+    pub link: String,
+    /// JSON about the message.
+    pub data_json: String,
+    /// A second row of this agent with the same key is not written.
+    pub dedupe_key: String,
+}
+
+/// One connection to the database. After an error of [`Failure::Lost`] it is of no further use.
+pub trait DatabaseConnection: History + Posting + Operations + Send {
+    /// All rows of `settings` that the service may look at.
+    ///
+    /// # Errors
+    /// As every method here: the failure of the statement.
+    fn settings(&mut self) -> Result<Rows>;
+
+    /// Sets the values of rows of `settings` that exist; inserts none.
+    fn update_settings(&mut self, values: &[(&str, &str)]) -> Result<()>;
+
+    /// The agent with this id, if active.
+    fn active_agent(&mut self, id: AgentId) -> Result<Option<Agent>>;
+
+    /// Ids of all active agents.
+    fn active_agents(&mut self) -> Result<HashSet<AgentId>>;
+
+    /// The agents of a conversation: members of an active channel, or both agents of a thread. Empty where
+    /// there is no such conversation.
+    fn audience(&mut self, conversation: Conversation) -> Result<Vec<AgentId>>;
+
+    /// Moves an agent's read marker forward, never back and never beyond the newest message, deletes that
+    /// agent's notifications of the conversation, and returns the stored marker.
+    fn mark_read(
+        &mut self,
+        agent: AgentId,
+        conversation: Conversation,
+        last_read: MessageId,
+    ) -> Result<MessageId>;
+
+    /// Whether it answers; asked of one that has been idle.
+    fn is_alive(&mut self) -> bool {
+        true
+    }
+
+    /// This connection as one that can be asked about push subscriptions, if the engine has them.
+    fn push(&mut self) -> Option<&mut dyn push::PushStore> {
+        None
+    }
+}
+
+/// Messages that one search looks at. It finds out first where they end, reads twice as many rows for that, and then those
+/// that were found and what tells where the agent may read: 20,000 in all are not reached.
+pub const SEARCH_SCAN_LIMIT: usize = 9_000;
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SearchResult {
+    /// Ascending by id.
+    pub messages: Vec<Message>,
+    /// Where the next search goes on, if not everything was looked at.
+    pub next_before: Option<MessageId>,
+}
+
+impl SearchResult {
+    /// `floor` is the oldest row that was looked at, if there may be older ones.
+    fn of(newest: MessagePage, floor: Option<u64>) -> Self {
+        let oldest = newest.messages.first().map(|message| message.id);
+        SearchResult {
+            next_before: match newest.has_older {
+                true => oldest,
+                false => floor.map(MessageId),
+            },
+            messages: newest.messages,
+        }
+    }
+}
+
+/// What was said.
+pub trait History {
+    /// The database's clock and the ids of the newest messages, ascending, at most `most`.
+    fn newest_ids(&mut self, most: usize) -> Result<(String, Vec<MessageId>)>;
+
+    /// Ids above this one, those of deleted messages included, ascending, at most `most`.
+    fn ids_above(&mut self, id: MessageId, most: usize) -> Result<Vec<MessageId>>;
+
+    /// Those of the messages with these ids that exist, deleted ones included, ascending by id.
+    fn messages(&mut self, ids: &[MessageId]) -> Result<Vec<Message>>;
+
+    /// Messages with ids above `above` that were edited or deleted at `since` or later, and the database's clock
+    /// when they were asked for.
+    fn changed_messages(&mut self, above: MessageId, since: &str)
+    -> Result<(String, Vec<Message>)>;
+
+    /// Messages of one conversation that are not deleted, with ids below `before`.
+    fn history(
+        &mut self,
+        conversation: Conversation,
+        before: Option<MessageId>,
+        room: PageLimit,
+    ) -> Result<MessagePage>;
+
+    /// Messages that this agent may see, not deleted, with ids above `after`.
+    fn missed(&mut self, agent: AgentId, after: MessageId, room: PageLimit) -> Result<MessagePage>;
+
+    /// Unread messages of this agent, for each active channel and thread; of many messages the newest are counted
+    /// alone.
+    fn unread(&mut self, agent: AgentId) -> Result<Vec<Unread>>;
+
+    /// Messages that hold a text, not deleted, among the newest [`SEARCH_SCAN_LIMIT`] of those below `search.before` that come into
+    /// question; see [`Search`].
+    fn search(&mut self, search: &Search, room: PageLimit) -> Result<SearchResult>;
+
+    /// Messages of these senders with ids up to `until` or above `above`, and not older than `seconds`, that have a
+    /// `metadata_json`, without what they say: there may be many, and few are of interest.
+    fn recent_with_metadata(
+        &mut self,
+        senders: &[AgentId],
+        until: MessageId,
+        above: MessageId,
+        seconds: u64,
+    ) -> Result<Vec<Sent>>;
+}
+
+/// The steps of one transaction that writes messages, which [`Posting::begin`] opens and [`Posting::commit`] or
+/// [`Posting::rollback`] ends. Before a connection that posted is used for anything else, [`Posting::end_posting`] is
+/// called.
+pub trait Posting {
+    /// Opens the transaction of a batch of messages.
+    fn begin(&mut self) -> Result<()>;
+
+    /// Until the transaction ends, no other connection can post as these senders in these conversations. So what is read from
+    /// here on shows all that they have posted. Comes first in a transaction.
+    fn lock_senders(&mut self, senders: &[(Conversation, AgentId)]) -> Result<()> {
+        let _ = senders;
+        Ok(())
+    }
+
+    /// What has to be known of these conversations and senders.
+    fn posting_context(
+        &mut self,
+        channels: &[ChannelId],
+        threads: &[ThreadId],
+        senders: &[AgentId],
+    ) -> Result<PostingContext>;
+
+    /// Ids of the active agents with one of these handles, compared as the database compares.
+    fn agents_by_handle(&mut self, handles: &[String]) -> Result<Vec<AgentId>>;
+
+    /// Those of the referenced tickets that exist and are not deleted.
+    fn tickets(&mut self, references: &TicketReferences) -> Result<Vec<Ticket>>;
+
+    /// `notification_preferences_json` of these agents.
+    fn notification_preferences(
+        &mut self,
+        agents: &[AgentId],
+    ) -> Result<Vec<(AgentId, Option<String>)>>;
+
+    /// Writes messages; their ids, ascending, in the same order.
+    fn insert_messages(&mut self, messages: &[NewMessage]) -> Result<Vec<MessageId>>;
+
+    /// Sets `last_message_at` of threads to now.
+    fn touch_threads(&mut self, threads: &[ThreadId]) -> Result<()>;
+
+    /// Writes who was mentioned where.
+    fn insert_mentions(&mut self, mentions: &[(MessageId, AgentId)]) -> Result<()>;
+
+    /// Writes notifications; a duplicate of (agent, dedupe key) is passed over.
+    fn insert_notifications(&mut self, notifications: &[NewNotification]) -> Result<()>;
+
+    /// Makes the transaction durable.
+    ///
+    /// # Errors
+    /// [`Failure::Lost`]: it is unknown whether it was; ask [`Posting::were_committed`] on another
+    /// connection.
+    fn commit(&mut self) -> Result<()>;
+
+    /// Gives the transaction up.
+    fn rollback(&mut self) -> Result<()>;
+
+    /// Every statement is a transaction by itself again.
+    fn end_posting(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whether a transaction that wrote these messages, and whose connection was lost in its commit, was
+    /// committed. Waits until the server has decided.
+    fn were_committed(&mut self, messages: &[(MessageId, &NewMessage)]) -> Result<bool>;
+}
+
+/// The column that names a conversation in the tables of messages and read markers, and the id in it (contract:
+/// schema.sql).
+fn conversation_column(conversation: Conversation) -> (&'static str, u64) {
+    match conversation {
+        Conversation::Channel(id) => ("channel_id", id.0),
+        Conversation::Direct(id) => ("thread_id", id.0),
+    }
+}
+
+/// Whether the JSON of a notification names this conversation: member `channel_id` or `thread_id` is the id, as
+/// an integer, as a whole number, or as its digits. Anything else, broken JSON included, names none.
+pub(crate) fn names_conversation(data_json: &str, member: &str, id: u64) -> bool {
+    let Ok(data) = serde_json::from_str::<serde_json::Value>(data_json) else {
+        return false;
+    };
+    match data.get(member) {
+        Some(serde_json::Value::Number(number)) => {
+            number.as_u64() == Some(id) || number.as_f64() == Some(id as f64)
+        }
+        Some(serde_json::Value::String(digits)) => digits.parse() == Ok(id),
+        _ => false,
+    }
+}

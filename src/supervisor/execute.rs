@@ -1,0 +1,135 @@
+//! Carries out a decision: which lines are printed and which rows are written, in which order. Pure except for the
+//! [`Effects`] passed in, so that tests can replay every recorded run without a process.
+
+use super::{Decision, Status, Target};
+use crate::config::settings::key;
+use crate::platform::exit_code;
+use crate::platform::pid_file::Holder;
+
+/// The supervisor's side effects.
+pub trait Effects {
+    /// Prints one line, which cron mails.
+    fn say(&mut self, line: &str);
+
+    /// Writes rows of `settings`.
+    ///
+    /// # Errors
+    /// What cannot be done, for people.
+    fn write(&mut self, rows: &[(&str, &str)]) -> Result<(), String>;
+
+    /// Asks the daemon to end, and waits; whether it has ended.
+    fn terminate(&mut self, holder: Holder) -> bool;
+
+    /// Ends it without asking; whether it has ended.
+    fn kill(&mut self, holder: Holder) -> bool;
+
+    /// Starts a daemon and waits until it shows that it runs; its process id.
+    ///
+    /// # Errors
+    /// Why it does not run.
+    fn start(&mut self) -> Result<u32, String>;
+}
+
+/// Does what was decided; the exit code.
+///
+/// # Errors
+/// A row cannot be written; nothing is done after that.
+pub fn carry_out(decision: Decision, effects: &mut dyn Effects) -> Result<u8, String> {
+    match decision {
+        Decision::ReportExternal(status) => {
+            effects.write(&[(key::STATUS, status.as_str())])?;
+            effects.say("external mode: status only");
+            Ok(exit_code::OK)
+        }
+        Decision::Report { status, clear_stop } => {
+            effects.write(&[(key::STATUS, status.as_str())])?;
+            if clear_stop {
+                effects.write(&[(key::STOP_REQUESTED, "0")])?;
+            }
+            effects.say("chat websocket status checked");
+            Ok(exit_code::OK)
+        }
+        Decision::Stop(target) => stop(target, effects),
+        Decision::Restart(target) => restart(target, effects),
+        Decision::Replace(target) => replace(target, effects),
+        Decision::Start { clear_restart } => {
+            if clear_restart {
+                effects.write(&[(key::RESTART_REQUESTED, "0")])?;
+            }
+            Ok(start(effects))
+        }
+    }
+}
+
+fn stop(target: Target, effects: &mut dyn Effects) -> Result<u8, String> {
+    let pid = target.holder.pid;
+    if end(target, effects)? {
+        effects.write(&[
+            (key::STATUS, Status::Stopped.as_str()),
+            (key::STOP_REQUESTED, "0"),
+        ])?;
+        effects.say(&format!("stopped chat websocket daemon pid={pid}"));
+    } else {
+        effects.write(&[(key::STATUS, Status::Stale.as_str())])?;
+        effects.say(&format!("stop pending for chat websocket daemon pid={pid}"));
+    }
+    // A daemon that takes longer has been told; the next run looks again.
+    Ok(exit_code::OK)
+}
+
+fn restart(target: Target, effects: &mut dyn Effects) -> Result<u8, String> {
+    if end(target, effects)? {
+        effects.write(&[(key::RESTART_REQUESTED, "0")])?;
+        return Ok(start(effects));
+    }
+    effects.write(&[(key::STATUS, Status::Stale.as_str())])?;
+    effects.say(&format!(
+        "restart delayed; existing chat websocket daemon still alive pid={}",
+        target.holder.pid
+    ));
+    Ok(exit_code::FAILED)
+}
+
+fn replace(target: Target, effects: &mut dyn Effects) -> Result<u8, String> {
+    let pid = target.holder.pid;
+    effects.write(&[(key::STATUS, Status::Stale.as_str())])?;
+    if end(target, effects)? {
+        effects.say(&format!("restarting stale chat websocket daemon pid={pid}"));
+        return Ok(start(effects));
+    }
+    effects.say(&format!(
+        "stale daemon still alive after stop request pid={pid}"
+    ));
+    Ok(exit_code::FAILED)
+}
+
+/// Ends a daemon; whether it has ended.
+fn end(target: Target, effects: &mut dyn Effects) -> Result<bool, String> {
+    let Target { holder, may_kill } = target;
+    if effects.terminate(holder) {
+        return Ok(true);
+    }
+    if !may_kill || !effects.kill(holder) {
+        return Ok(false);
+    }
+    // It could not strike itself off, as a daemon that ends in good order does.
+    effects.write(&[(key::PID, "")])?;
+    effects.say(&format!(
+        "killed hung chat websocket daemon pid={}",
+        holder.pid
+    ));
+    Ok(true)
+}
+
+fn start(effects: &mut dyn Effects) -> u8 {
+    match effects.start() {
+        Ok(pid) => {
+            effects.say(&format!("started chat websocket daemon pid={pid}"));
+            exit_code::OK
+        }
+        Err(reason) => {
+            effects.say(&format!("failed to start chat websocket daemon: {reason}"));
+            exit_code::FAILED
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The start of a daemon that outlives the supervisor: its own session, nothing of cron's, its output in the log.
+//! A safe program cannot make its child call `setsid`, so the child is this program once more, under a hidden
+//! subcommand that does so and then becomes `serve`.
+
+use std::ffi::OsString;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::platform::owned_file::{self, Use};
+
+/// The hidden subcommand.
+pub const DETACHED: &str = "__detached";
+/// Tells `status`, by way of the command line, who started the daemon.
+pub const SUPERVISED: &str = "--supervised";
+/// Closes what cron or a wrapper such as `flock` has left open: a daemon that kept a lock would keep every later run
+/// from its work. A safe program cannot close a descriptor that it did not open; a shell can, up to 9.
+const CLOSE_OTHERS: &str = r#"for fd in 3 4 5 6 7 8 9; do eval "exec $fd>&-"; done; exec "$@""#;
+/// Variables by which a service manager speaks to the process that it started, and only to that one.
+const NOT_FOR_THE_DAEMON: [&str; 6] = [
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+];
+/// Keeps small what the C library holds for each thread and for later. Blocks from 1 MiB on go back to the system as soon
+/// as they are freed: the buffers of a connection to the database have 4 MiB each. The units in `contrib/` set the same.
+pub const ALLOCATOR: [(&str, &str); 2] = [
+    ("MALLOC_ARENA_MAX", "2"),
+    (
+        "GLIBC_TUNABLES",
+        "glibc.malloc.tcache_count=0:glibc.malloc.mmap_threshold=1048576:glibc.malloc.trim_threshold=2097152",
+    ),
+];
+/// How much of the log is looked through for the reason of a failure.
+const LOG_TAIL_BYTES: u64 = 16 * 1024;
+
+/// A daemon that was started and is watched until it is up.
+pub struct Launched {
+    /// The process; its id is the daemon's.
+    pub child: Child,
+    log: PathBuf,
+    log_start: u64,
+}
+
+/// Starts `serve` for the install at `root`.
+///
+/// # Errors
+/// The log cannot be opened or the process cannot be made.
+pub fn launch(root: &Path, log: &Path) -> io::Result<Launched> {
+    let output = owned_file::append_log(log)?;
+    let log_start = output.metadata()?.len();
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .args([DETACHED, "serve", SUPERVISED, "--root"])
+        .arg(root)
+        .current_dir(root)
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output);
+    for name in NOT_FOR_THE_DAEMON {
+        command.env_remove(name);
+    }
+    for (name, value) in ALLOCATOR {
+        if std::env::var_os(name).is_none() {
+            command.env(name, value);
+        }
+    }
+    Ok(Launched {
+        child: command.spawn()?,
+        log: log.to_owned(),
+        log_start,
+    })
+}
+
+impl Launched {
+    /// The last thing that the log says since the start, for the reason of a failure.
+    pub fn last_words(&self) -> Option<String> {
+        let mut file = owned_file::open(&self.log, Use::Read).ok()?;
+        let length = file.metadata().ok()?.len();
+        let unread = match length.checked_sub(self.log_start) {
+            Some(new) => new,
+            // The file was rotated away: all of the present one is newer.
+            None => length,
+        };
+        file.seek(SeekFrom::Start(length - unread.min(LOG_TAIL_BYTES)))
+            .ok()?;
+        let mut bytes = Vec::new();
+        file.take(LOG_TAIL_BYTES).read_to_end(&mut bytes).ok()?;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let lines = text.lines().rev().filter(|line| !line.trim().is_empty());
+        // [YYYY-MM-DD HH:MM:SS] in front of it is not part of the reason.
+        let mut words = lines.map(|line| match line.split_once("] ") {
+            Some((stamp, words)) if stamp.starts_with('[') => words,
+            _ => line,
+        });
+        let last = words.next()?;
+        // The contract's line stands alone; what to do about it is the next one.
+        let recorded = words
+            .next()
+            .filter(|line| line.starts_with("failed to listen on "));
+        Some(match recorded {
+            Some(what) => format!("{what}; {last}"),
+            None => last.to_owned(),
+        })
+    }
+}
+
+/// Leaves the caller's session and becomes this program with other arguments. Returns only where that failed.
+pub fn detach_and_become(arguments: &[OsString]) -> io::Error {
+    // Refused only to the leader of a group, which a child never is and a process started by hand does not mind.
+    let _ = rustix::process::setsid();
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(error) => return error,
+    };
+    // Returns only where there is no shell.
+    let _ = Command::new("/bin/sh")
+        .args(["-c", CLOSE_OTHERS, "sh"])
+        .arg(&program)
+        .args(arguments)
+        .exec();
+    Command::new(program).args(arguments).exec()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn the_last_words_are_those_since_the_start() {
+        let log = std::env::temp_dir().join(format!("andrea-launch-{}.log", std::process::id()));
+        let words = |text: &str, log_start| {
+            fs::write(&log, text).expect("written");
+            let child = Command::new("true").spawn().expect("spawned");
+            let mut launched = Launched {
+                child,
+                log: log.clone(),
+                log_start,
+            };
+            launched.child.wait().expect("waited");
+            launched.last_words()
+        };
+        let stamp = "[2026-05-01 10:00:00]";
+        let old = format!("{stamp} old\n");
+        let start = old.len() as u64;
+        assert_eq!(words(&old, start), None);
+        let new = format!("{old}{stamp} one\n{stamp} two] 2\n\n");
+        assert_eq!(words(&new, start).as_deref(), Some("two] 2"));
+        let raw = format!("{old}cannot execute");
+        assert_eq!(words(&raw, start).as_deref(), Some("cannot execute"));
+        assert_eq!(words(&old, 1000).as_deref(), Some("old"), "rotated");
+        let long = format!("{old}{stamp} first\n{}{stamp} last\n", "x\n".repeat(20_000));
+        assert_eq!(words(&long, start).as_deref(), Some("last"));
+        fs::remove_file(&log).expect("clean up");
+    }
+}

@@ -1,0 +1,211 @@
+//! One run: takes the lock, observes the service, and carries out the decision.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, Timespec, Timestamps, UTIME_NOW, flock, futimens};
+use rustix::process::Signal;
+
+use super::launch::{self, Launched};
+use super::{Effects, Observed, carry_out, decide};
+use crate::config::limits::STORE_TIMEOUT;
+use crate::config::settings::{Rows, key};
+use crate::config::{Config, listen_address};
+use crate::platform::exit_code;
+use crate::platform::net;
+use crate::platform::owned_file::{self, Use};
+use crate::platform::paths::Paths;
+use crate::platform::pid_file::{self, Holder};
+use crate::platform::printable::printable;
+use crate::store::{Pool, Store};
+
+/// How long a daemon may take to end; its own limit is below that.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the kernel may take to end a process that it was told to kill.
+const KILL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a daemon may take to show its heartbeat.
+const START_TIMEOUT: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// How long the address may take to answer.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Does one run for the install at `root`, with its lines on `out`; the exit code.
+pub fn run(root: &Path, config: &Config, store: Arc<dyn Store>, out: &mut dyn Write) -> u8 {
+    let mut supervisor = Supervisor {
+        root,
+        config,
+        places: config.paths(),
+        pool: Pool::single(store),
+        out,
+    };
+    supervisor.supervise().unwrap_or_else(|reason| {
+        supervisor.say(&format!("ERROR: {reason}"));
+        exit_code::FAILED
+    })
+}
+
+/// The hidden subcommand: leaves the caller's session and runs the program with these arguments. Returns only
+/// where that failed.
+pub fn serve_detached(arguments: &[OsString]) -> io::Error {
+    launch::detach_and_become(arguments)
+}
+
+struct Supervisor<'a> {
+    root: &'a Path,
+    config: &'a Config,
+    places: Paths,
+    pool: Pool,
+    out: &'a mut dyn Write,
+}
+
+impl Supervisor<'_> {
+    fn supervise(&mut self) -> Result<u8, String> {
+        let describe = |what: &str, path: &Path, error: &io::Error| {
+            format!(
+                "cannot {what} {}: {error}; run the supervisor as the web server's user",
+                path.display()
+            )
+        };
+        self.places
+            .make_folders()
+            .map_err(|(folder, error)| describe("make the folder", &folder, &error))?;
+        self.places = self.config.paths();
+        // Closed in the daemon that is started: it must not keep later runs from their work.
+        let path = self.places.supervisor_lock.clone();
+        let lock = owned_file::open(&path, Use::Change)
+            .map_err(|error| describe("open", &path, &error))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(exit_code::OK),
+            Err(error) => return Err(describe("lock", &path, &error.into())),
+        }
+        // Whether cron does its part is seen by this time. "Now" may be set by all who may write.
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_NOW,
+        };
+        let times = Timestamps {
+            last_access: now,
+            last_modification: now,
+        };
+        let _ = futimens(&lock, &times);
+        let rows = self.rows()?;
+        let holder = pid_file::holder(&self.places)
+            .map_err(|error| describe("read", &self.places.pid_file, &error))?;
+        let age = self
+            .config
+            .clock
+            .seconds_since(rows.text(key::LAST_SEEN_AT, ""));
+        carry_out(decide(&Observed::new(&rows, holder, age)), self)
+    }
+
+    fn rows(&mut self) -> Result<Rows, String> {
+        self.pool
+            .run(|store| store.settings())
+            .map_err(|error| error.to_string())
+    }
+
+    /// Why the daemon that was started does not run, or `None` while that is open, or that it does.
+    fn look_at(&mut self, launched: &mut Launched) -> Result<bool, String> {
+        let pid = launched.child.id();
+        let ended = launched
+            .child
+            .try_wait()
+            .map_err(|error| format!("cannot watch process {pid}: {error}"))?;
+        if let Some(status) = ended {
+            return Err(launched
+                .last_words()
+                .unwrap_or_else(|| format!("it ended at once ({status})")));
+        }
+        let rows = self.rows()?;
+        let shows = rows.text(key::PID, "") == pid.to_string()
+            && rows.text(key::STATUS, "") == "running"
+            && self
+                .config
+                .clock
+                .seconds_since(rows.text(key::LAST_SEEN_AT, ""))
+                .is_some_and(|age| age.unsigned_abs() <= START_TIMEOUT.as_secs() + 1);
+        // The first heartbeat comes before the address is bound.
+        let (host, port, _) = listen_address(self.config, &rows);
+        Ok(shows && net::connect(&host, port, CONNECT_TIMEOUT).is_ok())
+    }
+}
+
+impl Effects for Supervisor<'_> {
+    fn say(&mut self, line: &str) {
+        // If standard output is closed, there is nowhere to report it.
+        let line = printable(line);
+        let _ = writeln!(self.out, "[{}] {line}", self.config.clock.now_text());
+    }
+
+    fn write(&mut self, rows: &[(&str, &str)]) -> Result<(), String> {
+        self.pool
+            .run_until(Instant::now() + STORE_TIMEOUT, |store| {
+                store.update_settings(rows)
+            })
+            .map_err(|error| error.to_string())
+    }
+
+    fn terminate(&mut self, holder: Holder) -> bool {
+        match pid_file::process_of(holder, &self.places) {
+            Some(process) => {
+                if let Err(error) = process.signal(Signal::TERM) {
+                    self.say(&format!("cannot signal process {}: {error}", holder.pid));
+                }
+                process.ended_within(STOP_TIMEOUT)
+            }
+            None => self.is_gone_within(STOP_TIMEOUT),
+        }
+    }
+
+    fn kill(&mut self, holder: Holder) -> bool {
+        pid_file::process_of(holder, &self.places).is_some_and(|process| {
+            process.signal(Signal::KILL).is_ok() && process.ended_within(KILL_TIMEOUT)
+        })
+    }
+
+    fn start(&mut self) -> Result<u32, String> {
+        let log = &self.places.log_file;
+        let mut launched = launch::launch(self.root, log)
+            .map_err(|error| format!("{error} (log file {})", log.display()))?;
+        let pid = launched.child.id();
+        let deadline = Instant::now() + START_TIMEOUT;
+        let mut seen_before = false;
+        loop {
+            thread::sleep(LOOK_AGAIN);
+            // Seen twice, because another program may be what answers at an address that cannot be bound.
+            let seen = self.look_at(&mut launched)?;
+            if seen && seen_before {
+                return Ok(pid);
+            }
+            seen_before = seen;
+            if Instant::now() >= deadline {
+                return Err(format!(
+                    "process {pid} has shown no heartbeat within {} s; {} says more",
+                    START_TIMEOUT.as_secs(),
+                    self.places.log_file.display()
+                ));
+            }
+        }
+    }
+}
+
+impl Supervisor<'_> {
+    /// Whether a daemon that cannot be signalled ends by itself.
+    fn is_gone_within(&self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        loop {
+            if pid_file::holder(&self.places).is_ok_and(|holder| holder.is_none()) {
+                return true;
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The accept loop: blocks in `accept`, and gives each socket its thread, or answers 503.
+//!
+//! At the limit of unauthenticated sockets the oldest silent one is closed: a browser authenticates within milliseconds of
+//! its handshake. While none is silent, new connections wait in the kernel's queue; so a thousand browsers that reconnect at
+//! once are admitted at the pace of the database, and silent sockets keep none out.
+
+use std::io::{self, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::TrySendError;
+use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout, set_tcp_nodelay};
+use rustix::net::{RecvFlags, recv};
+
+use super::connection::Connection;
+use super::handshake::Refused;
+use super::stream::NonBlocking;
+use super::{CONNECTION_STACK_BYTES, Server};
+use crate::platform::metrics::{Limit, METRICS};
+use crate::platform::threads::{PROGRESS_INTERVAL, Progress};
+
+/// Pause after the system refused a socket.
+const ERROR_PAUSE: Duration = Duration::from_millis(100);
+/// How long a thread whose connection has ended waits for another one.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often a newcomer that waits for a place looks for a silent socket.
+const PLACE_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Makes a listener ready for [`run`].
+///
+/// # Errors
+/// None that is expected.
+pub(super) fn prepare(listener: &TcpListener) -> io::Result<()> {
+    // A service manager or an earlier run may have left it non-blocking.
+    listener.set_nonblocking(false)?;
+    // For signs of life; the sockets that are accepted inherit both.
+    set_socket_timeout(listener, Timeout::Recv, Some(PROGRESS_INTERVAL))?;
+    set_tcp_nodelay(listener, true)?;
+    Ok(())
+}
+
+/// Runs until the server stops. What had been accepted by then is served; what still waits in the kernel's queue is left
+/// to the next process that listens on the socket.
+pub(super) fn run(server: &Arc<Server>, listener: &TcpListener, progress: &Progress) {
+    while !server.is_stopping() {
+        progress.made();
+        match listener.accept() {
+            Ok((stream, peer)) => admit(server, stream, peer, progress),
+            Err(error) => {
+                let limit = match Errno::from_io_error(&error) {
+                    Some(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => continue,
+                    Some(Errno::MFILE | Errno::NFILE) => Limit::OpenFiles,
+                    _ => Limit::Accept,
+                };
+                server.chat.limit_log.hit(limit, || {
+                    format!(
+                        "cannot accept a connection: {error}; raise the limit of open files if this stays"
+                    )
+                });
+                thread::sleep(ERROR_PAUSE);
+            }
+        }
+    }
+}
+
+fn admit(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr, progress: &Progress) {
+    let limit = server.max_connections;
+    if server.registry.len() >= limit {
+        return refuse(server, &stream, Limit::Connections, || {
+            format!(
+                "a connection from {peer} was refused with 503: {limit} are open, which is the limit \
+                 (CHAT_WEBSOCKET_MAX_CONNECTIONS)"
+            )
+        });
+    }
+    wait_for_place(server, progress);
+    if stream.set_read_timeout(None).is_err() {
+        return;
+    }
+    let new = |id| Connection::new(id, stream, peer, Arc::clone(server));
+    let connection = server.registry.insert(new);
+    if let Err(error) = hand_over(server, Arc::clone(&connection)) {
+        server.registry.remove(connection.id);
+        refuse(server, &connection.stream, Limit::Threads, || {
+            format!(
+                "a connection from {peer} was refused with 503: the system refuses a thread for it ({error}); raise the limit of processes \
+                 (TasksMax, ulimit -u) or lower CHAT_WEBSOCKET_MAX_CONNECTIONS"
+            )
+        });
+    }
+}
+
+/// Gives a connection to a thread that has just lost its own, or to a new one.
+fn hand_over(server: &Server, connection: Arc<Connection>) -> io::Result<()> {
+    let Err(TrySendError::Full(connection) | TrySendError::Disconnected(connection)) =
+        server.idle.0.try_send(connection)
+    else {
+        return Ok(());
+    };
+    let next = server.idle.1.clone();
+    thread::Builder::new()
+        .name("conn".to_owned())
+        .stack_size(CONNECTION_STACK_BYTES)
+        .spawn(move || {
+            connection.run();
+            drop(connection);
+            while let Ok(connection) = next.recv_timeout(IDLE_TIMEOUT) {
+                connection.run();
+            }
+        })?;
+    Ok(())
+}
+
+/// Blocks while as many sockets as may be have not authenticated yet and none of them is silent.
+fn wait_for_place(server: &Server, progress: &Progress) {
+    let limit = server.chat.limits.max_unauthenticated;
+    while server.registry.unauthenticated() >= limit && !server.is_stopping() {
+        progress.made();
+        match server.registry.oldest_silent(Instant::now()) {
+            Some(silent) => {
+                server.chat.limit_log.hit(Limit::Unauthenticated, || {
+                    format!(
+                        "{silent} is closed for a newcomer: it has not authenticated, and {limit} connections have not, \
+                         which is the limit"
+                    )
+                });
+                silent.evict();
+            }
+            None => server.registry.wait_for_place(PLACE_INTERVAL),
+        }
+    }
+}
+
+/// Answers 503 without a thread.
+fn refuse(server: &Server, stream: &TcpStream, limit: Limit, why: impl FnOnce() -> String) {
+    // The connection that ends a stop's wait in `accept` is none of a client.
+    if server.is_stopping() {
+        return;
+    }
+    METRICS.full.add(1);
+    METRICS.refused_request(Refused::Full.status());
+    server.chat.limit_log.hit(limit, why);
+    // What is not read here makes the kernel reset the connection once it is closed.
+    let mut request = [0; 2048];
+    let _ = recv(stream, &mut request[..], RecvFlags::DONTWAIT);
+    let _ = NonBlocking(stream).write(&Refused::Full.response());
+    let _ = stream.shutdown(Shutdown::Write);
+    if let Ok(stream) = stream.try_clone() {
+        server.registry.keep_refused(stream);
+    }
+}

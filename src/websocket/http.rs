@@ -1,0 +1,258 @@
+//! Plain HTTP on the chat's listener: the pages beside the chat, and responses of one line. Pure.
+
+use std::net::SocketAddr;
+
+use super::handshake::Refused;
+use crate::config::limits::MAX_HEAD_BYTES;
+
+/// A plain HTTP request, whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SiteRequest<'a> {
+    /// `GET`, `POST` …, as sent; a HEAD is a GET whose body is not sent.
+    pub method: &'a str,
+    /// Path without its query.
+    pub path: &'a str,
+    /// What stands behind the `?`, perhaps nothing.
+    pub query: &'a str,
+    /// The one `Host` header, if there is just one.
+    pub host: Option<&'a str>,
+    /// The first `Origin` header.
+    pub origin: Option<&'a str>,
+    /// The body, empty where there is none.
+    pub body: &'a [u8],
+    /// Who sent it.
+    pub peer: SocketAddr,
+}
+
+/// Where a request goes, in either form (RFC 9112 section 3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// Host and port, in the absolute form; they then stand for those of the header `Host`.
+    pub authority: Option<&'a str>,
+    /// Path without its query.
+    pub path: &'a str,
+    /// What stands behind the `?`, perhaps nothing.
+    pub query: &'a str,
+}
+
+impl<'a> Target<'a> {
+    /// Takes `/path?query` or `http://host/path?query` apart.
+    pub fn of(text: &'a str) -> Self {
+        let schemes = ["http", "https", "ws", "wss"];
+        let absolute = text.split_once("://").filter(|(scheme, _)| {
+            schemes
+                .iter()
+                .any(|known| known.eq_ignore_ascii_case(scheme))
+        });
+        let (authority, rest) = match absolute {
+            Some((_, rest)) => {
+                let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+                (Some(authority), rest)
+            }
+            None => (None, text),
+        };
+        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let path = if path.is_empty() { "/" } else { path };
+        Target {
+            authority,
+            path,
+            query,
+        }
+    }
+}
+
+/// All values of a header.
+pub fn values<'a>(
+    request: &httparse::Request<'_, 'a>,
+    name: &str,
+) -> impl Iterator<Item = &'a [u8]> {
+    let headers = request.headers.iter();
+    headers.filter_map(move |header| {
+        header
+            .name
+            .eq_ignore_ascii_case(name)
+            .then_some(header.value)
+    })
+}
+
+/// The host and port that a request is for, perhaps empty; `None`: HTTP/1.0 names none.
+///
+/// # Errors
+/// The header `Host` is missing or doubled (RFC 9112 section 3.2).
+pub fn host<'a>(
+    request: &httparse::Request<'_, 'a>,
+    target: &Target<'a>,
+) -> Result<Option<&'a str>, &'static str> {
+    let mut hosts = values(request, "Host");
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => Some(std::str::from_utf8(host).unwrap_or("\\")),
+        (None, _) if request.version == Some(0) => None,
+        _ => return Err("exactly one Host header is required"),
+    };
+    // RFC 9110 section 4.2.1.
+    if target.authority == Some("") {
+        return Err("a target in absolute form names a host");
+    }
+    Ok(target.authority.or(host))
+}
+
+/// The host of `host[:port]`, an IPv6 address with its brackets; `None` where it is none, as with a user name.
+pub fn without_port(authority: &str) -> Option<&str> {
+    let (host, port) = match authority.starts_with('[') {
+        true => authority.split_at(authority.find(']')? + 1),
+        false => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    let is_host = match host.strip_prefix('[') {
+        Some(inside) => inside
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b":.]%".contains(&b)),
+        None => host
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&b)),
+    };
+    let is_port = match port.strip_prefix(':') {
+        None => port.is_empty(),
+        Some(digits) => digits.bytes().all(|b| b.is_ascii_digit()),
+    };
+    (!host.is_empty() && is_host && is_port).then_some(host)
+}
+
+/// The answer to a HEAD: the same without its body.
+pub fn without_body(mut response: Vec<u8>) -> Vec<u8> {
+    let head = response.windows(4).position(|four| four == b"\r\n\r\n");
+    response.truncate(head.map_or(response.len(), |end| end + 4));
+    response
+}
+
+/// Pages that are served on the same listener. Called on the thread of its connection.
+pub trait Site: Send + Sync {
+    /// The complete HTTP response, `Connection: close` and `Content-Length` included; `None`: no such page.
+    fn answer(&self, request: &SiteRequest<'_>) -> Option<Vec<u8>>;
+}
+
+/// What `site` answers to a request whose head is complete and whose body begins with `rest`. `None`: the body is not
+/// complete yet.
+///
+/// # Errors
+/// There is no such page, or the body cannot be read.
+pub fn page<'a>(
+    site: &dyn Site,
+    peer: SocketAddr,
+    request: &httparse::Request<'_, 'a>,
+    target: &Target<'a>,
+    rest: &[u8],
+) -> Result<Option<Vec<u8>>, Refused> {
+    let text = |value| std::str::from_utf8(value).unwrap_or_default();
+    if values(request, "Transfer-Encoding").next().is_some() {
+        return Err(Refused::BadRequest("a body needs a Content-Length"));
+    }
+    let mut lengths = values(request, "Content-Length").map(text);
+    let length = match (lengths.next(), lengths.next()) {
+        (None, _) => Some(0),
+        (Some(length), None) => length.parse().ok(),
+        _ => None,
+    };
+    let Some(length) = length.filter(|length| *length <= MAX_HEAD_BYTES) else {
+        return Err(Refused::BadRequest("a body of 16 KiB is the largest"));
+    };
+    let Some(body) = rest.get(..length) else {
+        return Ok(None);
+    };
+    let answer = site.answer(&SiteRequest {
+        method: match request.method.unwrap_or_default() {
+            "HEAD" => "GET",
+            method => method,
+        },
+        path: target.path,
+        query: target.query,
+        // A page for which it matters refuses a missing or doubled one in its own words.
+        host: host(request, target).unwrap_or(None),
+        origin: values(request, "Origin").next().map(text),
+        body,
+        peer,
+    });
+    answer.map(Some).ok_or(Refused::NotFound)
+}
+
+/// A complete response of one line of text, after which the connection ends. `extra` are further header lines, each with
+/// its end.
+pub fn text_response(status: &str, extra: &str, text: &str) -> Vec<u8> {
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
+         Connection: close\r\n{extra}\r\n{text}\n",
+        text.len() + 1
+    )
+    .into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a13_a_target_in_absolute_form_has_a_path_in_any_case_of_the_scheme() {
+        for (text, authority, path, query) in [
+            ("/ws/chat?a=/b", None, "/ws/chat", "a=/b"),
+            (
+                "http://127.0.0.1:22012/ws/chat",
+                Some("127.0.0.1:22012"),
+                "/ws/chat",
+                "",
+            ),
+            (
+                "HTTPS://Desk.example/ws/chat?x",
+                Some("Desk.example"),
+                "/ws/chat",
+                "x",
+            ),
+            (
+                "wS://[::1]:8090/ws/chat",
+                Some("[::1]:8090"),
+                "/ws/chat",
+                "",
+            ),
+            ("http://desk.example", Some("desk.example"), "/", ""),
+            (
+                "http://desk.example?x=/ws/chat",
+                Some("desk.example"),
+                "/",
+                "x=/ws/chat",
+            ),
+            (
+                "ftp://desk.example/ws/chat",
+                None,
+                "ftp://desk.example/ws/chat",
+                "",
+            ),
+            ("/x?y=http://a/ws/chat", None, "/x", "y=http://a/ws/chat"),
+        ] {
+            let target = Target {
+                authority,
+                path,
+                query,
+            };
+            assert_eq!(Target::of(text), target, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_with_or_without_a_port() {
+        for (text, host) in [
+            ("desk.example", Some("desk.example")),
+            ("de_sk.example:8090", Some("de_sk.example")),
+            ("desk.example:", Some("desk.example")),
+            ("[::1]:80", Some("[::1]")),
+            ("[::1", None),
+            ("[::1]x", None),
+            ("a b", None),
+            ("a/b", None),
+            ("user@a", None),
+            ("a:b", None),
+            ("a:1:2", None),
+            ("http://a", None),
+            ("bücher.example", None),
+        ] {
+            assert_eq!(without_port(text), host, "{text}");
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! The frames queued for one socket: whole frames only, bounded, and nothing after the close frame. Pure except for the
+//! writer passed in.
+
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+use crate::config::limits::CLOSE_LINGER;
+use crate::hub::{Queued, Weight};
+use crate::protocol::frame::Frames;
+
+/// Ephemeral frames are dropped once this part of the limit is queued.
+const EPHEMERAL_SHARE: usize = 4;
+/// So many bytes for one socket are written from where they are.
+const WRITE_THROUGH_BYTES: usize = 8 * 1024;
+/// How long the last words to a socket that is over time may take to be written.
+const EVICTION_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Outgoing bytes of one socket.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    pending: Vec<u8>,
+    /// How much of `pending` is written.
+    written: usize,
+    closing: Option<(Closing, Instant)>,
+    broken: bool,
+    /// Since when the socket takes no more.
+    behind_since: Option<Instant>,
+}
+
+/// How a socket is closed once its last words are queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Closing {
+    /// The peer reads them, then ends its side, and has a moment for that.
+    Gracefully,
+    /// Both sides end as soon as they are written.
+    AtOnce,
+}
+
+/// There is no room for what is to be queued: this reader is too slow to be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Overflow;
+
+/// How far writing came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// Everything is out.
+    All,
+    /// Everything is out, the last words included.
+    LastWords(Closing),
+    /// The socket takes no more now.
+    Blocked,
+    /// The socket takes nothing any more.
+    Broken,
+}
+
+impl Outbox {
+    /// Queues one frame. A single frame always fits, however large. Where there is no room the socket is tried first:
+    /// one batch may have more for a reader than may wait, and a reader that reads all the time is not too slow for that.
+    pub(super) fn push(
+        &mut self,
+        frame: &[u8],
+        weight: Weight,
+        limit: usize,
+        socket: &mut impl Write,
+    ) -> Result<Queued, Overflow> {
+        if self.is_closing() {
+            return Ok(Queued::Nothing);
+        }
+        let is_full = |backlog| backlog > 0 && backlog + frame.len() > limit;
+        let backlog = self.backlog();
+        if weight == Weight::Ephemeral && (is_full(backlog) || backlog > limit / EPHEMERAL_SHARE) {
+            return Ok(Queued::Nothing);
+        }
+        if is_full(backlog) {
+            self.write_to(socket);
+            if self.broken {
+                return Ok(Queued::Nothing);
+            }
+            if is_full(self.backlog()) {
+                self.broken = true;
+                return Err(Overflow);
+            }
+        }
+        Ok(self.append(frame))
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Queued {
+        let is_first = self.backlog() == 0 && !bytes.is_empty();
+        self.pending.extend_from_slice(bytes);
+        match is_first {
+            true => Queued::NeedsFlush,
+            false => Queued::Nothing,
+        }
+    }
+
+    /// Queues all but the first `skipped` of these frames: in one piece where they fit, else one by one.
+    pub(super) fn push_all(
+        &mut self,
+        frames: &Frames,
+        skipped: usize,
+        weight: Weight,
+        limit: usize,
+        socket: &mut impl Write,
+    ) -> Result<Queued, Overflow> {
+        let bytes = frames.bytes_from(skipped);
+        if !self.is_closing() && self.backlog() + bytes.len() <= limit / EPHEMERAL_SHARE {
+            return Ok(self.append(bytes));
+        }
+        let mut outcome = Queued::Nothing;
+        for frame in frames.iter_from(skipped) {
+            if self.push(frame, weight, limit, socket)? == Queued::NeedsFlush {
+                outcome = Queued::NeedsFlush;
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// Writes frames that are large together without queueing them first, and queues what the socket does not take: to
+    /// append them to every recipient's outbox would take memory for all of them, which halves the rate of a saturated
+    /// fan-out. Does nothing (`None`) if the frames are small, something is queued, or they exceed the part of the
+    /// limit that one piece may take.
+    pub(super) fn write_through(
+        &mut self,
+        bytes: &[u8],
+        limit: usize,
+        mut socket: impl Write,
+    ) -> Option<Written> {
+        let sizes = WRITE_THROUGH_BYTES..=limit / EPHEMERAL_SHARE;
+        if self.is_closing() || self.backlog() > 0 || !sizes.contains(&bytes.len()) {
+            return None;
+        }
+        // What is broken is found out again by the next call.
+        let count = socket.write(bytes).unwrap_or(0);
+        if count == bytes.len() {
+            return Some(Written::All);
+        }
+        self.pending = bytes[count..].to_vec();
+        Some(self.write_to(socket))
+    }
+
+    /// Queues the last words. False where there were some already.
+    pub(super) fn close(&mut self, last_words: &[u8], closing: Closing) -> bool {
+        if self.is_closing() {
+            return false;
+        }
+        self.pending.extend_from_slice(last_words);
+        self.closing = Some((closing, Instant::now()));
+        true
+    }
+
+    /// Whether the last words are queued, or the socket is of no further use.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.is_some() || self.broken
+    }
+
+    /// Whether the peer had its time after the last words were queued.
+    pub(super) fn is_close_overdue(&self, now: Instant) -> bool {
+        self.closing.is_some_and(|(closing, since)| {
+            let limit = match closing {
+                Closing::Gracefully => CLOSE_LINGER,
+                Closing::AtOnce => EVICTION_TIMEOUT,
+            };
+            now.saturating_duration_since(since) >= limit
+        })
+    }
+
+    /// Since when the socket takes no more.
+    pub(super) fn behind_since(&self) -> Option<Instant> {
+        self.behind_since
+    }
+
+    /// Bytes that wait.
+    pub(super) fn backlog(&self) -> usize {
+        self.pending.len() - self.written
+    }
+
+    /// Writes as much as the socket takes.
+    pub(super) fn write_to(&mut self, mut socket: impl Write) -> Written {
+        while self.written < self.pending.len() {
+            if self.broken {
+                return Written::Broken;
+            }
+            match socket.write(&self.pending[self.written..]) {
+                Ok(0) => self.broken = true,
+                Ok(count) => self.written += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.behind_since.get_or_insert_with(Instant::now);
+                    self.compact();
+                    return Written::Blocked;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => self.broken = true,
+            }
+        }
+        // An idle socket keeps no buffer.
+        self.pending = Vec::new();
+        self.written = 0;
+        self.behind_since = None;
+        match (self.broken, self.closing) {
+            (true, _) => Written::Broken,
+            (false, Some((closing, _))) => Written::LastWords(closing),
+            (false, None) => Written::All,
+        }
+    }
+
+    fn compact(&mut self) {
+        if self.written > self.pending.len() / 2 {
+            self.pending.drain(..self.written);
+            self.written = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::frame::Frame;
+
+    /// Takes `room` bytes, then no more.
+    #[derive(Default)]
+    struct Socket {
+        room: usize,
+        taken: Vec<u8>,
+    }
+
+    impl Write for Socket {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = bytes.len().min(self.room);
+            if count == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.room -= count;
+            self.taken.extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_waits_and_comes_out_in_order() {
+        let mut socket = Socket {
+            room: 5,
+            taken: Vec::new(),
+        };
+        let mut outbox = Outbox::default();
+        assert_eq!(
+            outbox.push(b"abcd", Weight::Essential, 100, &mut socket),
+            Ok(Queued::NeedsFlush)
+        );
+        assert_eq!(
+            outbox.push(b"efgh", Weight::Essential, 100, &mut socket),
+            Ok(Queued::Nothing)
+        );
+        assert_eq!(outbox.write_to(&mut socket), Written::Blocked);
+        assert_eq!(
+            (outbox.backlog(), outbox.behind_since().is_some()),
+            (3, true)
+        );
+        socket.room = 100;
+        assert!(outbox.close(b"!", Closing::Gracefully));
+        assert_eq!(
+            outbox.push(b"more", Weight::Essential, 100, &mut socket),
+            Ok(Queued::Nothing)
+        );
+        assert_eq!(
+            outbox.write_to(&mut socket),
+            Written::LastWords(Closing::Gracefully)
+        );
+        assert_eq!(socket.taken, b"abcdefgh!");
+    }
+
+    #[test]
+    fn typing_is_left_out_before_a_slow_reader_is_dropped() {
+        let mut socket = Socket::default();
+        let mut outbox = Outbox::default();
+        assert_eq!(
+            outbox.push(&[0; 300], Weight::Essential, 100, &mut socket),
+            Ok(Queued::NeedsFlush)
+        );
+        let mut outbox = Outbox::default();
+        let _ = outbox.push(&[0; 26], Weight::Essential, 100, &mut socket);
+        assert_eq!(
+            outbox.push(&[0], Weight::Ephemeral, 100, &mut socket),
+            Ok(Queued::Nothing)
+        );
+        assert_eq!(
+            outbox.push(&[0; 70], Weight::Essential, 100, &mut socket),
+            Ok(Queued::Nothing)
+        );
+        assert_eq!(
+            outbox.push(&[0; 70], Weight::Essential, 100, &mut socket),
+            Err(Overflow)
+        );
+        assert!(outbox.is_closing());
+    }
+
+    #[test]
+    fn a_reader_who_takes_everything_is_not_dropped_for_a_round_that_is_larger_than_the_limit() {
+        let mut frames = Frames::default();
+        for _ in 0..50 {
+            frames.push(&Frame::text("12345678"));
+        }
+        let mut socket = Socket {
+            room: 1000,
+            ..Socket::default()
+        };
+        let mut outbox = Outbox::default();
+        let pushed = outbox.push_all(&frames, 0, Weight::Essential, 100, &mut socket);
+        assert_eq!(pushed, Ok(Queued::NeedsFlush));
+        for _ in 0..5 {
+            let pushed = outbox.push(&[0; 40], Weight::Essential, 100, &mut socket);
+            assert_ne!(pushed, Err(Overflow));
+            assert!(outbox.backlog() <= 100);
+        }
+        // Now it takes nothing more.
+        socket.room = 0;
+        let mut pushed = Ok(Queued::Nothing);
+        while pushed == Ok(Queued::Nothing) {
+            pushed = outbox.push(&[0; 40], Weight::Essential, 100, &mut socket);
+        }
+        assert_eq!(pushed, Err(Overflow));
+    }
+
+    #[test]
+    fn what_is_written_through_waits_behind_nothing_and_its_rest_comes_first() {
+        const LIMIT: usize = 4 * WRITE_THROUGH_BYTES;
+        let large = vec![b'a'; WRITE_THROUGH_BYTES];
+        let mut socket = Socket {
+            room: large.len() - 3,
+            taken: Vec::new(),
+        };
+        let mut outbox = Outbox::default();
+        assert_eq!(outbox.write_through(b"small", LIMIT, &mut socket), None);
+        let written = outbox.write_through(&large, LIMIT, &mut socket);
+        assert_eq!(written, Some(Written::Blocked));
+        assert_eq!(
+            (outbox.backlog(), outbox.behind_since().is_some()),
+            (3, true)
+        );
+        assert_eq!(outbox.write_through(&large, LIMIT, &mut socket), None);
+        assert_eq!(
+            outbox.push(b"ijk", Weight::Essential, LIMIT, &mut socket),
+            Ok(Queued::Nothing)
+        );
+        socket.room = 100;
+        assert_eq!(outbox.write_to(&mut socket), Written::All);
+        assert_eq!(socket.taken, [&large[..], b"ijk"].concat());
+        socket.room = large.len();
+        let written = outbox.write_through(&large, LIMIT, &mut socket);
+        assert_eq!(written, Some(Written::All));
+        let too_large = vec![0; LIMIT / EPHEMERAL_SHARE + 1];
+        assert_eq!(outbox.write_through(&too_large, LIMIT, &mut socket), None);
+        assert!(outbox.close(b"!", Closing::Gracefully));
+        assert_eq!(outbox.write_through(&large, LIMIT, &mut socket), None);
+    }
+
+    #[test]
+    fn frames_in_a_row_are_left_out_one_by_one() {
+        let mut frames = Frames::default();
+        for _ in 0..4 {
+            frames.push(&Frame::text("12345678"));
+        }
+        let mut socket = Socket::default();
+        let mut outbox = Outbox::default();
+        assert_eq!(
+            outbox.push_all(&frames, 1, Weight::Ephemeral, 160, &mut socket),
+            Ok(Queued::NeedsFlush)
+        );
+        assert_eq!(outbox.backlog(), 30);
+        // One more fits below a quarter of the limit, and one beyond it before it shows.
+        assert_eq!(
+            outbox.push_all(&frames, 0, Weight::Ephemeral, 160, &mut socket),
+            Ok(Queued::Nothing)
+        );
+        assert_eq!(outbox.backlog(), 50);
+        assert_eq!(
+            outbox.push_all(&frames, 0, Weight::Essential, 80, &mut socket),
+            Err(Overflow)
+        );
+    }
+}

@@ -1,0 +1,130 @@
+//! The list of all connections, and the places of those that have not authenticated yet.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::TcpStream;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::connection::Connection;
+use crate::hub::SubscriberId;
+use crate::platform::threads::lock;
+
+/// Refused sockets that are kept until they have had time to read why; more are closed at once.
+const MAX_REFUSED: usize = 64;
+/// How often it is looked whether the last connection has gone.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// How long they are kept.
+const REFUSED_LINGER: Duration = Duration::from_secs(1);
+
+#[derive(Default)]
+pub(super) struct Registry {
+    lists: Mutex<Lists>,
+    /// A place became free while the accept loop waited for one, or the last connection has gone.
+    freed: Condvar,
+}
+
+#[derive(Default)]
+struct Lists {
+    connections: HashMap<SubscriberId, Arc<Connection>>,
+    /// Connections that hold a place of an unauthenticated one; the lowest id is the oldest.
+    unauthenticated: BTreeSet<SubscriberId>,
+    /// Sockets that were refused without a thread, and when.
+    refused: Vec<(TcpStream, Instant)>,
+    next_id: u64,
+    /// How many threads wait for `freed`.
+    waiting: usize,
+}
+
+impl Registry {
+    /// Adds the connection that `make` makes for an id. It holds a place until [`Registry::release_place`].
+    pub(super) fn insert(&self, make: impl FnOnce(SubscriberId) -> Connection) -> Arc<Connection> {
+        let mut lists = self.lock();
+        let id = SubscriberId(lists.next_id);
+        lists.next_id += 1;
+        let connection = Arc::new(make(id));
+        lists.connections.insert(id, Arc::clone(&connection));
+        lists.unauthenticated.insert(id);
+        connection
+    }
+
+    /// The connection has authenticated, or never will.
+    pub(super) fn release_place(&self, id: SubscriberId) {
+        let mut lists = self.lock();
+        if lists.unauthenticated.remove(&id) && lists.waiting > 0 {
+            self.freed.notify_all();
+        }
+    }
+
+    /// Takes a connection out.
+    pub(super) fn remove(&self, id: SubscriberId) {
+        let mut lists = self.lock();
+        lists.unauthenticated.remove(&id);
+        let removed = lists.connections.remove(&id);
+        if lists.waiting > 0 {
+            self.freed.notify_all();
+        }
+        drop(lists);
+        drop(removed);
+    }
+
+    pub(super) fn get(&self, id: SubscriberId) -> Option<Arc<Connection>> {
+        self.lock().connections.get(&id).map(Arc::clone)
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<Connection>> {
+        self.lock().connections.values().map(Arc::clone).collect()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lock().connections.len()
+    }
+
+    /// How many connections have not authenticated yet.
+    pub(super) fn unauthenticated(&self) -> usize {
+        self.lock().unauthenticated.len()
+    }
+
+    /// The oldest connection whose place may be given to a newcomer.
+    pub(super) fn oldest_silent(&self, now: Instant) -> Option<Arc<Connection>> {
+        let lists = self.lock();
+        let mut waiting = lists.unauthenticated.iter();
+        waiting
+            .find_map(|id| lists.connections.get(id).filter(|one| one.is_silent(now)))
+            .map(Arc::clone)
+    }
+
+    /// Keeps a socket that was refused until it has had time to read why.
+    pub(super) fn keep_refused(&self, stream: TcpStream) {
+        let mut lists = self.lock();
+        if lists.refused.len() < MAX_REFUSED {
+            lists.refused.push((stream, Instant::now()));
+        }
+    }
+
+    /// Closes refused sockets that had their time.
+    pub(super) fn drop_refused(&self, now: Instant) {
+        let is_over = |since: Instant| now.saturating_duration_since(since) >= REFUSED_LINGER;
+        self.lock().refused.retain(|(_, since)| !is_over(*since));
+    }
+
+    /// Blocks until a connection goes or gives up its place, or `timeout` is over.
+    pub(super) fn wait_for_place(&self, timeout: Duration) {
+        let mut lists = self.lock();
+        lists.waiting += 1;
+        let result = self.freed.wait_timeout(lists, timeout);
+        result.unwrap_or_else(PoisonError::into_inner).0.waiting -= 1;
+    }
+
+    /// Blocks until no connection is left, or `until`.
+    pub(super) fn wait_until_empty(&self, until: Instant) {
+        while self.len() > 0 && Instant::now() < until {
+            let left = until.saturating_duration_since(Instant::now());
+            // A connection may go just before the wait.
+            self.wait_for_place(left.min(LOOK_INTERVAL));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lists> {
+        lock(&self.lists)
+    }
+}

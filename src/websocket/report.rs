@@ -1,0 +1,107 @@
+//! Who is connected, and what the log says of a connection, for those who look after the service.
+
+use std::fmt;
+use std::time::Instant;
+
+use log::debug;
+use serde::{Deserialize, Serialize};
+
+use super::Server;
+use super::connection::{Connection, Phase};
+use crate::model::CloseCode;
+use crate::platform::clock::AppClock;
+use crate::platform::metrics::{Limit, METRICS};
+use crate::platform::threads::lock;
+use crate::protocol;
+
+/// One connection.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct ConnectionReport {
+    /// Its number in the log.
+    pub connection: u64,
+    /// Whose it is, once that is known.
+    pub agent: Option<u64>,
+    /// When it became a WebSocket, in the install's time zone.
+    pub since: String,
+    /// The client's address, as the log has it.
+    pub address: String,
+    /// What it has not taken yet.
+    pub waiting_bytes: usize,
+}
+
+impl Server {
+    /// All of them, in no order.
+    pub fn connections(&self, clock: &AppClock) -> Vec<ConnectionReport> {
+        let all = self.registry.all();
+        all.iter().map(|one| report(one, clock)).collect()
+    }
+}
+
+impl Connection {
+    /// The client's address, as far as it is known.
+    pub(super) fn address(&self) -> String {
+        match self.forwarded.get() {
+            Some(client) => client.to_string(),
+            None => self.peer.to_string(),
+        }
+    }
+
+    /// An event, without what it says.
+    #[inline(never)]
+    pub(super) fn tell_event(&self, text: &str) {
+        let bytes = text.len();
+        debug!("{self}: event {}, {bytes} bytes", protocol::kind_of(text));
+    }
+
+    /// The end, and how it came.
+    pub(super) fn tell_end(&self, phase: &Phase, since: Instant) {
+        debug!(
+            "{self}: ended after {} s, {}",
+            since.elapsed().as_secs(),
+            match (phase, self.closed.get()) {
+                (Phase::Request, _) => "without a request".to_owned(),
+                (Phase::Answered, _) => "its request was answered".to_owned(),
+                (_, Some(CloseCode::Answer(code))) => format!("closed by the client with {code}"),
+                (_, Some(code)) => format!("closed with {}", code.number()),
+                (_, None) => "without a close frame".to_owned(),
+            }
+        );
+    }
+
+    /// Drops a socket that takes too little of what there is for it.
+    pub(super) fn drop_slow(&self) {
+        METRICS.slow.add(1);
+        self.server.chat.limit_log.hit(Limit::Queue, || {
+            let outbox = lock(&self.outbox);
+            let seconds = outbox.behind_since().map_or(0, |since| since.elapsed().as_secs());
+            let backlog = outbox.backlog();
+            format!(
+                "{self}: dropped, reads too slowly: {backlog} bytes queued for {seconds} s (CHAT_WEBSOCKET_QUEUE_BYTES, \
+                 CHAT_WEBSOCKET_QUEUE_SECONDS)"
+            )
+        });
+        self.kill();
+    }
+}
+
+/// How the log calls it.
+impl fmt::Display for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "connection {}", self.id.0)?;
+        if let Some(agent) = self.agent.get() {
+            write!(f, " (agent {agent})")?;
+        }
+        write!(f, " from {}", self.address())
+    }
+}
+
+fn report(connection: &Connection, clock: &AppClock) -> ConnectionReport {
+    let since = lock(&connection.state).since;
+    ConnectionReport {
+        connection: connection.id.0,
+        agent: connection.agent.get().map(|agent| agent.0),
+        since: clock.text_ago(since.elapsed().as_secs()),
+        address: connection.address(),
+        waiting_bytes: lock(&connection.outbox).backlog(),
+    }
+}

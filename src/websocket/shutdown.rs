@@ -1,0 +1,100 @@
+//! The shutdown of the sockets, step by step: no new connections, no new events, close frames to all, then the sockets.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use log::error;
+
+use super::Server;
+use super::handshake::Refused;
+use super::outbox::Closing;
+use crate::config::limits::{CLOSE_LINGER, SPREAD_CLOSES_ABOVE, SPREAD_CLOSES_OVER};
+use crate::model::CloseCode;
+
+/// How long what was sent before the stop may take to arrive.
+const IN_FLIGHT: Duration = Duration::from_millis(50);
+/// How long what had arrived before the stop may take to be handled.
+const READ_TIMEOUT: Duration = Duration::from_millis(200);
+/// How often that is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+/// How long the connection that ends the wait in `accept` may take.
+const WAKE_TIMEOUT: Duration = Duration::from_millis(200);
+/// How long threads may take to end once their sockets are gone.
+const THREAD_TIMEOUT: Duration = Duration::from_millis(100);
+
+impl Server {
+    /// Accepts no more, and handles what had arrived, for a moment; then no event is handled any more.
+    pub fn stop_reading(&self) {
+        self.is_stopping.store(true, Ordering::Release);
+        // The accept loop has not ended where this fails; it looks again after its next sign of life.
+        let _ = wake_accept(self.address);
+        thread::sleep(IN_FLIGHT);
+        self.wait_until_idle(Instant::now() + READ_TIMEOUT);
+        self.is_closing.store(true, Ordering::Release);
+    }
+
+    /// Waits until no thread is between two reads, or `until`: then every answer is in the hub's channel.
+    pub fn wait_until_idle(&self, until: Instant) {
+        while Instant::now() < until && self.registry.all().iter().any(|one| one.is_busy()) {
+            thread::sleep(LOOK_INTERVAL);
+        }
+    }
+
+    /// Answers the senders of messages that are still on their way.
+    pub fn refuse_pending_posts(&self) {
+        for connection in self.registry.all() {
+            if let Some(post) = connection.post() {
+                self.chat.refuse_overdue(&post, None);
+            }
+        }
+    }
+
+    /// Says goodbye to all sockets, spread out where they are many, gives them a moment to take it, and ends.
+    pub fn say_goodbye(&self, threads: Vec<JoinHandle<()>>, until: Instant) {
+        let all = self.registry.all();
+        let pause = match all.len() > SPREAD_CLOSES_ABOVE {
+            true => SPREAD_CLOSES_OVER / all.len() as u32,
+            false => Duration::ZERO,
+        };
+        let mut due = Instant::now();
+        for connection in &all {
+            connection.end(Refused::Disabled, CloseCode::GoingAway, Closing::Gracefully);
+            due += pause;
+            let ahead = due.saturating_duration_since(Instant::now());
+            // Short naps cost more than they spread.
+            if ahead > Duration::from_millis(10) && Instant::now() < until {
+                thread::sleep(ahead);
+            }
+        }
+        drop(all);
+        self.registry
+            .wait_until_empty(until.min(Instant::now() + CLOSE_LINGER));
+        for connection in self.registry.all() {
+            connection.kill();
+        }
+        self.registry
+            .wait_until_empty(Instant::now() + THREAD_TIMEOUT);
+        self.flusher.end();
+        for thread in threads {
+            // `deadlines` may be between two sweeps.
+            thread.thread().unpark();
+            let name = thread.thread().name().unwrap_or_default().to_owned();
+            if thread.join().is_err() {
+                error!("thread \"{name}\" panicked");
+            }
+        }
+    }
+}
+
+/// Connects to the listener, which ends its wait in `accept`.
+fn wake_accept(address: SocketAddr) -> io::Result<TcpStream> {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    TcpStream::connect_timeout(&SocketAddr::new(ip, address.port()), WAKE_TIMEOUT)
+}

@@ -1,0 +1,481 @@
+//! The rules of the source that the compiler does not know: which folder uses which, where a foreign crate, printing, SQL and
+//! the wire's JSON may stand, how long a file and a function are, words that are not used. Each rule is shown failing once.
+
+use std::fs;
+use std::path::Path;
+
+/// Folders of `src`, each using only those that stand behind it. `model`, `config` and `platform` know nothing of the chat.
+const LAYERS: [&str; 19] = [
+    "cli",
+    "demo",
+    "server",
+    "admin",
+    "supervisor",
+    "websocket",
+    "chat",
+    "session",
+    "feed",
+    "bus",
+    "push",
+    "hub",
+    "store",
+    "text",
+    "protocol",
+    "auth",
+    "config",
+    "platform",
+    "model",
+];
+
+/// Entries at the top of `src` that a reader can take in at once.
+const TOP_ENTRIES: usize = 24;
+const FILE_LINES: usize = 600;
+/// Lines of code, blank ones and comments not counted.
+const FUNCTION_LINES: usize = 80;
+
+/// Who may name a foreign crate: beginnings of paths.
+const CRATES: [(&str, &[&str]); 15] = [
+    ("tungstenite", &["websocket/"]),
+    (
+        "httparse",
+        &["websocket/", "admin/response.rs", "push/response.rs"],
+    ),
+    ("jsonwebtoken", &["auth.rs"]),
+    ("mysql", &["store/mysql/"]),
+    ("rusqlite", &["store/sqlite/"]),
+    ("jiff", &["platform/clock.rs"]),
+    ("simplelog", &["platform/log_file.rs"]),
+    ("clap", &["cli/"]),
+    ("listenfd", &["server/startup.rs"]),
+    ("signal_hook", &["server/mod.rs", "cli/"]),
+    (
+        "rustls",
+        &["push/", "store/mysql/tls.rs", "admin/check/tls.rs"],
+    ),
+    (
+        "ring",
+        &["push/", "store/mysql/tls.rs", "admin/check/tls.rs"],
+    ),
+    ("aes", &["push/key.rs"]),
+    ("cbc", &["push/key.rs"]),
+    ("hmac", &["auth.rs", "bus/note.rs"]),
+];
+
+/// The wire's JSON is `protocol`'s. The others read or write JSON of their own: what a subcommand prints, an agent's row, a
+/// token, a note of the bus, a push.
+const JSON: [&str; 20] = [
+    "protocol/",
+    "admin/",
+    "auth.rs",
+    "bus/note.rs",
+    "chat/notifications.rs",
+    "demo/",
+    "platform/printable.rs",
+    "push/payload.rs",
+    "push/vapid.rs",
+    "server/health/",
+    "server/inspect.rs",
+    "session/mod.rs",
+    "store/mod.rs",
+    "store/sqlite/rows.rs",
+    "websocket/client.rs",
+    "cli/",
+    "store/operations.rs",
+    "push/response.rs",
+    "config/",
+    "text/",
+];
+
+/// The lines for people: the command line's own, and the log's on standard error. `startup` says one line of the contract.
+const PRINTING: [&str; 3] = ["cli/", "platform/log_file.rs", "server/startup.rs"];
+
+/// Files whose header says that they are pure: no clock, no file, no thread, no socket.
+const IMPURE: [&str; 7] = [
+    "Instant::now",
+    "SystemTime::now",
+    "std::fs",
+    "std::thread",
+    "TcpStream",
+    "Command::new",
+    "crate::store::Pool",
+];
+
+/// Words for persons are not used for programs and sockets.
+const WORDS: [&str; 3] = ["whoever", "nobody", "somebody"];
+
+/// A source file: its path within the repository, and its text.
+struct File {
+    path: String,
+    text: String,
+}
+
+impl File {
+    fn of(path: &str, text: &str) -> Self {
+        File {
+            path: path.to_owned(),
+            text: text.to_owned(),
+        }
+    }
+
+    /// Its path within `src`.
+    fn inner(&self) -> Option<&str> {
+        self.path.strip_prefix("src/")
+    }
+
+    /// What is compiled into the program: without the unit tests, which stand last.
+    fn product(&self) -> &str {
+        if self.path.ends_with("/tests.rs") {
+            return "";
+        }
+        let tests = self.text.find("#[cfg(test)]\nmod tests {");
+        &self.text[..tests.unwrap_or(self.text.len())]
+    }
+
+    /// Its lines of code, comments left out, with their numbers.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let lines = self.product().lines().enumerate();
+        lines
+            .map(|(number, line)| (number + 1, line))
+            .filter(|(_, line)| !line.trim_start().starts_with("//"))
+    }
+}
+
+fn find(folder: &Path, ends: &[&str], files: &mut Vec<File>) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let entries = fs::read_dir(folder).expect("a folder of the repository");
+    for entry in entries {
+        let path = entry.expect("an entry").path();
+        let is_ours = !path.ends_with("target") && !path.ends_with("node_modules");
+        if path.is_dir() && is_ours && !path.ends_with("tests/fixtures") {
+            find(&path, ends, files);
+        } else if ends.iter().any(|end| path.to_string_lossy().ends_with(end)) {
+            let text = fs::read_to_string(&path).expect("UTF-8");
+            let path = path.strip_prefix(root).expect("within");
+            files.push(File::of(&path.to_string_lossy(), &text));
+        }
+    }
+}
+
+fn files(folders: &[&str], ends: &[&str]) -> Vec<File> {
+    let mut files = Vec::new();
+    for folder in folders {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+        find(&folder, ends, &mut files);
+    }
+    assert!(files.len() > 10, "{folders:?}");
+    files
+}
+
+fn may(path: &str, list: &[&str]) -> bool {
+    list.iter().any(|begin| path.starts_with(begin))
+}
+
+/// Whether a line names this word, not a part of a longer one, followed by `::` or within `use`.
+fn names_crate(line: &str, name: &str) -> bool {
+    let path = format!("{name}::");
+    line.match_indices(&path).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        before.is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != ':')
+    })
+}
+
+// --- rules: each takes a file, and returns its breaches -----------------------------------------------------------------
+
+fn layers(file: &File) -> Vec<String> {
+    let Some(path) = file.inner() else {
+        return Vec::new();
+    };
+    let top = path.split(['/', '.']).next().unwrap_or_default();
+    let Some(own) = LAYERS.iter().position(|layer| *layer == top) else {
+        let is_root = ["lib.rs", "main.rs"].contains(&path);
+        return if is_root {
+            Vec::new()
+        } else {
+            vec![format!("{path}: {top} is in no layer")]
+        };
+    };
+    let mut breaches = Vec::new();
+    for (number, line) in file.code() {
+        if ["crate::{", "super::super::"]
+            .iter()
+            .any(|word| line.contains(word))
+        {
+            breaches.push(format!("src/{path}:{number}: hides what it uses"));
+        }
+        for (at, _) in line.match_indices("crate::") {
+            let name =
+                line[at + "crate::".len()..].split(|c: char| !c.is_alphanumeric() && c != '_');
+            let used = name.into_iter().next().unwrap_or_default();
+            if LAYERS[..own].contains(&used) {
+                breaches.push(format!("src/{path}:{number}: {top} uses {used}"));
+            }
+        }
+    }
+    breaches
+}
+
+fn crates(file: &File) -> Vec<String> {
+    let Some(path) = file.inner() else {
+        return Vec::new();
+    };
+    let mut breaches = Vec::new();
+    for (name, allowed) in CRATES {
+        if may(path, allowed) {
+            continue;
+        }
+        let found = file.code().find(|(_, line)| names_crate(line, name));
+        breaches.extend(
+            found.map(|(number, _)| format!("src/{path}:{number}: names the crate {name}")),
+        );
+    }
+    if !may(path, &JSON) {
+        let found = file
+            .code()
+            .find(|(_, line)| names_crate(line, "serde_json"));
+        breaches.extend(found.map(|(number, _)| format!("src/{path}:{number}: JSON")));
+    }
+    breaches
+}
+
+fn printing(file: &File) -> Vec<String> {
+    let Some(path) = file.inner().filter(|path| !may(path, &PRINTING)) else {
+        return Vec::new();
+    };
+    let prints = |line: &str| {
+        ["print!(", "println!("]
+            .iter()
+            .any(|word| line.contains(word))
+    };
+    let found = file.code().filter(|(_, line)| prints(line));
+    found
+        .map(|(number, _)| format!("src/{path}:{number}: prints"))
+        .collect()
+}
+
+fn sql(file: &File) -> Vec<String> {
+    let Some(path) = file.inner().filter(|path| !path.starts_with("store/")) else {
+        return Vec::new();
+    };
+    let is_sql = |line: &str| {
+        [
+            "\"SELECT ",
+            "\"INSERT ",
+            "\"UPDATE ",
+            "\"DELETE FROM",
+            "\"CREATE TABLE",
+        ]
+        .iter()
+        .any(|word| line.contains(word))
+    };
+    let found = file.code().filter(|(_, line)| is_sql(line));
+    found
+        .map(|(number, _)| format!("src/{path}:{number}: SQL"))
+        .collect()
+}
+
+fn header(file: &File) -> Vec<String> {
+    if !file.text.starts_with("//!") {
+        return vec![format!("{}: says not what lives here", file.path)];
+    }
+    let header: String = file
+        .text
+        .lines()
+        .take_while(|line| line.starts_with("//!"))
+        .collect();
+    let is_pure =
+        header.contains(" Pure.") || header.ends_with(" pure") || header.contains("; pure");
+    let found = file
+        .code()
+        .filter(|(_, line)| is_pure && IMPURE.iter().any(|word| line.contains(word)));
+    found
+        .map(|(number, _)| format!("{}:{number}: is not pure, as its header says", file.path))
+        .collect()
+}
+
+fn lengths(file: &File) -> Vec<String> {
+    let lines: Vec<&str> = file.text.lines().collect();
+    let mut breaches = Vec::new();
+    if lines.len() > FILE_LINES {
+        breaches.push(format!("{}: {} lines", file.path, lines.len()));
+    }
+    for (at, line) in lines.iter().enumerate() {
+        let indent = line.len() - line.trim_start().len();
+        let words = line.trim_start();
+        let is_function = [
+            "fn ",
+            "pub fn ",
+            "pub(crate) fn ",
+            "pub(super) fn ",
+            "const fn ",
+            "pub const fn ",
+        ]
+        .iter()
+        .any(|begin| words.starts_with(begin));
+        let end = format!("{}}}", " ".repeat(indent));
+        let body = lines[at..].iter().take_while(|line| **line != end);
+        let code = body.filter(|line| {
+            let line = line.trim_start();
+            !line.is_empty() && !line.starts_with("//")
+        });
+        let code = if is_function { code.count() } else { 0 };
+        let is_whole = lines[at..].contains(&end.as_str());
+        if is_whole && code > FUNCTION_LINES {
+            breaches.push(format!(
+                "{}:{}: a function of {code} lines",
+                file.path,
+                at + 1
+            ));
+        }
+    }
+    breaches
+}
+
+fn words(file: &File) -> Vec<String> {
+    let mut breaches = Vec::new();
+    for (at, line) in file.text.lines().enumerate() {
+        let lower = line.to_lowercase();
+        let found = lower
+            .split(|c: char| !c.is_alphanumeric())
+            .find(|word| WORDS.contains(word));
+        breaches.extend(found.map(|word| format!("{}:{}: {word}", file.path, at + 1)));
+    }
+    breaches
+}
+
+// --- tests --------------------------------------------------------------------------------------------------------------
+
+#[track_caller]
+fn holds(rule: fn(&File) -> Vec<String>, files: &[File]) {
+    let breaches: Vec<String> = files.iter().flat_map(rule).collect();
+    assert!(breaches.is_empty(), "\n{}", breaches.join("\n"));
+}
+
+#[track_caller]
+fn is_broken_by(rule: fn(&File) -> Vec<String>, path: &str, text: &str) {
+    assert_ne!(
+        rule(&File::of(path, text)),
+        Vec::<String>::new(),
+        "{path}:\n{text}"
+    );
+}
+
+#[test]
+fn the_top_of_the_source_can_be_taken_in_at_once() {
+    let top = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let count = top.expect("src").count();
+    assert!(count <= TOP_ENTRIES, "{count} entries");
+}
+
+#[test]
+fn folders_use_those_below_them() {
+    holds(layers, &files(&["src"], &[".rs"]));
+    is_broken_by(layers, "src/hub/mod.rs", "use crate::websocket::Server;");
+    is_broken_by(
+        layers,
+        "src/platform/clock.rs",
+        "fn f() { crate::config::x(); }",
+    );
+    is_broken_by(layers, "src/session/mod.rs", "use crate::chat;");
+    is_broken_by(layers, "src/utils/mod.rs", "");
+    is_broken_by(layers, "src/hub/mod.rs", "use crate::{websocket, model};");
+}
+
+#[test]
+fn a_foreign_crate_has_one_door() {
+    holds(crates, &files(&["src"], &[".rs"]));
+    is_broken_by(crates, "src/chat/mod.rs", "use mysql::Row;");
+    is_broken_by(
+        crates,
+        "src/hub/state.rs",
+        "let text = serde_json::to_string(&event);",
+    );
+    assert!(
+        crates(&File::of(
+            "src/chat/mod.rs",
+            "use crate::store::mysql::Row;"
+        ))
+        .is_empty()
+    );
+}
+
+#[test]
+fn the_command_line_prints_and_nothing_else() {
+    holds(printing, &files(&["src"], &[".rs"]));
+    is_broken_by(printing, "src/admin/status.rs", "    println!(\"up\");");
+    is_broken_by(printing, "src/chat/mod.rs", "eprint!(\"here\");");
+}
+
+#[test]
+fn sql_stands_in_the_store() {
+    holds(sql, &files(&["src"], &[".rs"]));
+    is_broken_by(sql, "src/chat/mod.rs", "    \"SELECT id FROM agents\",");
+}
+
+#[test]
+fn a_file_says_what_lives_in_it_and_keeps_to_it() {
+    holds(
+        header,
+        &files(&["src", "tests", "benches", "fuzz"], &[".rs"]),
+    );
+    is_broken_by(header, "src/text/new.rs", "use std::fmt;");
+    is_broken_by(
+        header,
+        "src/text/new.rs",
+        "//! Words. Pure.\nfn f() { std::fs::read(p); }",
+    );
+}
+
+#[test]
+fn files_and_functions_have_an_end() {
+    holds(
+        lengths,
+        &files(&["src", "tests", "benches", "fuzz"], &[".rs"]),
+    );
+    is_broken_by(lengths, "src/text/new.rs", &"//!\n".repeat(FILE_LINES + 1));
+    let long = format!("fn f() {{\n{}}}\n", "    g();\n".repeat(FUNCTION_LINES));
+    is_broken_by(lengths, "src/text/new.rs", &long);
+    let comments = format!("fn f() {{\n{}}}\n", "    // why\n".repeat(FUNCTION_LINES));
+    assert!(lengths(&File::of("src/text/new.rs", &comments)).is_empty());
+}
+
+#[test]
+fn programs_and_sockets_are_no_persons() {
+    let ends = [".rs", ".md", ".js", ".css", ".html"];
+    let mut files = files(
+        &["src", "tests", "benches", "fuzz", "docs", "contrib"],
+        &ends,
+    );
+    // The list itself, and the Unix user of such a name.
+    files.retain(|file| !["tests/tidy.rs", "tests/install.rs"].contains(&file.path.as_str()));
+    for name in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+    ] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+        files.push(File::of(name, &fs::read_to_string(path).expect(name)));
+    }
+    holds(words, &files);
+    for word in WORDS {
+        is_broken_by(words, "docs/a.md", &format!("It is told to {word}."));
+    }
+}
+
+/// `contrib/mutants` plants them one by one; a fault whose place has changed would be passed over there.
+#[test]
+fn each_fault_to_plant_has_one_place_in_the_source() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let faults = fs::read_to_string(root.join("tests/mutants.txt")).expect("the faults");
+    for fault in faults
+        .split("\n\n")
+        .filter(|fault| fault.contains("\nfile: "))
+    {
+        let of = |word: &str| {
+            let lines = fault.lines().filter_map(|line| line.strip_prefix(word));
+            lines.collect::<Vec<_>>().join("\n")
+        };
+        let text = fs::read_to_string(root.join(of("file: "))).unwrap_or_default();
+        assert_eq!(text.matches(&of("- ")).count(), 1, "{fault}");
+    }
+}
