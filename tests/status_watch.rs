@@ -92,7 +92,8 @@ fn a_watch_redraws_a_terminal_until_ctrl_c() {
     cron.started();
     let path = reaper::path("terminal");
     let file = fs::File::create(&path).expect("a file");
-    let command = format!("{PROGRAM} status --watch --root {}", cron.root());
+    // `script` hands it to a shell, which would end by the same Ctrl-C and answer for it.
+    let command = format!("exec {PROGRAM} status --watch --root {}", cron.root());
     let mut child = Command::new("script")
         .args(["-qefc", &command, "/dev/null"])
         .env("TERM", "xterm")
