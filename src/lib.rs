@@ -31,6 +31,7 @@ pub mod store;
 pub mod text;
 
 pub mod auth;
+pub mod http;
 pub mod protocol;
 
 pub mod config;

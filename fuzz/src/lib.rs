@@ -3,6 +3,7 @@
 
 use andrea_chat_websocket::auth::TokenVerifier;
 use andrea_chat_websocket::config::env_file;
+use andrea_chat_websocket::config::limits::MAX_HEAD_BYTES;
 use andrea_chat_websocket::model::{ChannelId, ThreadId};
 use andrea_chat_websocket::protocol::{self, Event, Target};
 use andrea_chat_websocket::text::{self, Ticket, Tickets};
@@ -16,15 +17,12 @@ pub const NOW: u64 = 1_000_000;
 /// Whom a good token of the token target names, alone.
 pub const AGENT: u64 = 7;
 
-const MAX_HEAD_BYTES: usize = 4096;
-
 /// A request head: answered with whole HTTP or granted, never both ways by the same bytes in other packets.
 pub fn handshake(bytes: &[u8]) {
     let policy = Policy {
         enabled: true,
         app_urls: ["https://helpdesk.example", "https://[2001:db8::1]:8443/x"],
         peer: ([127, 0, 0, 1], 9).into(),
-        max_head_bytes: MAX_HEAD_BYTES,
         site: None,
     };
     let whole = examine(bytes, &policy);

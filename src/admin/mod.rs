@@ -2,6 +2,7 @@
 //! and no printing here: the caller passes a writer in and gets an exit code or a [`Problem`] back.
 
 pub mod check;
+mod client;
 pub mod connections;
 pub mod control;
 pub mod healthcheck;

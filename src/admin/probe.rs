@@ -53,7 +53,7 @@ impl Url {
                 host: host.to_owned(),
                 port,
                 path: match path {
-                    "" | "/" => crate::websocket::handshake::PATH.to_owned(),
+                    "" | "/" => crate::http::PATH.to_owned(),
                     path if path.starts_with('?') => format!("/{path}"),
                     path => path.to_owned(),
                 },

@@ -1,7 +1,8 @@
 //! The client's end of a WebSocket handshake, for probes of a running service: the request, and the kind of server that
 //! the response shows. Pure.
 
-use crate::websocket::handshake::{PATH, accept_key};
+use crate::http::PATH;
+use crate::websocket::handshake::accept_key;
 
 /// Need not be random: the key only guards against caching intermediaries (RFC 6455 section 10.3).
 const KEY: &str = "YW5kcmVhLWNoYXQtY2hlYw==";
@@ -85,7 +86,6 @@ mod tests {
             enabled: true,
             app_urls: ["https://helpdesk.example", ""],
             peer: ([127, 0, 0, 1], 9).into(),
-            max_head_bytes: 16 * 1024,
             site: None,
         };
         let request = request("a.example", None, Some("https://helpdesk.example"));

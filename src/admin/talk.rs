@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use super::probe::shake_hands;
 use super::response::{HandshakeResponse, request};
 use super::{Problem, token};
+use crate::admin::client::Client;
 use crate::model::{AgentId, Conversation};
 use crate::platform::exit_code;
 use crate::platform::net;
 use crate::platform::printable::{printable, printable_json};
-use crate::websocket::client::Client;
 
 /// To connect, and for each answer: the service says within 5 s what became of an event.
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -13,13 +13,13 @@ use super::panel;
 use crate::admin::control::Request;
 use crate::auth;
 use crate::config::settings::Settings;
+use crate::http::{Site, SiteRequest};
 use crate::model::{AgentId, Conversation, MessageId, Unread};
 use crate::platform::clock::epoch_seconds;
 use crate::protocol;
 use crate::store::sqlite::{SqliteConnection, SqliteStore};
 use crate::store::{DatabaseConnection, History, PageLimit, Result};
 use crate::websocket::Server;
-use crate::websocket::http::{Site, SiteRequest};
 
 /// For how long a token is good, in seconds: as long as it takes to open a socket, and no longer.
 const TOKEN_SECONDS: u64 = 60;

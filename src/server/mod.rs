@@ -25,6 +25,7 @@ use crate::chat::{self, Channels, Chat};
 use crate::config::limits::Limits;
 use crate::config::settings::{Rows, Settings};
 use crate::config::{Config, ConfigError, Variables};
+use crate::http::Site;
 use crate::hub::{Hub, HubConfig};
 use crate::platform::clock::AppClock;
 use crate::platform::exit_code;
@@ -39,7 +40,6 @@ use crate::push::{self, PushSettings};
 use crate::server::health::Health;
 use crate::store::{Availability, Pools, Store};
 use crate::websocket::Server;
-use crate::websocket::http::Site;
 
 /// Names of the threads that ask the database on behalf of connections. There are no more than connections that they may
 /// borrow.

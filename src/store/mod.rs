@@ -179,6 +179,28 @@ pub struct PostingContext {
     pub senders: Vec<Sender>,
 }
 
+impl PostingContext {
+    /// Active members of a channel.
+    pub fn members(&self, id: ChannelId) -> impl Iterator<Item = &Member> {
+        let members = self.members.iter();
+        members.filter(move |member| member.channel == id)
+    }
+
+    /// The agents of a direct thread, and whether they are active; empty where there is no such thread.
+    pub fn thread(&self, id: ThreadId) -> &[(AgentId, bool)] {
+        let thread = self.threads.iter().find(|thread| thread.id == id);
+        thread.map_or(&[], |thread| &thread.agents)
+    }
+
+    /// Who reads what is said in a conversation.
+    pub fn audience(&self, conversation: Conversation) -> Vec<AgentId> {
+        match conversation {
+            Conversation::Channel(id) => self.members(id).map(|member| member.agent).collect(),
+            Conversation::Direct(id) => self.thread(id).iter().map(|(agent, _)| *agent).collect(),
+        }
+    }
+}
+
 /// How a message was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sent {

@@ -16,9 +16,9 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout, set_tcp_nodelay};
 use rustix::net::{RecvFlags, recv};
 
 use super::connection::Connection;
-use super::handshake::Refused;
 use super::stream::NonBlocking;
 use super::{CONNECTION_STACK_BYTES, Server};
+use crate::http::Refused;
 use crate::platform::metrics::{Limit, METRICS};
 use crate::platform::threads::{PROGRESS_INTERVAL, Progress};
 
@@ -26,8 +26,8 @@ use crate::platform::threads::{PROGRESS_INTERVAL, Progress};
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 /// How long a thread whose connection has ended waits for another one.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How often a newcomer that waits for a place looks for a silent socket.
-const PLACE_INTERVAL: Duration = Duration::from_millis(100);
+/// How often a newcomer that waits for a place looks for one: short beside a handshake, long beside what the look costs.
+const PLACE_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Makes a listener ready for [`run`].
 ///
@@ -129,7 +129,7 @@ fn wait_for_place(server: &Server, progress: &Progress) {
                 });
                 silent.evict();
             }
-            None => server.registry.wait_for_place(PLACE_INTERVAL),
+            None => thread::sleep(PLACE_INTERVAL),
         }
     }
 }

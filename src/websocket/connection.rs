@@ -16,12 +16,12 @@ use tungstenite::protocol::{Role, WebSocketContext};
 use tungstenite::{Error as WsError, Message, Utf8Bytes};
 
 use super::Server;
-use super::handshake::{self, Head, Policy, Refused};
+use super::handshake::{self, Head, Policy};
 use super::outbox::{Closing, Outbox, Overflow, Written};
-use super::refusal;
 use super::stream::{NonBlocking, WsStream, max_bytes_on_line, websocket_config};
 use crate::chat::PendingPost;
 use crate::config::limits::MAX_HEAD_BYTES;
+use crate::http::{Refused, refusal};
 use crate::hub::{Queued, Subscriber, SubscriberId, SubscriberRef, Weight};
 use crate::model::{Agent, AgentId, CloseCode};
 use crate::platform::clock::epoch_seconds;
@@ -163,7 +163,6 @@ impl Connection {
                 enabled: settings.websocket_enabled && !server.is_closing(),
                 app_urls: [&server.app_url, &settings.app_url],
                 peer: self.peer,
-                max_head_bytes: MAX_HEAD_BYTES,
                 site: server.site.as_deref(),
             };
             let head = match handshake::examine(&bytes, &policy) {

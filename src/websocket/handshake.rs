@@ -7,14 +7,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
 
-use super::http::{self, Site, Target, without_port};
-use super::refusal;
 use crate::config::host_of_app_url;
-
-/// The path that is served.
-pub const PATH: &str = "/ws/chat";
-/// Most headers of a request.
-pub(super) const MAX_HEADERS: usize = 100;
+use crate::config::limits::MAX_HEAD_BYTES;
+use crate::http::{self, MAX_HEADERS, PATH, Refused, Site, Target, refusal, without_port};
 
 /// What the answer depends on beside the request.
 pub struct Policy<'a> {
@@ -24,8 +19,6 @@ pub struct Policy<'a> {
     pub app_urls: [&'a str; 2],
     /// Who sent the request.
     pub peer: SocketAddr,
-    /// Longest request head, in bytes.
-    pub max_head_bytes: usize,
     /// What is served beside the chat, never under `/ws/`.
     pub site: Option<&'a dyn Site>,
 }
@@ -55,90 +48,6 @@ pub enum Head {
     },
 }
 
-/// A status line with what belongs to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// 400.
-    BadRequest(&'static str),
-    /// 403.
-    Origin,
-    /// 404.
-    NotFound,
-    /// 405.
-    Method,
-    /// 408.
-    Timeout,
-    /// 426.
-    UpgradeRequired,
-    /// 431.
-    HeadTooLarge,
-    /// 503, switched off.
-    Disabled,
-    /// 503, no room.
-    Full,
-}
-
-impl Refused {
-    /// Its status, its own headers and its one line of text.
-    fn parts(self) -> (&'static str, &'static str, &'static str) {
-        match self {
-            Refused::BadRequest(reason) => ("400 Bad Request", "", reason),
-            Refused::Origin => (
-                "403 Forbidden",
-                "",
-                "this Origin may not open a chat connection",
-            ),
-            Refused::NotFound => ("404 Not Found", "", "the chat WebSocket is at /ws/chat"),
-            Refused::Method => (
-                "405 Method Not Allowed",
-                "Allow: GET\r\n",
-                "only GET is allowed here",
-            ),
-            Refused::Timeout => (
-                "408 Request Timeout",
-                "",
-                "the request was not complete in time",
-            ),
-            Refused::UpgradeRequired => (
-                "426 Upgrade Required",
-                "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
-                "this is a WebSocket of version 13",
-            ),
-            Refused::HeadTooLarge => (
-                "431 Request Header Fields Too Large",
-                "",
-                "the request head is too large",
-            ),
-            Refused::Disabled => (
-                "503 Service Unavailable",
-                "Retry-After: 60\r\n",
-                "the chat WebSocket service is switched off",
-            ),
-            Refused::Full => (
-                "503 Service Unavailable",
-                "Retry-After: 5\r\n",
-                "too many chat connections",
-            ),
-        }
-    }
-
-    /// The number of its status.
-    pub fn status(self) -> u16 {
-        self.parts().0[..3].parse().unwrap_or_default()
-    }
-
-    /// Its line of text.
-    pub(super) fn text(self) -> &'static str {
-        self.parts().2
-    }
-
-    /// The complete HTTP response: one line of text, and the connection ends.
-    pub fn response(self) -> Vec<u8> {
-        let (status, headers, text) = self.parts();
-        http::text_response(status, headers, text)
-    }
-}
-
 /// Looks at what was read so far.
 pub fn examine(bytes: &[u8], policy: &Policy<'_>) -> Head {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
@@ -151,10 +60,10 @@ pub fn examine(bytes: &[u8], policy: &Policy<'_>) -> Head {
         false => response,
     };
     let refused = match parsed {
-        Ok(httparse::Status::Partial) if bytes.len() <= policy.max_head_bytes => {
+        Ok(httparse::Status::Partial) if bytes.len() <= MAX_HEAD_BYTES => {
             return Head::Incomplete;
         }
-        Ok(httparse::Status::Complete(length)) if length <= policy.max_head_bytes => {
+        Ok(httparse::Status::Complete(length)) if length <= MAX_HEAD_BYTES => {
             match answer(&request, policy, bytes, length) {
                 Ok(Head::Page(response)) => return Head::Page(whole(response)),
                 Ok(head) => return head,
@@ -167,7 +76,7 @@ pub fn examine(bytes: &[u8], policy: &Policy<'_>) -> Head {
     Head::Refused {
         status: refused.status(),
         response: whole(refused.response()),
-        why: refusal::explain(refused, &request, is_complete, bytes, policy),
+        why: refusal::explain(refused, &request, is_complete, bytes, &policy.app_urls),
     }
 }
 
@@ -299,12 +208,10 @@ fn host_of_url(url: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::limits::MAX_HEAD_BYTES;
 
     const POLICY: Policy<'static> = Policy {
         enabled: true,
         app_urls: ["https://helpdesk.example", ""],
-        max_head_bytes: MAX_HEAD_BYTES,
         peer: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9),
         site: None,
     };

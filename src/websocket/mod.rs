@@ -10,14 +10,11 @@
 //! | `deadlines` | ends sockets that are over time |
 
 mod accept;
-pub mod client;
 mod connection;
 mod deadlines;
 mod flusher;
 pub mod handshake;
-pub mod http;
 mod outbox;
-mod refusal;
 mod registry;
 mod report;
 mod shutdown;
@@ -36,7 +33,7 @@ use self::flusher::Flusher;
 use self::registry::Registry;
 pub use self::report::ConnectionReport;
 use crate::chat::Chat;
-use crate::websocket::http::Site;
+use crate::http::Site;
 
 /// Stack of a connection's thread, in bytes. It costs memory only as far as it was ever used; what asks the database runs
 /// elsewhere. Without optimisation frames are several times as large.

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::TcpStream;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::connection::Connection;
@@ -12,16 +13,12 @@ use crate::platform::threads::lock;
 /// Refused sockets that are kept until they have had time to read why; more are closed at once.
 const MAX_REFUSED: usize = 64;
 /// How often it is looked whether the last connection has gone.
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// How long they are kept.
 const REFUSED_LINGER: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
-pub(super) struct Registry {
-    lists: Mutex<Lists>,
-    /// A place became free while the accept loop waited for one, or the last connection has gone.
-    freed: Condvar,
-}
+pub(super) struct Registry(Mutex<Lists>);
 
 #[derive(Default)]
 struct Lists {
@@ -31,8 +28,6 @@ struct Lists {
     /// Sockets that were refused without a thread, and when.
     refused: Vec<(TcpStream, Instant)>,
     next_id: u64,
-    /// How many threads wait for `freed`.
-    waiting: usize,
 }
 
 impl Registry {
@@ -49,10 +44,7 @@ impl Registry {
 
     /// The connection has authenticated, or never will.
     pub(super) fn release_place(&self, id: SubscriberId) {
-        let mut lists = self.lock();
-        if lists.unauthenticated.remove(&id) && lists.waiting > 0 {
-            self.freed.notify_all();
-        }
+        self.lock().unauthenticated.remove(&id);
     }
 
     /// Takes a connection out.
@@ -60,9 +52,6 @@ impl Registry {
         let mut lists = self.lock();
         lists.unauthenticated.remove(&id);
         let removed = lists.connections.remove(&id);
-        if lists.waiting > 0 {
-            self.freed.notify_all();
-        }
         drop(lists);
         drop(removed);
     }
@@ -107,24 +96,14 @@ impl Registry {
         self.lock().refused.retain(|(_, since)| !is_over(*since));
     }
 
-    /// Blocks until a connection goes or gives up its place, or `timeout` is over.
-    pub(super) fn wait_for_place(&self, timeout: Duration) {
-        let mut lists = self.lock();
-        lists.waiting += 1;
-        let result = self.freed.wait_timeout(lists, timeout);
-        result.unwrap_or_else(PoisonError::into_inner).0.waiting -= 1;
-    }
-
     /// Blocks until no connection is left, or `until`.
     pub(super) fn wait_until_empty(&self, until: Instant) {
         while self.len() > 0 && Instant::now() < until {
-            let left = until.saturating_duration_since(Instant::now());
-            // A connection may go just before the wait.
-            self.wait_for_place(left.min(LOOK_INTERVAL));
+            thread::sleep(LOOK_INTERVAL);
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Lists> {
-        lock(&self.lists)
+        lock(&self.0)
     }
 }

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use log::error;
 
 use super::Server;
-use super::handshake::Refused;
 use super::outbox::Closing;
 use crate::config::limits::{CLOSE_LINGER, SPREAD_CLOSES_ABOVE, SPREAD_CLOSES_OVER};
+use crate::http::Refused;
 use crate::model::CloseCode;
 
 /// How long what was sent before the stop may take to arrive.

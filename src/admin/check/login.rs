@@ -9,6 +9,7 @@ use super::symptoms::{self, Symptom};
 use super::tls::Stream;
 use super::web_server::{Login, Open, TIMEOUT, WebServerCheck, read_token, since};
 use super::{Finding, Level};
+use crate::admin::client::{Client, Heard};
 use crate::admin::response::request;
 use crate::admin::{Database, probe, token};
 use crate::auth::TokenVerifier;
@@ -17,7 +18,6 @@ use crate::config::{Config, listen_address};
 use crate::model::{AuthFailure, MessageId, ThreadId};
 use crate::platform::clock::epoch_seconds;
 use crate::platform::net::connect;
-use crate::websocket::client::{Client, Heard};
 
 /// A token's life: longer than all of it takes.
 const TOKEN_SECONDS: u64 = 120;

@@ -5,8 +5,8 @@ use super::service;
 use super::symptoms::{self, Symptom};
 use super::web_server::{Install, WebServerCheck, is_at_app_url};
 use crate::config::Config;
+use crate::http::Refused;
 use crate::platform::printable::printable;
-use crate::websocket::handshake::Refused;
 
 /// The answer.
 pub(super) struct Refusal {

@@ -12,6 +12,7 @@ use super::symptoms;
 use super::tls::{self, Stream};
 use super::{Finding, address, login};
 use crate::admin::Database;
+use crate::admin::client::{Client, Heard};
 use crate::admin::probe::{self, Url, exchange};
 use crate::admin::response::{HandshakeResponse, request};
 use crate::config::Config;
@@ -19,7 +20,6 @@ use crate::config::settings::Rows;
 use crate::model::{AgentId, ThreadId};
 use crate::platform::net;
 use crate::platform::printable::printable;
-use crate::websocket::client::{Client, Heard};
 
 /// How long each step may take.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);

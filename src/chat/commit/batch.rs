@@ -10,14 +10,13 @@ use crate::chat::dedup::{self, IdempotencyKey};
 use crate::chat::notifications::{self, Kind};
 use crate::chat::{Chat, PendingPost};
 use crate::hub::{Publication, Weight};
-use crate::model::{AgentId, ChannelId, Conversation, Message, MessageId, Refusal, ThreadId};
+use crate::model::{AgentId, Conversation, Message, MessageId, Refusal};
 use crate::protocol;
 use crate::protocol::frame::Frame;
 use crate::push::{self, Notice};
 use crate::session::Post;
 use crate::store::{
-    DatabaseConnection, Failure, Lent, Member, NewMessage, PostingContext, Result, Sender,
-    StoreError,
+    DatabaseConnection, Failure, Lent, NewMessage, PostingContext, Result, Sender, StoreError,
 };
 use crate::text::{self, Tickets};
 
@@ -166,12 +165,12 @@ fn write(
     let ids = store.insert_messages(&rows)?;
     chat.feed.claim(&ids);
     let mut threads = Vec::new();
-    let mut audiences = HashMap::new();
+    let mut audiences: HashMap<Conversation, Arc<[AgentId]>> = HashMap::new();
     for ((place, row), id) in accepted.into_iter().zip(ids) {
         threads.extend(row.conversation.thread_id());
         let audience = audiences
             .entry(row.conversation)
-            .or_insert_with(|| audience(&context, row.conversation));
+            .or_insert_with(|| context.audience(row.conversation).into());
         let stored = stored_message(id, row, &batch[place], &context, Arc::clone(audience));
         written.stored.push((place, stored));
     }
@@ -288,30 +287,16 @@ fn may_post(context: &PostingContext, post: &Post) -> std::result::Result<(), Re
     let sender = post.agent.id;
     match post.conversation {
         Conversation::Channel(id) => {
-            let mut members = members(context, id);
+            let mut members = context.members(id);
             let can_post = members.any(|member| member.agent == sender && member.can_post);
             can_post.then_some(()).ok_or(Refusal::CannotPost)
         }
-        Conversation::Direct(id) => match thread(context, id) {
+        Conversation::Direct(id) => match context.thread(id) {
             both if !both.contains(&(sender, true)) => Err(Refusal::NoThreadAccess),
             both if both.iter().any(|(_, is_active)| !is_active) => Err(Refusal::RecipientInactive),
             _ => Ok(()),
         },
     }
-}
-
-/// Active members of a channel.
-fn members(context: &PostingContext, id: ChannelId) -> impl Iterator<Item = &Member> {
-    let members = context.members.iter();
-    members.filter(move |member| member.channel == id)
-}
-
-/// The agents of a direct thread, and whether they are active; empty where there is no such thread.
-fn thread(context: &PostingContext, id: ThreadId) -> &[(AgentId, bool)] {
-    let mut threads = context.threads.iter();
-    threads
-        .find(|thread| thread.id == id)
-        .map_or(&[], |thread| &thread.agents)
 }
 
 fn stored_message(
@@ -341,16 +326,6 @@ fn stored_message(
             sender_chat_handle: sender.and_then(|one: &Sender| one.chat_handle.clone()),
         },
         row,
-    }
-}
-
-fn audience(context: &PostingContext, conversation: Conversation) -> Arc<[AgentId]> {
-    match conversation {
-        Conversation::Channel(id) => members(context, id).map(|member| member.agent).collect(),
-        Conversation::Direct(id) => thread(context, id)
-            .iter()
-            .map(|(agent, _)| *agent)
-            .collect(),
     }
 }
 
@@ -423,11 +398,11 @@ fn candidates(
     let is_other = |agent: AgentId| agent != message.sender;
     match message.conversation {
         Conversation::Channel(id) => {
-            let others = members(context, id).filter(|member| is_other(member.agent));
+            let others = context.members(id).filter(|member| is_other(member.agent));
             notifications::channel_candidates(others, mentioned)
         }
         Conversation::Direct(id) => {
-            let agents = thread(context, id).iter().map(|(agent, _)| *agent);
+            let agents = context.thread(id).iter().map(|(agent, _)| *agent);
             let others = agents.filter(|agent| is_other(*agent));
             others.map(|agent| (agent, Kind::Direct)).collect()
         }

@@ -11,12 +11,12 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::chat::Chat;
+use crate::http::{Site, SiteRequest};
 use crate::platform::clock::HEARTBEAT_STALE_SECONDS;
 use crate::platform::clock::epoch_seconds;
 use crate::platform::metrics::{Count, DURATION_BOUNDS, Histogram, METRICS, PUSH_OUTCOMES};
 use crate::platform::net::is_localhost;
 use crate::store::Availability;
-use crate::websocket::http::{Site, SiteRequest};
 
 /// A part that has been silent for longer hangs.
 const SILENCE_LIMIT: Duration = Duration::from_secs(60);

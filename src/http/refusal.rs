@@ -3,9 +3,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::handshake::{MAX_HEADERS, PATH, Policy, Refused};
-use super::http::values;
+use super::{MAX_HEADERS, PATH, Refused, values};
 use crate::config::host_of_app_url;
+use crate::config::limits::MAX_HEAD_BYTES;
 use crate::platform::printable::printable;
 
 /// Most characters of a value that a client sent.
@@ -16,12 +16,12 @@ const TLS_HANDSHAKE: u8 = 0x16;
 type Request<'h, 'a> = httparse::Request<'h, 'a>;
 
 /// The reason of a refusal with its remedy; `None`: the request is a page's, which has refusals of its own.
-pub(super) fn explain(
+pub(crate) fn explain(
     refused: Refused,
     asked: &Request<'_, '_>,
     is_complete: bool,
     bytes: &[u8],
-    policy: &Policy<'_>,
+    app_urls: &[&str],
 ) -> Option<String> {
     let path = asked.path.unwrap_or_default();
     // Without the query, in which a client may have put its token.
@@ -38,7 +38,7 @@ pub(super) fn explain(
         Refused::BadRequest(_) => format!(
             "{text}; this is no browser's request, or the proxy changes it: have it speak HTTP/1.1 and pass the headers on"
         ),
-        Refused::Origin => wrong_origin(asked, policy),
+        Refused::Origin => wrong_origin(asked, app_urls),
         Refused::NotFound => format!(
             "the path is {}, and the chat is at {PATH}; correct the address of the proxy or the client",
             cut(path.as_bytes())
@@ -55,8 +55,7 @@ pub(super) fn explain(
             shown(asked, "Sec-WebSocket-Version")
         ),
         Refused::HeadTooLarge => format!(
-            "{text}: more than {} bytes or {MAX_HEADERS} headers; have the proxy leave cookies out",
-            policy.max_head_bytes
+            "{text}: more than {MAX_HEAD_BYTES} bytes or {MAX_HEADERS} headers; have the proxy leave cookies out"
         ),
         Refused::Disabled => {
             "the service is switched off or stopping; settings set chat_websocket_enabled 1 switches it on".to_owned()
@@ -81,11 +80,8 @@ fn shown(asked: &Request<'_, '_>, name: &str) -> String {
     }
 }
 
-fn wrong_origin(asked: &Request<'_, '_>, policy: &Policy<'_>) -> String {
-    let hosts = policy
-        .app_urls
-        .iter()
-        .filter_map(|url| host_of_app_url(url));
+fn wrong_origin(asked: &Request<'_, '_>, app_urls: &[&str]) -> String {
+    let hosts = app_urls.iter().filter_map(|url| host_of_app_url(url));
     let mut hosts: Vec<String> = hosts.map(|host| cut(host.as_bytes())).collect();
     // The variable and the row often name the same.
     hosts.dedup();
@@ -107,7 +103,7 @@ fn wrong_origin(asked: &Request<'_, '_>, policy: &Policy<'_>) -> String {
 
 /// The client that a proxy of this machine names: the last address in `X-Forwarded-For`, which that proxy has put there
 /// itself. Of any other peer the header is a mere claim.
-pub(super) fn forwarded_for(bytes: &[u8], peer: SocketAddr) -> Option<IpAddr> {
+pub(crate) fn forwarded_for(bytes: &[u8], peer: SocketAddr) -> Option<IpAddr> {
     if !peer.ip().to_canonical().is_loopback() {
         return None;
     }
@@ -143,7 +139,7 @@ fn cut(value: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::websocket::handshake::{Head, examine};
+    use crate::websocket::handshake::{Head, Policy, examine};
 
     const POLICY: Policy<'static> = Policy {
         enabled: true,
@@ -151,7 +147,6 @@ mod tests {
             "https://user:secret@helpdesk.example/",
             "https://helpdesk.example",
         ],
-        max_head_bytes: 16_384,
         peer: SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9),
         site: None,
     };

@@ -1,9 +1,15 @@
-//! Plain HTTP on the chat's listener: the pages beside the chat, and responses of one line. Pure.
+//! Plain HTTP on the chat's listener: requests, the pages beside the chat, and refusals of one line. Pure.
+
+pub(crate) mod refusal;
 
 use std::net::SocketAddr;
 
-use super::handshake::Refused;
 use crate::config::limits::MAX_HEAD_BYTES;
+
+/// The path of the chat.
+pub const PATH: &str = "/ws/chat";
+/// Most headers of a request.
+pub(crate) const MAX_HEADERS: usize = 100;
 
 /// A plain HTTP request, whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,6 +189,90 @@ pub fn text_response(status: &str, extra: &str, text: &str) -> Vec<u8> {
         text.len() + 1
     )
     .into_bytes()
+}
+
+/// A status line with what belongs to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// 400.
+    BadRequest(&'static str),
+    /// 403.
+    Origin,
+    /// 404.
+    NotFound,
+    /// 405.
+    Method,
+    /// 408.
+    Timeout,
+    /// 426.
+    UpgradeRequired,
+    /// 431.
+    HeadTooLarge,
+    /// 503, switched off.
+    Disabled,
+    /// 503, no room.
+    Full,
+}
+
+impl Refused {
+    /// Its status, its own headers and its one line of text.
+    fn parts(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Refused::BadRequest(reason) => ("400 Bad Request", "", reason),
+            Refused::Origin => (
+                "403 Forbidden",
+                "",
+                "this Origin may not open a chat connection",
+            ),
+            Refused::NotFound => ("404 Not Found", "", "the chat WebSocket is at /ws/chat"),
+            Refused::Method => (
+                "405 Method Not Allowed",
+                "Allow: GET\r\n",
+                "only GET is allowed here",
+            ),
+            Refused::Timeout => (
+                "408 Request Timeout",
+                "",
+                "the request was not complete in time",
+            ),
+            Refused::UpgradeRequired => (
+                "426 Upgrade Required",
+                "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
+                "this is a WebSocket of version 13",
+            ),
+            Refused::HeadTooLarge => (
+                "431 Request Header Fields Too Large",
+                "",
+                "the request head is too large",
+            ),
+            Refused::Disabled => (
+                "503 Service Unavailable",
+                "Retry-After: 60\r\n",
+                "the chat WebSocket service is switched off",
+            ),
+            Refused::Full => (
+                "503 Service Unavailable",
+                "Retry-After: 5\r\n",
+                "too many chat connections",
+            ),
+        }
+    }
+
+    /// The number of its status.
+    pub fn status(self) -> u16 {
+        self.parts().0[..3].parse().unwrap_or_default()
+    }
+
+    /// Its line of text.
+    pub(crate) fn text(self) -> &'static str {
+        self.parts().2
+    }
+
+    /// The complete HTTP response: one line of text, and the connection ends.
+    pub fn response(self) -> Vec<u8> {
+        let (status, headers, text) = self.parts();
+        text_response(status, headers, text)
+    }
 }
 
 #[cfg(test)]
