@@ -23,6 +23,8 @@ pub mod chat;
 pub mod feed;
 pub mod session;
 
+pub mod notifications;
+
 pub mod bus;
 pub mod hub;
 pub mod push;

@@ -14,7 +14,7 @@ use url::Url;
 
 use super::BadAddress;
 use super::note::{Guard, MAX_AGENTS, MAX_BYTES, Note, Refused, Seal, conversation, keyed};
-use crate::hub::{DaemonId, Hub, Publication, RemotePresence, Weight};
+use crate::hub::{Command, DaemonId, Hub, Publication, RemotePresence, Weight};
 use crate::model::{Agent, AgentId, Conversation, MessageId};
 use crate::platform::failpoint;
 use crate::platform::metrics::METRICS;
@@ -295,13 +295,14 @@ impl BusListener {
             Note::Hello => self.bus.say(Note::agents(&self.hub.local_agents())),
             Note::Agents { agents } => {
                 let agents: BTreeSet<AgentId> = agents.into_iter().map(AgentId).collect();
-                self.hub.remote_presence(from, RemotePresence::All(agents));
+                self.hub
+                    .send(Command::Remote(from, RemotePresence::All(agents)));
             }
             Note::Presence { agent, online } => {
                 let told = RemotePresence::One(AgentId(agent), online);
-                self.hub.remote_presence(from, told);
+                self.hub.send(Command::Remote(from, told));
             }
-            Note::Gone => self.hub.remote_presence(from, RemotePresence::Gone),
+            Note::Gone => self.hub.send(Command::Remote(from, RemotePresence::Gone)),
             Note::Posted => (self.look_now)(),
             Note::Typing {
                 channel,

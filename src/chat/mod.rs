@@ -7,7 +7,6 @@
 mod ask;
 mod commit;
 mod dedup;
-mod notifications;
 mod pending;
 mod poller;
 mod queries;
@@ -30,7 +29,7 @@ use crate::bus::Bus;
 use crate::config::limits::{Limits, RECHECK_INTERVAL, STORE_TIMEOUT};
 use crate::config::settings::Settings;
 use crate::feed::Feed;
-use crate::hub::{Hub, Publication, SubscriberId, SubscriberRef, Weight};
+use crate::hub::{Command, Hub, Publication, SubscriberId, SubscriberRef, Weight};
 use crate::model::{Agent, AgentId, AuthFailure, CloseCode, Conversation, Refusal};
 use crate::platform::log_throttle::{LimitLog, LogThrottle};
 use crate::platform::metrics::METRICS;
@@ -297,7 +296,7 @@ impl Chat {
     pub fn close_inactive(&self, active: HashSet<AgentId>, asked: Instant) {
         lock(&self.agents.0)
             .retain(|id, (_, known)| active.contains(id) && is_fresh(*known, asked));
-        self.hub.close_inactive(active, asked);
+        self.hub.send(Command::CloseInactive(active, asked));
     }
 
     /// Remembers who is in a conversation; `asked` is when the database was queried.

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::chat::Chat;
-use crate::hub::{Publication, Weight};
+use crate::feed::FeedState;
+use crate::hub::{Command, Publication, Weight};
 use crate::model::{AgentId, Conversation, Message, MessageId};
 use crate::platform::failpoint;
 use crate::protocol;
@@ -64,25 +65,22 @@ impl Poller<'_> {
     fn wait(&mut self) -> bool {
         let feed = &self.chat.feed;
         let mut state = feed.lock();
-        if state.synced && state.held.is_empty() {
+        state = match state.synced && state.held.is_empty() {
             // A message that has to wait for a gap ends the pause.
-            state = feed.wait_while(state, POLL_INTERVAL, |state| {
+            true => feed.wait_while(state, POLL_INTERVAL, |state| {
                 state.held.is_empty() && !state.nudged
-            });
-        } else if state.wanted {
-            state = feed.wait_while(state, GAP_POLL_INTERVAL, |_| true);
-        }
-        let is_coming = state.woken.is_some_and(|at| at.elapsed() < IDLE_AFTER);
-        if self.chat.hub.is_anyone_here() || is_coming || !state.held.is_empty() {
+            }),
+            false => feed.wait_while(state, GAP_POLL_INTERVAL, |_| true),
+        };
+        let is_idle = |state: &FeedState| {
+            let is_coming = state.woken.is_some_and(|at| at.elapsed() < IDLE_AFTER);
+            state.held.is_empty() && !is_coming
+        };
+        if self.chat.hub.is_anyone_here() || !is_idle(&state) {
             self.busy = Instant::now();
-        } else if state.synced && self.busy.elapsed() >= IDLE_AFTER {
-            state.wanted = false;
+        } else if self.busy.elapsed() >= IDLE_AFTER {
             state.synced = false;
-        }
-        if !state.wanted && state.held.is_empty() {
-            state = feed.wait_while(state, Duration::MAX, |state| {
-                !state.wanted && state.held.is_empty()
-            });
+            state = feed.wait_while(state, Duration::MAX, is_idle);
             self.busy = Instant::now();
         }
         state.nudged = false;
@@ -123,7 +121,7 @@ impl Poller<'_> {
         let mut state = feed.lock();
         state.sequencer.begin(&ids, Instant::now());
         let newest = ids.last().copied().unwrap_or(MessageId(0));
-        self.chat.hub.newest(newest);
+        self.chat.hub.send(Command::Newest(newest));
         self.chat.dedup.begin(newest, Instant::now());
         state.synced = true;
         drop(state);

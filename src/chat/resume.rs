@@ -9,7 +9,7 @@ use crossbeam_channel::bounded;
 
 use super::{Chat, refusal};
 use crate::config::limits::STORE_TIMEOUT;
-use crate::hub::{Backlog, Newcomer, SubscriberRef};
+use crate::hub::{Backlog, Command, Newcomer, SubscriberRef};
 use crate::model::{Agent, AgentId, MessageId, Refusal};
 use crate::protocol::frame::Frame;
 use crate::protocol::{self, Ref};
@@ -36,7 +36,7 @@ impl Chat {
         let refusal = Frame::text(&protocol::with_ref(refusal, reference));
         let reference = reference.cloned();
         let (joined, newest) = bounded(1);
-        self.hub.join(Newcomer {
+        self.hub.send(Command::Join(Newcomer {
             subscriber: Arc::clone(subscriber),
             agent: id,
             asked,
@@ -48,7 +48,7 @@ impl Chat {
             }),
             refusal,
             hold: after.is_some(),
-        });
+        }));
         if let Some(after) = after {
             // Where it was refused, or the hub has ended, there is nothing to send.
             let backlog = newest.recv_deadline(deadline);
@@ -56,7 +56,11 @@ impl Chat {
                 |_| Backlog::default(),
                 |last| self.backlog(subscriber, id, after, last),
             );
-            self.hub.release(Arc::clone(subscriber), id, backlog);
+            self.hub.send(Command::Release {
+                subscriber: Arc::clone(subscriber),
+                agent: id,
+                backlog,
+            });
         }
     }
 

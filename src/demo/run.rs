@@ -27,6 +27,7 @@ use crate::config::settings::{Rows, Settings, key};
 use crate::config::{Config, Database, Variables, jwt_secret};
 use crate::demo::data;
 use crate::demo::site::DemoSite;
+use crate::hub::Command;
 use crate::platform::clock::AppClock;
 use crate::platform::exit_code;
 use crate::platform::log_file::LogStderr;
@@ -344,7 +345,7 @@ impl Pages {
 
     fn stop(self) {
         self.server.stop_reading();
-        self.chat.hub.stop();
+        self.chat.hub.send(Command::Stop);
         if self.hub_thread.join().is_err() {
             error!("thread \"hub\" panicked");
         }

@@ -38,8 +38,6 @@ pub(crate) struct FeedState {
     pub(crate) held: VecDeque<Held>,
     /// Waits for a gap in a row that did not fill.
     pub(crate) vain: u32,
-    /// A client is connected, or about to be.
-    pub(crate) wanted: bool,
     /// When a client was last about to be: it is not in the hub's list yet.
     pub(crate) woken: Option<Instant>,
     /// The sequencer knows what the database shows.
@@ -116,8 +114,7 @@ impl Feed {
     pub fn wake(&self, deadline: Instant) {
         let mut state = self.lock();
         state.woken = Some(Instant::now());
-        if !state.wanted {
-            state.wanted = true;
+        if !state.synced {
             self.changed.notify_all();
         }
         let left = deadline.saturating_duration_since(Instant::now());

@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::hub::{HubConfig, Newcomer, Queued, Subscriber, SubscriberId, SubscriberRef, Weight};
+use crate::hub::{
+    Command, HubConfig, Newcomer, Queued, Subscriber, SubscriberId, SubscriberRef, Weight,
+};
 use crate::model::{AgentId, CloseCode};
 use crate::platform::threads::Threads;
 use crate::protocol::frame::{Frame, Frames};
@@ -37,21 +39,21 @@ fn told(act: impl FnOnce(&Feed, &Hub)) -> String {
     };
     let (hub, thread) = Hub::start(config, &Threads::new(|_| {})).expect("a thread");
     let socket = Arc::new(Socket::default());
-    hub.join(Newcomer {
+    hub.send(Command::Join(Newcomer {
         subscriber: Arc::clone(&socket) as SubscriberRef,
         agent: AgentId(1),
         asked: Instant::now(),
         welcome: Box::new(|_, _| Frame::text("w")),
         refusal: Frame::text("r"),
         hold: false,
-    });
+    }));
     let feed = Feed::default();
     let mut state = feed.lock();
     state.sequencer.begin(&[MessageId(5)], Instant::now());
     state.synced = true;
     drop(state);
     act(&feed, &hub);
-    hub.stop();
+    hub.send(Command::Stop);
     thread.join().expect("no panic");
     let told = lock(&socket.0).clone();
     told.replace(['w', 'p'], "")

@@ -132,33 +132,44 @@ pub struct Newcomer {
     pub welcome: Welcome,
     /// What it gets, before it is closed, where its agent has too many.
     pub refusal: Frame,
-    /// Whether everything else is kept back for it until [`Hub::release`].
+    /// Whether everything else is kept back for it until [`Command::Release`].
     pub hold: bool,
 }
 
-enum Command {
+/// What the hub is told.
+pub enum Command {
+    /// Adds an authenticated socket, or renews one that is there.
     Join(Newcomer),
+    /// Gives a socket that was held what it missed, then what was kept back for it.
     Release {
+        /// Which.
         subscriber: SubscriberRef,
+        /// Whose.
         agent: AgentId,
+        /// What it missed.
         backlog: Backlog,
     },
+    /// The newest message that the database had when it was looked at for the first time, or again.
     Newest(MessageId),
+    /// Another daemon on the same database told of its agents.
     Remote(DaemonId, RemotePresence),
-    Leave {
-        subscriber: SubscriberId,
-        agent: AgentId,
-    },
+    /// Takes an agent's socket out.
+    Leave(AgentId, SubscriberId),
+    /// Answers one socket, in its turn, if there is something to say, and closes it where there is a code.
     Answer {
+        /// Which.
         to: SubscriberRef,
+        /// What it gets.
         frame: Option<Frame>,
+        /// What it is closed with.
         close: Option<CloseCode>,
     },
+    /// Tells the sockets of several agents.
     Publish(Publication),
-    CloseInactive {
-        active: HashSet<AgentId>,
-        asked: Instant,
-    },
+    /// Closes the sockets of all agents that are not in this list, which was asked for at this time; an agent that was
+    /// asked about later is none of its business.
+    CloseInactive(HashSet<AgentId>, Instant),
+    /// Ends the thread once everything that waits is written.
     Stop,
 }
 
@@ -185,7 +196,7 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Starts the hub's thread. It ends after [`Hub::stop`].
+    /// Starts the hub's thread. It ends after [`Command::Stop`].
     ///
     /// # Errors
     /// The system refuses a thread.
@@ -204,28 +215,11 @@ impl Hub {
         Ok((hub, thread))
     }
 
-    /// Adds an authenticated socket, or renews one that is there.
-    pub fn join(&self, newcomer: Newcomer) {
-        self.send(Command::Join(newcomer));
-    }
-
-    /// Gives a socket that was held what it missed, then what was kept back for it.
-    pub fn release(&self, subscriber: SubscriberRef, agent: AgentId, backlog: Backlog) {
-        self.send(Command::Release {
-            subscriber,
-            agent,
-            backlog,
-        });
-    }
-
-    /// The newest message that the database had when it was looked at for the first time, or again.
-    pub fn newest(&self, id: MessageId) {
-        self.send(Command::Newest(id));
-    }
-
-    /// Takes a socket out.
-    pub fn leave(&self, subscriber: SubscriberId, agent: AgentId) {
-        self.send(Command::Leave { subscriber, agent });
+    /// Puts a command into the channel; waits where it is full.
+    pub fn send(&self, command: Command) {
+        // Fails only where the hub has ended, and the process with it.
+        let _ = self.commands.send(command);
+        self.thread.unpark();
     }
 
     /// Answers one socket, in its turn, if there is something to say, and closes it where there is a code.
@@ -238,22 +232,6 @@ impl Hub {
         let done = publication.done.take();
         self.send(Command::Publish(publication));
         drop(done);
-    }
-
-    /// Closes the sockets of all agents that are not in this list, which was asked for at `asked`; an agent that was
-    /// asked about later is none of its business.
-    pub fn close_inactive(&self, active: HashSet<AgentId>, asked: Instant) {
-        self.send(Command::CloseInactive { active, asked });
-    }
-
-    /// Ends the thread once everything that waits is written.
-    pub fn stop(&self) {
-        self.send(Command::Stop);
-    }
-
-    /// Another daemon on the same database told of its agents.
-    pub fn remote_presence(&self, daemon: DaemonId, told: RemotePresence) {
-        self.send(Command::Remote(daemon, told));
     }
 
     /// How many commands wait.
@@ -269,12 +247,6 @@ impl Hub {
     /// Whether any agent has a socket here, or had one within its grace.
     pub fn is_anyone_here(&self) -> bool {
         !lock(&self.presence).local().is_empty()
-    }
-
-    fn send(&self, command: Command) {
-        // Fails only where the hub has ended, and the process with it.
-        let _ = self.commands.send(command);
-        self.thread.unpark();
     }
 }
 

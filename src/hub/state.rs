@@ -142,7 +142,7 @@ impl HubState {
                 let changes = lock(&self.presence).set_remote(daemon, told, grace, now);
                 self.announce(&changes);
             }
-            Command::Leave { subscriber, agent } => self.leave(subscriber, agent),
+            Command::Leave(agent, subscriber) => self.leave(subscriber, agent),
             Command::Answer { to, frame, close } => {
                 if let Some(frame) = frame {
                     self.answer(&to, &frame);
@@ -151,7 +151,7 @@ impl HubState {
                     to.close(code);
                 }
             }
-            Command::CloseInactive { active, asked } => {
+            Command::CloseInactive(active, asked) => {
                 let check = ActivityCheck { active, asked };
                 for (id, agent) in &self.agents {
                     if check.rules_out(*id, agent.asked) {

@@ -72,7 +72,7 @@ fn start() -> (Hub, JoinHandle<()>) {
 
 /// Ends the hub; whatever was published before is written then.
 fn stop(hub: &Hub, thread: JoinHandle<()>) {
-    hub.stop();
+    hub.send(Command::Stop);
     thread.join().expect("no panic");
 }
 
@@ -105,7 +105,11 @@ fn all_sockets_see_one_order_whichever_threads_publish() {
     let (hub, thread) = start();
     let recorders: Vec<_> = (1..=3).map(Recorder::new).collect();
     for recorder in &recorders {
-        hub.join(newcomer(recorder, recorder.id, Instant::now()));
+        hub.send(Command::Join(newcomer(
+            recorder,
+            recorder.id,
+            Instant::now(),
+        )));
     }
     let all: Arc<[AgentId]> = (1..=3).map(AgentId).collect();
     thread::scope(|scope| {
@@ -156,7 +160,7 @@ fn all_sockets_see_one_order_whichever_threads_publish() {
 fn an_answer_keeps_its_place_between_publications() {
     let (hub, thread) = start();
     let recorder = Recorder::new(1);
-    hub.join(newcomer(&recorder, 1, Instant::now()));
+    hub.send(Command::Join(newcomer(&recorder, 1, Instant::now())));
     let me: Arc<[AgentId]> = Arc::from([AgentId(1)]);
     for number in 0..5000 {
         match number % 3 {
@@ -196,17 +200,21 @@ fn what_a_resumed_socket_knows_is_not_sent_again_and_what_it_does_not_is() {
     let (hub, thread) = start();
     let recorder = Recorder::new(1);
     let me: Arc<[AgentId]> = Arc::from([AgentId(1)]);
-    hub.join(Newcomer {
+    hub.send(Command::Join(Newcomer {
         hold: true,
         ..newcomer(&recorder, 1, Instant::now())
-    });
+    }));
     hub.publish(message(&me, 7));
     hub.publish(message(&me, 8));
     let backlog = Backlog {
         messages: vec![(MessageId(7), Frame::text("missed 7"))],
         done: Some(Frame::text("done")),
     };
-    hub.release(Arc::clone(&recorder) as SubscriberRef, AgentId(1), backlog);
+    hub.send(Command::Release {
+        subscriber: Arc::clone(&recorder) as SubscriberRef,
+        agent: AgentId(1),
+        backlog,
+    });
     hub.publish(message(&me, 7));
     hub.publish(message(&me, 9));
     stop(&hub, thread);
@@ -224,13 +232,16 @@ fn an_agent_known_from_before_the_check_is_held_to_it() {
     let begin = Instant::now();
     let times = [0, 1, 2, 3].map(|milliseconds| begin + Duration::from_millis(milliseconds));
     let recorders: Vec<_> = (0..5).map(Recorder::new).collect();
-    hub.join(newcomer(&recorders[0], 1, times[0]));
-    hub.join(newcomer(&recorders[1], 2, times[0]));
-    hub.join(newcomer(&recorders[2], 3, times[2]));
-    hub.close_inactive(HashSet::from([AgentId(2)]), times[1]);
+    hub.send(Command::Join(newcomer(&recorders[0], 1, times[0])));
+    hub.send(Command::Join(newcomer(&recorders[1], 2, times[0])));
+    hub.send(Command::Join(newcomer(&recorders[2], 3, times[2])));
+    hub.send(Command::CloseInactive(
+        HashSet::from([AgentId(2)]),
+        times[1],
+    ));
     // Joins after the check, by what was known before it.
-    hub.join(newcomer(&recorders[3], 4, times[0]));
-    hub.join(newcomer(&recorders[4], 4, times[3]));
+    hub.send(Command::Join(newcomer(&recorders[3], 4, times[0])));
+    hub.send(Command::Join(newcomer(&recorders[4], 4, times[3])));
     stop(&hub, thread);
     let closed: Vec<_> = recorders.iter().map(|one| *lock(&one.closed)).collect();
     let gone = Some(CloseCode::Deactivated);
@@ -241,8 +252,8 @@ fn an_agent_known_from_before_the_check_is_held_to_it() {
 fn an_agent_is_known_to_be_online_before_what_it_says() {
     let (hub, thread) = start();
     let (recorder, other) = (Recorder::new(1), Recorder::new(2));
-    hub.join(newcomer(&recorder, 1, Instant::now()));
-    hub.join(newcomer(&other, 2, Instant::now()));
+    hub.send(Command::Join(newcomer(&recorder, 1, Instant::now())));
+    hub.send(Command::Join(newcomer(&other, 2, Instant::now())));
     hub.publish(publication(&Arc::from([AgentId(1), AgentId(2)]), "hello"));
     stop(&hub, thread);
     let texts = recorder.texts();

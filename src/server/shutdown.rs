@@ -13,6 +13,7 @@ use log::{error, info, warn};
 use super::Running;
 use crate::config::limits::SHUTDOWN_LIMIT;
 use crate::config::settings::key;
+use crate::hub::Command;
 use crate::platform::clock::AppClock;
 use crate::platform::pid_file::PidFile;
 use crate::server::timer::Order;
@@ -94,7 +95,7 @@ pub fn run(running: Running, code: u8) {
     }
     server.refuse_pending_posts();
     server.wait_until_idle(Instant::now() + LAST_ANSWERS);
-    chat.hub.stop();
+    chat.hub.send(Command::Stop);
     join(hub_thread);
     server.say_goodbye(server_threads, begun + GOODBYE_SHARE);
     if let Some(push) = &push {

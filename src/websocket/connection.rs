@@ -22,7 +22,7 @@ use super::stream::{NonBlocking, WsStream, max_bytes_on_line, websocket_config};
 use crate::chat::PendingPost;
 use crate::config::limits::MAX_HEAD_BYTES;
 use crate::http::{Refused, refusal};
-use crate::hub::{Queued, Subscriber, SubscriberId, SubscriberRef, Weight};
+use crate::hub::{Command, Queued, Subscriber, SubscriberId, SubscriberRef, Weight};
 use crate::model::{Agent, AgentId, CloseCode};
 use crate::platform::clock::epoch_seconds;
 use crate::platform::failpoint;
@@ -133,7 +133,8 @@ impl Connection {
             METRICS.open.sub(1);
         }
         if let Phase::Authenticated { agent, .. } = phase {
-            self.server.chat.hub.leave(self.id, agent.id);
+            let leave = Command::Leave(agent.id, self.id);
+            self.server.chat.hub.send(leave);
         }
     }
 

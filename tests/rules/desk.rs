@@ -12,7 +12,7 @@ use andrea_chat_websocket::chat::{self, Channels, Chat, CommitOrder, PendingPost
 use andrea_chat_websocket::config::limits::Limits;
 use andrea_chat_websocket::config::settings::Settings;
 use andrea_chat_websocket::hub::{
-    Hub, HubConfig, Queued, Subscriber, SubscriberId, SubscriberRef, Weight,
+    Command, Hub, HubConfig, Queued, Subscriber, SubscriberId, SubscriberRef, Weight,
 };
 use andrea_chat_websocket::model::{Agent, CloseCode};
 use andrea_chat_websocket::platform::threads::{Progress, Threads};
@@ -168,7 +168,7 @@ impl Drop for Desk {
         for thread in self.threads.take() {
             let _ = thread.join();
         }
-        self.chat.hub.stop();
+        self.chat.hub.send(Command::Stop);
         let _ = self.hub.take().map(JoinHandle::join);
     }
 }
@@ -321,7 +321,7 @@ impl Drop for Person<'_> {
             self.desk
                 .chat
                 .hub
-                .leave(SubscriberId(self.socket.id), agent.id);
+                .send(Command::Leave(agent.id, SubscriberId(self.socket.id)));
         }
     }
 }

@@ -7,13 +7,13 @@ use std::time::Instant;
 use log::warn;
 
 use crate::chat::dedup::{self, IdempotencyKey};
-use crate::chat::notifications::{self, Kind};
 use crate::chat::{Chat, PendingPost};
 use crate::hub::{Publication, Weight};
 use crate::model::{AgentId, Conversation, Message, MessageId, Refusal};
+use crate::notifications;
 use crate::protocol;
 use crate::protocol::frame::Frame;
-use crate::push::{self, Notice};
+use crate::push::Notice;
 use crate::session::Post;
 use crate::store::{
     DatabaseConnection, Failure, Lent, NewMessage, PostingContext, Result, Sender, StoreError,
@@ -179,7 +179,13 @@ fn write(
     }
     let mentioned = insert_mentions(store, batch, &written.stored)?;
     if *notify {
-        match insert_notifications(store, chat, &context, &written.stored, &mentioned) {
+        let messages = written.stored.iter().map(|(_, one)| &one.message);
+        match notifications::insert(
+            store,
+            chat.push.as_ref(),
+            &context,
+            messages.zip(&mentioned),
+        ) {
             Ok(notices) => written.notices = notices,
             // A statement that failed alone leaves the message as it is; anything else took it along.
             Err(error) if matches!(error.failure, Failure::Refused | Failure::TooLarge) => {
@@ -353,58 +359,4 @@ fn insert_mentions(
         store.insert_mentions(&rows)?;
     }
     Ok(mentioned)
-}
-
-/// Writes the notifications. Returns the new ones if Web Push is on, else nothing.
-fn insert_notifications(
-    store: &mut dyn DatabaseConnection,
-    chat: &Chat,
-    context: &PostingContext,
-    stored: &[(usize, Stored)],
-    mentioned: &[Vec<AgentId>],
-) -> Result<Vec<Notice>> {
-    let candidates: Vec<Vec<(AgentId, Kind)>> = stored
-        .iter()
-        .zip(mentioned)
-        .map(|((_, one), mentioned)| candidates(context, &one.message, mentioned))
-        .collect();
-    let agents = distinct(candidates.iter().flatten().map(|(agent, _)| *agent));
-    if agents.is_empty() {
-        return Ok(Vec::new());
-    }
-    let preferences = store.notification_preferences(&agents)?;
-    let preferences: HashMap<AgentId, Option<String>> = preferences.into_iter().collect();
-    let mut rows = Vec::new();
-    for ((_, one), candidates) in stored.iter().zip(&candidates) {
-        rows.extend(notifications::rows(&one.message, candidates, &preferences));
-    }
-    if rows.is_empty() {
-        return Ok(Vec::new());
-    }
-    let is_pushing = chat.push.as_ref().is_some_and(push::Queue::is_wanted);
-    if is_pushing && let Some(store) = store.push() {
-        let new = store.insert_new_notifications(&rows)?.into_iter();
-        return Ok(new.map(|place| Notice::from(&rows[place])).collect());
-    }
-    store.insert_notifications(&rows)?;
-    Ok(Vec::new())
-}
-
-fn candidates(
-    context: &PostingContext,
-    message: &Message,
-    mentioned: &[AgentId],
-) -> Vec<(AgentId, Kind)> {
-    let is_other = |agent: AgentId| agent != message.sender;
-    match message.conversation {
-        Conversation::Channel(id) => {
-            let others = context.members(id).filter(|member| is_other(member.agent));
-            notifications::channel_candidates(others, mentioned)
-        }
-        Conversation::Direct(id) => {
-            let agents = context.thread(id).iter().map(|(agent, _)| *agent);
-            let others = agents.filter(|agent| is_other(*agent));
-            others.map(|agent| (agent, Kind::Direct)).collect()
-        }
-    }
 }

@@ -8,7 +8,7 @@
 
 mod batch;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -163,14 +163,11 @@ impl Committer<'_> {
                         warn!("{error}; the message is stored without notifying anyone");
                         continue;
                     }
-                    match error.failure {
-                        Failure::Refused | Failure::TooLarge => {
-                            return self.store_each(lent, batch, &error);
-                        }
-                        Failure::Conflict | Failure::TookTooLong => {
-                            return self.store_unlocked(lent, batch, &error);
-                        }
-                        Failure::Lost | Failure::Stale | Failure::Denied => {}
+                    if !matches!(
+                        error.failure,
+                        Failure::Lost | Failure::Stale | Failure::Denied
+                    ) {
+                        return self.store_apart(lent, batch, &error);
                     }
                     batch = self.refuse_late(batch, refusal(&error));
                     thread::sleep(RETRY_PAUSE);
@@ -179,35 +176,27 @@ impl Committer<'_> {
         }
     }
 
-    /// A message that the server refuses must not spoil those that happened to wait with it.
-    fn store_each(&mut self, lent: &mut Lent<'_>, batch: Vec<Waiting>, error: &StoreError) {
-        if let [only] = &batch[..] {
-            return self.chat.refuse_post(&only.pending, refusal(error));
+    /// A message that the server refuses, or a conversation that another transaction has locked, must not hold up those
+    /// that happened to wait with it.
+    fn store_apart(&mut self, lent: &mut Lent<'_>, batch: Vec<Waiting>, error: &StoreError) {
+        let is_locked = matches!(error.failure, Failure::Conflict | Failure::TookTooLong);
+        let mut parts: BTreeMap<(usize, Conversation), Vec<Waiting>> = BTreeMap::new();
+        for (place, one) in batch.into_iter().enumerate() {
+            let place = if is_locked { 0 } else { place };
+            let part = parts.entry((place, one.post.conversation)).or_default();
+            part.push(one);
         }
-        for one in batch {
-            self.store_on(lent, vec![one]);
-        }
-    }
-
-    /// A conversation that another transaction has locked must not hold up those that happened to wait with it.
-    fn store_unlocked(&mut self, lent: &mut Lent<'_>, batch: Vec<Waiting>, error: &StoreError) {
-        let mut conversations: HashMap<Conversation, Vec<Waiting>> = HashMap::new();
-        for one in batch {
-            conversations
-                .entry(one.post.conversation)
-                .or_default()
-                .push(one);
-        }
-        if conversations.len() > 1 {
-            for batch in conversations.into_values() {
-                self.store_on(lent, batch);
-            }
-            return;
-        }
-        for batch in conversations.into_values() {
-            let left = self.refuse_late(batch, refusal(error));
-            if !left.is_empty() {
-                self.locked.push_back(left);
+        let is_alone = parts.len() == 1;
+        for part in parts.into_values() {
+            if !is_alone {
+                self.store_on(lent, part);
+            } else if is_locked {
+                let left = self.refuse_late(part, refusal(error));
+                self.locked.extend((!left.is_empty()).then_some(left));
+            } else {
+                for one in part {
+                    self.chat.refuse_post(&one.pending, refusal(error));
+                }
             }
         }
     }

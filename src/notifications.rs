@@ -1,17 +1,19 @@
-//! The notifications of a message: recipients and texts. Pure (contract: database.md, "Notifications").
+//! The notifications of a message: who is notified, in which words, and the rows of it, which are written with the message
+//! (contract: database.md, "Notifications").
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::model::{AgentId, Conversation, Message};
-use crate::store::{Member, NewNotification};
+use crate::push::{self, Notice};
+use crate::store::{DatabaseConnection, Member, NewNotification, PostingContext, Result};
 use crate::text;
 
 /// The three kinds of notification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+enum Kind {
     /// Mentioned in a channel.
     Mention,
     /// A message in a channel that the agent watches.
@@ -40,10 +42,71 @@ impl Kind {
     }
 }
 
+/// Writes the notifications of messages, each with the agents whom it mentions. Returns the new ones if Web Push is on,
+/// else nothing.
+///
+/// # Errors
+/// A statement failed.
+pub fn insert<'m>(
+    store: &mut dyn DatabaseConnection,
+    push: Option<&push::Queue>,
+    context: &PostingContext,
+    messages: impl Iterator<Item = (&'m Message, &'m Vec<AgentId>)>,
+) -> Result<Vec<Notice>> {
+    let candidates: Vec<_> = messages
+        .map(|(message, mentioned)| (message, candidates(context, message, mentioned)))
+        .collect();
+    let agents = candidates.iter().flat_map(|(_, agents)| agents);
+    let agents: BTreeSet<AgentId> = agents.map(|(agent, _)| *agent).collect();
+    if agents.is_empty() {
+        return Ok(Vec::new());
+    }
+    let agents: Vec<AgentId> = agents.into_iter().collect();
+    let preferences = store.notification_preferences(&agents)?;
+    let preferences: HashMap<AgentId, Option<String>> = preferences.into_iter().collect();
+    let rows = candidates
+        .iter()
+        .flat_map(|(message, candidates)| rows(message, candidates, &preferences));
+    let rows: Vec<NewNotification> = rows.collect();
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    if push.is_some_and(push::Queue::is_wanted)
+        && let Some(store) = store.push()
+    {
+        let new = store.insert_new_notifications(&rows)?.into_iter();
+        return Ok(new.map(|place| Notice::from(&rows[place])).collect());
+    }
+    store.insert_notifications(&rows)?;
+    Ok(Vec::new())
+}
+
+/// Who is to be notified of a message, before their preferences are looked at.
+fn candidates(
+    context: &PostingContext,
+    message: &Message,
+    mentioned: &[AgentId],
+) -> Vec<(AgentId, Kind)> {
+    match message.conversation {
+        Conversation::Channel(id) => {
+            let members = context.members(id);
+            channel_candidates(
+                members.filter(|member| member.agent != message.sender),
+                mentioned,
+            )
+        }
+        Conversation::Direct(id) => {
+            let agents = context.thread(id).iter().map(|(agent, _)| *agent);
+            let others = agents.filter(|agent| *agent != message.sender);
+            others.map(|agent| (agent, Kind::Direct)).collect()
+        }
+    }
+}
+
 /// Who is to be notified of a channel message, before their preferences are looked at: mentions first, then
 /// those who watch the channel, out of all members but the sender. An agent that is mentioned is not notified a second
 /// time as a watcher.
-pub fn channel_candidates<'m>(
+fn channel_candidates<'m>(
     others: impl Iterator<Item = &'m Member>,
     mentioned: &[AgentId],
 ) -> Vec<(AgentId, Kind)> {
@@ -59,7 +122,7 @@ pub fn channel_candidates<'m>(
 
 /// Whether an agent's `notification_preferences_json` lets a kind through. Anything but a JSON object counts as
 /// an empty one.
-pub fn is_wanted(kind: Kind, preferences: Option<&str>) -> bool {
+fn is_wanted(kind: Kind, preferences: Option<&str>) -> bool {
     let preferences = preferences.and_then(|json| serde_json::from_str::<Value>(json).ok());
     match preferences
         .as_ref()
@@ -84,7 +147,7 @@ fn is_truthy(value: &Value) -> bool {
 }
 
 /// The rows for those of the candidates who want them.
-pub fn rows(
+fn rows(
     message: &Message,
     candidates: &[(AgentId, Kind)],
     preferences: &HashMap<AgentId, Option<String>>,
