@@ -4,7 +4,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, bounded, never, select, select_biased};
+use crossbeam_channel::{Receiver, bounded, never, select_biased};
 
 use super::Chat;
 use crate::config::limits::STORE_TIMEOUT;
@@ -99,11 +99,8 @@ impl Chat {
             Some(questions) if questions[weight].send(question).is_ok() => {}
             _ => return Err(unanswered()),
         }
-        select! {
-            recv(answered) -> answer => answer.unwrap_or_else(|_| Err(unanswered())),
-            recv(self.given_up) -> _ => Err(unanswered()),
-            default(deadline.saturating_duration_since(Instant::now())) => Err(unanswered()),
-        }
+        let answer = answered.recv_deadline(deadline);
+        answer.unwrap_or_else(|_| Err(unanswered()))
     }
 }
 

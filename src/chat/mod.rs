@@ -13,12 +13,11 @@ mod queries;
 mod resume;
 
 use std::collections::{HashMap, HashSet};
-use std::convert::Infallible;
 use std::hash::Hash;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 
 pub use self::ask::{Question, Questions, run as run_queries};
 pub use self::commit::{Order as CommitOrder, run as run_commit};
@@ -70,9 +69,6 @@ pub struct Chat {
     posts: Sender<CommitOrder>,
     /// `None` once the service is stopping.
     questions: Mutex<Option<[Sender<Question>; 2]>>,
-    /// Dropped when nothing is to be waited for any more.
-    answers_wanted: Mutex<Option<Sender<Infallible>>>,
-    given_up: Receiver<Infallible>,
     settings: Mutex<Arc<Settings>>,
     /// Who is in a conversation; for typing alone.
     memberships: Recent<Conversation, Arc<[AgentId]>>,
@@ -104,7 +100,6 @@ impl Chat {
         let (posts, posted) = unbounded();
         let (light, light_asked) = unbounded();
         let (heavy, heavy_asked) = unbounded();
-        let (answers_wanted, given_up) = bounded(0);
         let chat = Chat {
             hub,
             bus,
@@ -119,8 +114,6 @@ impl Chat {
             verifier,
             posts,
             questions: Mutex::new(Some([light, heavy])),
-            answers_wanted: Mutex::new(Some(answers_wanted)),
-            given_up,
             settings: Mutex::new(Arc::new(settings)),
             memberships: Recent::default(),
             rates: Mutex::default(),
@@ -226,9 +219,8 @@ impl Chat {
         pending.set_done();
     }
 
-    /// Ends the query threads. No answer of the database is waited for any more.
+    /// Ends the query threads, once they have asked what waits.
     pub fn stop_questions(&self) {
-        drop(lock(&self.answers_wanted).take());
         drop(lock(&self.questions).take());
     }
 

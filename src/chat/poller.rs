@@ -78,7 +78,7 @@ impl Poller<'_> {
         };
         if self.chat.hub.is_anyone_here() || !is_idle(&state) {
             self.busy = Instant::now();
-        } else if self.busy.elapsed() >= IDLE_AFTER {
+        } else if !state.synced || self.busy.elapsed() >= IDLE_AFTER {
             state.synced = false;
             state = feed.wait_while(state, Duration::MAX, is_idle);
             self.busy = Instant::now();
