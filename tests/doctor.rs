@@ -298,7 +298,7 @@ fn nginx_that_passes_the_request_on_wrongly_is_told_how() {
     );
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let silent = format!(
-        "proxy_pass http://{}; proxy_read_timeout 1s;",
+        "proxy_pass http://{}; proxy_read_timeout 5s;",
         silent.local_addr().expect("an address")
     );
     let half = UPGRADE.replace("proxy_set_header Upgrade $http_upgrade;", "");
@@ -450,7 +450,7 @@ fn a_login_a_message_and_a_silence_are_tried_and_said_beforehand() {
     inactive.has("failed", "token", &symptoms::AGENT_INACTIVE);
 
     let short = format!(
-        "proxy_pass http://127.0.0.1:{}; {UPGRADE} proxy_read_timeout 1s;",
+        "proxy_pass http://127.0.0.1:{}; {UPGRADE} proxy_read_timeout 5s;",
         cron.port
     );
     let short = WebServer::nginx(&location(&short));

@@ -28,8 +28,7 @@ pub fn handshake(bytes: &[u8]) {
     let whole = examine(bytes, &policy);
     match &whole {
         Head::Incomplete => assert!(bytes.len() <= MAX_HEAD_BYTES),
-        Head::Page(_) => unreachable!("there is no site"),
-        Head::Refused { response, .. } => {
+        Head::Answered { response, .. } => {
             let text = std::str::from_utf8(response).expect("a response in ASCII");
             let (head, body) = text.split_once("\r\n\r\n").expect("a whole head");
             assert!(

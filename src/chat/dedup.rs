@@ -45,9 +45,7 @@ type Print = [u8; 16];
 
 fn print((agent, conversation, reference): &IdempotencyKey) -> Print {
     let digest = Sha256::digest(format!("{agent} {conversation:?} {}", reference.metadata()));
-    let mut print = [0; 16];
-    print.copy_from_slice(&digest[..16]);
-    print
+    digest[..16].try_into().unwrap_or_default()
 }
 
 impl Dedup {

@@ -29,7 +29,7 @@ pub struct PendingPost {
 }
 
 /// Says that a message is done when it is dropped.
-pub(super) struct DoneGuard(Arc<PendingPost>);
+pub(super) struct DoneGuard(pub(super) Arc<PendingPost>);
 
 impl Drop for DoneGuard {
     fn drop(&mut self) {
@@ -62,10 +62,6 @@ impl PendingPost {
         if !self.is_done.swap(true, Ordering::AcqRel) {
             self.sender.unpark();
         }
-    }
-
-    pub(super) fn done_guard(self: &Arc<Self>) -> DoneGuard {
-        DoneGuard(Arc::clone(self))
     }
 
     /// Whether the sender was answered already: then it must not be stored, unless it was being committed.
@@ -158,7 +154,7 @@ mod tests {
     #[test]
     fn the_sender_waits_until_the_guard_is_dropped() {
         let post = pending();
-        let guard = post.done_guard();
+        let guard = DoneGuard(Arc::clone(&post));
         thread::scope(|scope| {
             scope.spawn(move || {
                 thread::sleep(Duration::from_millis(20));

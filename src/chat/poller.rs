@@ -228,8 +228,6 @@ fn publication(
     audiences: &HashMap<Conversation, Arc<[AgentId]>>,
     text: String,
 ) -> Publication {
-    let audience = audiences
-        .get(&row.conversation)
-        .map_or_else(|| Arc::from([]), Arc::clone);
+    let audience = Arc::clone(&audiences[&row.conversation]);
     Publication::new(audience, Frame::text(&text), Weight::Essential)
 }

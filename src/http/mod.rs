@@ -123,11 +123,10 @@ pub fn without_port(authority: &str) -> Option<&str> {
     (!host.is_empty() && is_host && is_port).then_some(host)
 }
 
-/// The answer to a HEAD: the same without its body.
-pub fn without_body(mut response: Vec<u8>) -> Vec<u8> {
+/// Makes the answer to a GET the one to a HEAD.
+pub fn drop_body(response: &mut Vec<u8>) {
     let head = response.windows(4).position(|four| four == b"\r\n\r\n");
     response.truncate(head.map_or(response.len(), |end| end + 4));
-    response
 }
 
 /// Pages that are served on the same listener. Called on the thread of its connection.

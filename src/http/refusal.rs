@@ -156,7 +156,10 @@ mod tests {
 
     fn why(head: &[u8], policy: &Policy<'_>) -> String {
         match examine(head, policy) {
-            Head::Refused { status, why, .. } => format!("{status}: {}", why.expect("a handshake")),
+            Head::Answered { refusal, .. } => {
+                let (status, why) = refusal.expect("a handshake");
+                format!("{status}: {why}")
+            }
             head => panic!("{head:?}"),
         }
     }

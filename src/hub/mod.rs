@@ -229,9 +229,9 @@ impl Hub {
 
     /// Tells the sockets of several agents.
     pub fn publish(&self, mut publication: Publication) {
-        let done = publication.done.take();
+        // Dropped at the end of this function: then the publication is in the channel.
+        let _done = publication.done.take();
         self.send(Command::Publish(publication));
-        drop(done);
     }
 
     /// How many commands wait.

@@ -231,6 +231,26 @@ pub struct NewMessage {
     pub created_at: String,
 }
 
+impl NewMessage {
+    /// What it is once it is stored under this id, by a sender of this name and handle.
+    pub fn stored(self, id: MessageId, name: String, handle: Option<String>) -> Message {
+        Message {
+            id,
+            conversation: self.conversation,
+            sender: self.sender,
+            body_text: self.body_text,
+            body_rendered_html: Some(self.body_rendered_html),
+            metadata_json: self.metadata_json,
+            created_at: self.created_at,
+            edited_at: None,
+            deleted_at: None,
+            deleted_by: None,
+            sender_name: name,
+            sender_chat_handle: handle,
+        }
+    }
+}
+
 /// A row of `agent_notifications` to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewNotification {
@@ -425,9 +445,9 @@ pub trait Posting {
         Ok(())
     }
 
-    /// Whether a transaction that wrote these messages, and whose connection was lost in its commit, was
-    /// committed. Waits until the server has decided.
-    fn were_committed(&mut self, messages: &[(MessageId, &NewMessage)]) -> Result<bool>;
+    /// Whether a transaction that wrote these messages (id, sender and body), and whose connection was lost in its
+    /// commit, was committed. Waits until the server has decided.
+    fn were_committed(&mut self, messages: &[(MessageId, AgentId, &str)]) -> Result<bool>;
 }
 
 /// The column that names a conversation in the tables of messages and read markers, and the id in it (contract:

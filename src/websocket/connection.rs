@@ -169,7 +169,7 @@ impl Connection {
             let head = match handshake::examine(&bytes, &policy) {
                 // A page's request may have a body behind its head.
                 Head::Incomplete if bytes.len() > 2 * MAX_HEAD_BYTES => {
-                    Head::Page(Refused::HeadTooLarge.response())
+                    Head::page(Refused::HeadTooLarge.response())
                 }
                 head => head,
             };
@@ -180,16 +180,8 @@ impl Connection {
             }
             match head {
                 Head::Incomplete => {}
-                Head::Page(response) => {
-                    self.say_last(&response, Closing::Gracefully);
-                    return None;
-                }
-                Head::Refused {
-                    status,
-                    response,
-                    why,
-                } => {
-                    if let Some(why) = why {
+                Head::Answered { response, refusal } => {
+                    if let Some((status, why)) = refusal {
                         METRICS.refused_request(status);
                         if status == 431 {
                             METRICS.limits[Limit::HandshakeBytes as usize].add(1);
@@ -351,10 +343,6 @@ impl Connection {
     /// Whether its thread handles something, or is about to.
     pub(super) fn is_busy(&self) -> bool {
         !self.is_unheard(&lock(&self.state))
-    }
-
-    pub(super) fn is_authenticated(&self) -> bool {
-        matches!(lock(&self.state).phase, Phase::Authenticated { .. })
     }
 
     /// The message that is on its way, if any was sent.

@@ -28,16 +28,12 @@ pub struct Policy<'a> {
 pub enum Head {
     /// Not complete yet.
     Incomplete,
-    /// A request for a page, with its response.
-    Page(Vec<u8>),
-    /// A request that is refused.
-    Refused {
-        /// The status.
-        status: u16,
+    /// A request that is answered otherwise, by a page or a refusal.
+    Answered {
         /// The response.
         response: Vec<u8>,
-        /// Why, and what to do about it, for the log; `None`: a page's refusal, which is none of a handshake.
-        why: Option<String>,
+        /// The status of a handshake's refusal, why, and what to do about it, for the log; a page has none of it.
+        refusal: Option<(u16, String)>,
     },
     /// A request that is granted with this response; frames begin after so many bytes.
     Granted {
@@ -48,36 +44,43 @@ pub enum Head {
     },
 }
 
+impl Head {
+    /// An answer that is none of a handshake.
+    pub(super) fn page(response: Vec<u8>) -> Self {
+        Head::Answered {
+            response,
+            refusal: None,
+        }
+    }
+}
+
 /// Looks at what was read so far.
 pub fn examine(bytes: &[u8], policy: &Policy<'_>) -> Head {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     let parsed = request.parse(bytes);
     let is_complete = matches!(parsed, Ok(httparse::Status::Complete(_)));
-    let is_head = request.method == Some("HEAD");
-    let whole = |response| match is_head {
-        true => http::without_body(response),
-        false => response,
-    };
-    let refused = match parsed {
-        Ok(httparse::Status::Partial) if bytes.len() <= MAX_HEAD_BYTES => {
-            return Head::Incomplete;
-        }
+    let outcome = match parsed {
+        Ok(httparse::Status::Partial) if bytes.len() <= MAX_HEAD_BYTES => Ok(Head::Incomplete),
         Ok(httparse::Status::Complete(length)) if length <= MAX_HEAD_BYTES => {
-            match answer(&request, policy, bytes, length) {
-                Ok(Head::Page(response)) => return Head::Page(whole(response)),
-                Ok(head) => return head,
-                Err(refused) => refused,
-            }
+            answer(&request, policy, bytes, length)
         }
-        Ok(_) | Err(httparse::Error::TooManyHeaders) => Refused::HeadTooLarge,
-        Err(_) => Refused::BadRequest("this is no HTTP/1.1 request"),
+        Ok(_) | Err(httparse::Error::TooManyHeaders) => Err(Refused::HeadTooLarge),
+        Err(_) => Err(Refused::BadRequest("this is no HTTP/1.1 request")),
     };
-    Head::Refused {
-        status: refused.status(),
-        response: whole(refused.response()),
-        why: refusal::explain(refused, &request, is_complete, bytes, &policy.app_urls),
+    let mut head = outcome.unwrap_or_else(|refused| {
+        let why = refusal::explain(refused, &request, is_complete, bytes, &policy.app_urls);
+        Head::Answered {
+            response: refused.response(),
+            refusal: why.map(|why| (refused.status(), why)),
+        }
+    });
+    if let Head::Answered { response, .. } = &mut head
+        && request.method == Some("HEAD")
+    {
+        http::drop_body(response);
     }
+    head
 }
 
 /// What becomes of a request whose head, of this length, is complete.
@@ -92,7 +95,7 @@ fn answer(
         && !target.path.starts_with("/ws/")
     {
         let page = http::page(site, policy.peer, request, &target, &bytes[length..])?;
-        return Ok(page.map_or(Head::Incomplete, Head::Page));
+        return Ok(page.map_or(Head::Incomplete, Head::page));
     }
     let response = switching_protocols(decide(request, &target, policy)?);
     Ok(Head::Granted { response, length })
@@ -186,23 +189,19 @@ fn is_allowed(origin: &[u8], host: &str, policy: &Policy<'_>) -> bool {
     let Some(origin) = std::str::from_utf8(origin).ok().and_then(host_of_url) else {
         return false;
     };
-    without_port(host)
-        .into_iter()
-        .chain(
-            policy
-                .app_urls
-                .iter()
-                .filter_map(|url| host_of_app_url(url)),
-        )
-        .any(|allowed| allowed.eq_ignore_ascii_case(origin))
+    let apps = policy
+        .app_urls
+        .iter()
+        .filter_map(|url| host_of_app_url(url));
+    let mut hosts = without_port(host).into_iter().chain(apps);
+    hosts.any(|allowed| allowed.eq_ignore_ascii_case(origin))
 }
 
 /// Host of `scheme://host[:port][/…]`, an IPv6 address with its brackets. A user name, a backslash or a blank
 /// has no place in an origin and makes it none.
 fn host_of_url(url: &str) -> Option<&str> {
     let (_, rest) = url.split_once("://")?;
-    let authority = rest.split(['/', '?', '#']).next()?;
-    without_port(authority)
+    without_port(rest.split(['/', '?', '#']).next()?)
 }
 
 #[cfg(test)]
@@ -223,8 +222,9 @@ mod tests {
         match examine(head.as_bytes(), &POLICY) {
             Head::Incomplete => "incomplete".to_owned(),
             Head::Granted { length, .. } => format!("granted {}", head.len() - length),
-            Head::Page(_) => "page".to_owned(),
-            Head::Refused { status, .. } => status.to_string(),
+            Head::Answered { response, .. } => {
+                String::from_utf8_lossy(&response["HTTP/1.1 ".len()..][..3]).into_owned()
+            }
         }
     }
 
@@ -303,7 +303,7 @@ mod tests {
         for (target, code) in [("/ws/chat", "405"), ("/other", "404")] {
             let head = GOOD.replacen("GET /ws/chat", &format!("HEAD {target}"), 1);
             let head = examine(format!("{head}\r\n").as_bytes(), &POLICY);
-            let Head::Refused { response, .. } = head else {
+            let Head::Answered { response, .. } = head else {
                 panic!("refused");
             };
             let text = String::from_utf8(response).expect("text");

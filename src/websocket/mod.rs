@@ -112,7 +112,7 @@ impl Server {
     /// How many sockets are an agent's.
     pub fn authenticated(&self) -> usize {
         let all = self.registry.all();
-        all.iter().filter(|one| one.is_authenticated()).count()
+        all.iter().filter(|one| one.agent.get().is_some()).count()
     }
 
     fn is_stopping(&self) -> bool {

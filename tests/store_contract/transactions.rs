@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use andrea_chat_websocket::model::{ChannelId, MessageId, ThreadId};
+use andrea_chat_websocket::model::{AgentId, ChannelId, MessageId, ThreadId};
 use andrea_chat_websocket::store::{Failure, NewMessage};
 
 use super::{ANN, ANN_AND_BOB, BOB, GENERAL, StoreFixture, above, assert_refused, message};
@@ -66,6 +66,11 @@ pub fn what_is_rolled_back_was_never_there(fixture: &mut StoreFixture) {
     assert_eq!(fixture.number(COUNT), 1);
 }
 
+/// What tells a message that was committed from another one.
+fn row(id: MessageId, new: &NewMessage) -> (MessageId, AgentId, &str) {
+    (id, new.sender, &new.body_text)
+}
+
 pub fn what_a_lost_connection_left_open_was_never_there(fixture: &mut StoreFixture) {
     let mut connection = fixture.connect();
     connection.begin().expect("begin");
@@ -74,7 +79,7 @@ pub fn what_a_lost_connection_left_open_was_never_there(fixture: &mut StoreFixtu
         .insert_messages(std::slice::from_ref(&new))
         .expect("insert");
     drop(connection);
-    let stored = fixture.connect().were_committed(&[(ids[0], &new)]);
+    let stored = fixture.connect().were_committed(&[row(ids[0], &new)]);
     assert!(!stored.expect("ask"));
     assert_eq!(fixture.number(COUNT), 0);
 }
@@ -85,7 +90,7 @@ pub fn a_refused_statement_leaves_the_rest_as_it_is(fixture: &mut StoreFixture) 
     let ids = connection
         .insert_messages(&[message(GENERAL, ANN, "stays")])
         .expect("insert");
-    let unknown = andrea_chat_websocket::model::AgentId(77);
+    let unknown = AgentId(77);
     assert_refused(connection.insert_mentions(&[(ids[0], BOB), (ids[0], unknown)]));
     assert_refused(connection.insert_messages(&[
         message(GENERAL, ANN, "goes"),
@@ -110,6 +115,8 @@ pub fn the_committed_are_told_from_the_lost(fixture: &mut StoreFixture) {
     let ids = fixture.post(&new);
     let mut connection = fixture.connect();
     let mut ask = |rows: &[(MessageId, &NewMessage)]| {
+        let rows: Vec<_> = rows.iter().map(|(id, new)| row(*id, new)).collect();
+        let rows = &rows[..];
         let answer = connection.were_committed(rows).expect("ask");
         // On a connection that posts, too, and as often as one likes.
         connection.begin().expect("begin");
@@ -138,7 +145,7 @@ pub fn a_question_about_an_open_transaction_waits_for_its_end(fixture: &mut Stor
         let mut asker = fixture.connect();
         let (sender, answer) = mpsc::channel();
         thread::scope(|scope| {
-            scope.spawn(|| sender.send(asker.were_committed(&[(ids[0], &new)])));
+            scope.spawn(|| sender.send(asker.were_committed(&[row(ids[0], &new)])));
             wait::pass(Duration::from_millis(300));
             assert!(answer.try_recv().is_err(), "answered before the end");
             match commits {
@@ -166,7 +173,8 @@ pub fn several_connections_post_at_once(fixture: &mut StoreFixture) {
                     connection.begin().expect("begin");
                     let ids = connection.insert_messages(&batch).expect("insert");
                     assert!(ids.is_sorted_by(|one, next| one < next), "{ids:?}");
-                    let rows: Vec<_> = ids.iter().copied().zip(&batch).collect();
+                    let rows = ids.iter().zip(&batch).map(|(id, new)| row(*id, new));
+                    let rows: Vec<_> = rows.collect();
                     connection.commit().expect("commit");
                     assert!(connection.were_committed(&rows).expect("ask"));
                 }

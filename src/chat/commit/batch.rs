@@ -7,6 +7,7 @@ use std::time::Instant;
 use log::warn;
 
 use crate::chat::dedup::{self, IdempotencyKey};
+use crate::chat::pending::DoneGuard;
 use crate::chat::{Chat, PendingPost};
 use crate::hub::{Publication, Weight};
 use crate::model::{AgentId, Conversation, Message, MessageId, Refusal};
@@ -16,7 +17,7 @@ use crate::protocol::frame::Frame;
 use crate::push::Notice;
 use crate::session::Post;
 use crate::store::{
-    DatabaseConnection, Failure, Lent, NewMessage, PostingContext, Result, Sender, StoreError,
+    DatabaseConnection, Failure, Lent, NewMessage, PostingContext, Result, StoreError,
 };
 use crate::text::{self, Tickets};
 
@@ -35,7 +36,6 @@ pub(super) struct Waiting {
 /// A message with its id, and who is to be told.
 pub(super) struct Stored {
     pub(super) message: Message,
-    pub(super) row: NewMessage,
     audience: Arc<[AgentId]>,
     reference: Option<protocol::Ref>,
 }
@@ -82,7 +82,7 @@ impl Stored {
             message: Some(self.message.id),
             committed: Some(Instant::now()),
             own,
-            done: Some(Box::new(pending.done_guard())),
+            done: Some(Box::new(DoneGuard(Arc::clone(pending)))),
             ..Publication::new(self.audience, frame, Weight::Essential)
         }
     }
@@ -161,17 +161,25 @@ fn write(
     if accepted.is_empty() {
         return Ok(written);
     }
-    let rows: Vec<NewMessage> = accepted.iter().map(|(_, row)| row.clone()).collect();
+    let (places, rows): (Vec<usize>, Vec<NewMessage>) = accepted.into_iter().unzip();
     let ids = store.insert_messages(&rows)?;
     chat.feed.claim(&ids);
     let mut threads = Vec::new();
     let mut audiences: HashMap<Conversation, Arc<[AgentId]>> = HashMap::new();
-    for ((place, row), id) in accepted.into_iter().zip(ids) {
+    for ((place, row), id) in places.into_iter().zip(rows).zip(ids) {
         threads.extend(row.conversation.thread_id());
         let audience = audiences
             .entry(row.conversation)
             .or_insert_with(|| context.audience(row.conversation).into());
-        let stored = stored_message(id, row, &batch[place], &context, Arc::clone(audience));
+        let post = &batch[place].post;
+        let sender = context.senders.iter().find(|one| one.id == row.sender);
+        let name = sender.map_or(&post.agent.name, |one| &one.name);
+        let handle = sender.and_then(|one| one.chat_handle.clone());
+        let stored = Stored {
+            message: row.stored(id, name.clone(), handle),
+            audience: Arc::clone(audience),
+            reference: post.reference.clone(),
+        };
         written.stored.push((place, stored));
     }
     if !threads.is_empty() {
@@ -213,38 +221,35 @@ fn find_repeated(
     chat: &Chat,
 ) -> Result<HashMap<usize, Message>> {
     let now = Instant::now();
-    let mut found = HashMap::new();
+    let mut places: HashMap<MessageId, usize> = HashMap::new();
     let mut unknown: HashMap<IdempotencyKey, usize> = HashMap::new();
     for (place, one) in batch.iter().enumerate() {
         let Some(key) = key(&one.post) else {
             continue;
         };
         match chat.dedup.find(&key, now) {
-            Some(id) => found.extend(store.messages(&[id])?.pop().map(|message| (place, message))),
-            None => {
-                unknown.insert(key, place);
+            Some(id) => places.insert(id, place),
+            None => unknown.insert(key, place),
+        };
+    }
+    if !unknown.is_empty() {
+        let until = chat.dedup.unknown_until(now).unwrap_or(MessageId(0));
+        // What another daemon has stored a moment ago has not gone through here yet.
+        let above = chat.feed.low_watermark();
+        let senders = distinct(unknown.keys().map(|(agent, ..)| *agent));
+        let seconds = dedup::WINDOW.as_secs();
+        for sent in store.recent_with_metadata(&senders, until, above, seconds)? {
+            if let Some(reference) = protocol::Ref::of_metadata(&sent.metadata_json)
+                && let Some(place) = unknown.get(&(sent.sender, sent.conversation, reference))
+            {
+                places.insert(sent.id, *place);
             }
-        }
-    }
-    if unknown.is_empty() {
-        return Ok(found);
-    }
-    let until = chat.dedup.unknown_until(now).unwrap_or(MessageId(0));
-    // What another daemon has stored a moment ago has not gone through here yet.
-    let above = chat.feed.low_watermark();
-    let senders = distinct(unknown.keys().map(|(agent, ..)| *agent));
-    let mut places = HashMap::new();
-    for sent in store.recent_with_metadata(&senders, until, above, dedup::WINDOW.as_secs())? {
-        if let Some(reference) = protocol::Ref::of_metadata(&sent.metadata_json)
-            && let Some(place) = unknown.get(&(sent.sender, sent.conversation, reference))
-        {
-            places.insert(sent.id, *place);
         }
     }
     let ids: Vec<MessageId> = places.keys().copied().collect();
     let messages = store.messages(&ids)?.into_iter();
-    found.extend(messages.filter_map(|message| Some((*places.get(&message.id)?, message))));
-    Ok(found)
+    let found = messages.filter_map(|message| Some((*places.get(&message.id)?, message)));
+    Ok(found.collect())
 }
 
 fn read_context(store: &mut dyn DatabaseConnection, batch: &[Waiting]) -> Result<PostingContext> {
@@ -302,36 +307,6 @@ fn may_post(context: &PostingContext, post: &Post) -> std::result::Result<(), Re
             both if both.iter().any(|(_, is_active)| !is_active) => Err(Refusal::RecipientInactive),
             _ => Ok(()),
         },
-    }
-}
-
-fn stored_message(
-    id: MessageId,
-    row: NewMessage,
-    waiting: &Waiting,
-    context: &PostingContext,
-    audience: Arc<[AgentId]>,
-) -> Stored {
-    let post = &waiting.post;
-    let sender = context.senders.iter().find(|one| one.id == row.sender);
-    Stored {
-        audience,
-        reference: post.reference.clone(),
-        message: Message {
-            id,
-            conversation: row.conversation,
-            sender: row.sender,
-            body_text: row.body_text.clone(),
-            body_rendered_html: Some(row.body_rendered_html.clone()),
-            metadata_json: row.metadata_json.clone(),
-            created_at: row.created_at.clone(),
-            edited_at: None,
-            deleted_at: None,
-            deleted_by: None,
-            sender_name: sender.map_or_else(|| post.agent.name.clone(), |one| one.name.clone()),
-            sender_chat_handle: sender.and_then(|one: &Sender| one.chat_handle.clone()),
-        },
-        row,
     }
 }
 

@@ -18,12 +18,12 @@ use log::{error, warn};
 
 use self::batch::{Outcome, Unwritten, Waiting, Written, attempt, key};
 use super::{Chat, PendingPost, refusal};
-use crate::model::{Conversation, MessageId, Refusal};
+use crate::model::{Conversation, Refusal};
 use crate::platform::metrics::METRICS;
 use crate::platform::threads::{PROGRESS_INTERVAL, Progress};
 use crate::protocol;
 use crate::session::Post;
-use crate::store::{Failure, Lent, NewMessage, Pools, StoreError};
+use crate::store::{Failure, Lent, Pools, StoreError};
 
 /// Messages of one transaction; more would make the first of them wait for nothing.
 const BATCH: usize = 256;
@@ -283,10 +283,9 @@ impl Committer<'_> {
         let deadlines = batch.iter().map(|one| one.pending.deadline);
         let deadline = deadlines.max().unwrap_or_else(Instant::now);
         let deadline = self.stop.map_or(deadline, |stop| stop.min(deadline));
-        let rows: Vec<(MessageId, &NewMessage)> = written
-            .stored
-            .iter()
-            .map(|(_, one)| (one.message.id, &one.row))
+        let messages = written.stored.iter().map(|(_, one)| &one.message);
+        let rows: Vec<_> = messages
+            .map(|one| (one.id, one.sender, &*one.body_text))
             .collect();
         lent.run_until(deadline, |store| store.were_committed(&rows))
             .inspect_err(|error| {
@@ -297,18 +296,13 @@ impl Committer<'_> {
 
     /// If the messages were stored after all they are shown late, as those of other writers are, and a client that sends
     /// one of them again gets the first one's answer.
-    fn answer_unknown(&self, batch: &[Waiting], written: Written) {
+    fn answer_unknown(&self, batch: &[Waiting], mut written: Written) {
         self.chat.feed.release_claims();
         self.chat.dedup.distrust(Instant::now());
-        let unknown = |(place, _)| (place, Unwritten::Refused(Refusal::OutcomeUnknown));
-        let mut answered = written.answered;
-        answered.extend(written.stored.into_iter().map(unknown));
-        self.finish(
-            batch,
-            Written {
-                answered,
-                ..Written::default()
-            },
-        );
+        let stored = written.stored.drain(..);
+        let unknown = stored.map(|(place, _)| (place, Unwritten::Refused(Refusal::OutcomeUnknown)));
+        written.answered.extend(unknown);
+        written.notices.clear();
+        self.finish(batch, written);
     }
 }

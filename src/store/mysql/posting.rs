@@ -449,7 +449,7 @@ impl Posting for MysqlConnection {
         Ok(())
     }
 
-    fn were_committed(&mut self, messages: &[(MessageId, &NewMessage)]) -> Result<bool> {
+    fn were_committed(&mut self, messages: &[(MessageId, AgentId, &str)]) -> Result<bool> {
         const OPERATION: &str = "look whether messages were stored";
         // A locking read waits for the lost connection's transaction to end, if the server has not noticed the
         // loss yet.
@@ -459,7 +459,7 @@ impl Posting for MysqlConnection {
                 "SELECT id, sender_agent_id, body_text FROM chat_messages WHERE id IN ({}) FOR UPDATE",
                 marks(messages.len())
             ),
-            ids(messages.iter().map(|(id, _)| id.0)),
+            ids(messages.iter().map(|(id, ..)| id.0)),
         );
         let found = rows?
             .into_iter()
@@ -470,8 +470,8 @@ impl Posting for MysqlConnection {
         }
         self.cache.written();
         // An id that now belongs to another message does not count.
-        Ok(messages.iter().all(|(id, message)| {
-            found.contains(&(id.0, message.sender.0, message.body_text.clone()))
-        }))
+        Ok(messages
+            .iter()
+            .all(|(id, sender, body)| found.contains(&(id.0, sender.0, (*body).to_owned()))))
     }
 }

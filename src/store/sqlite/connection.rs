@@ -491,7 +491,7 @@ impl Posting for SqliteConnection {
         }
     }
 
-    fn were_committed(&mut self, messages: &[(MessageId, &NewMessage)]) -> Result<bool> {
+    fn were_committed(&mut self, messages: &[(MessageId, AgentId, &str)]) -> Result<bool> {
         // Waits for a running write transaction: it may be the one in question.
         self.begin()?;
         let found = self.read("look whether messages were stored", |conn| {
@@ -499,9 +499,9 @@ impl Posting for SqliteConnection {
                 "SELECT EXISTS (SELECT 1 FROM chat_messages \
                  WHERE id = ? AND sender_agent_id = ? AND body_text = ?)",
             )?;
-            for (id, message) in messages {
+            for (id, sender, body) in messages {
                 // An id that now belongs to another message does not count.
-                let row = (key(id.0), key(message.sender.0), &message.body_text);
+                let row = (key(id.0), key(sender.0), body);
                 if !found.query_row(row, |row| row.get::<_, bool>(0))? {
                     return Ok(false);
                 }
