@@ -4,7 +4,7 @@
 
 use andrea_chat_websocket::config::settings::Rows;
 use andrea_chat_websocket::platform::pid_file::Holder;
-use andrea_chat_websocket::supervisor::{Effects, Observed, carry_out, decide};
+use andrea_chat_websocket::supervisor::{Daemon, Effects, Error, Observed, carry_out, decide};
 
 use crate::support::fixtures;
 use crate::support::json::Json;
@@ -44,7 +44,7 @@ impl Effects for Stage {
         self.run.stdout.push(format!("[<app-now>] {line}"));
     }
 
-    fn write(&mut self, rows: &[(&str, &str)]) -> Result<(), String> {
+    fn write(&mut self, rows: &[(&str, &str)]) -> Result<(), Error> {
         let rows = rows
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
@@ -52,21 +52,22 @@ impl Effects for Stage {
         Ok(())
     }
 
-    fn terminate(&mut self, holder: Holder) -> bool {
+    fn terminate(&mut self, holder: Holder) -> Daemon {
         assert_eq!(holder.pid, PID);
-        if !self.is_deaf {
-            self.run.old_process = Some("ended");
+        if self.is_deaf {
+            return Daemon::Alive;
         }
-        !self.is_deaf
+        self.run.old_process = Some("ended");
+        Daemon::Ended
     }
 
-    fn kill(&mut self, holder: Holder) -> bool {
+    fn kill(&mut self, holder: Holder) -> Daemon {
         assert_eq!(holder.pid, PID);
         self.run.old_process = Some("ended");
-        true
+        Daemon::Ended
     }
 
-    fn start(&mut self) -> Result<u32, String> {
+    fn start(&mut self) -> Result<u32, Error> {
         assert_ne!(self.run.old_process, Some("alive"), "two at once");
         self.run.starts = true;
         Ok(NEW_PID)

@@ -1,5 +1,7 @@
 //! Where an install's service keeps its files, and the folders they lie in (contract: operations.md, "Files").
 
+use std::error::Error;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +13,41 @@ const FOLDER_MODE: u32 = 0o775;
 /// What to do where the file system knows no locks.
 pub const LOCKS_REMEDY: &str = "pid file and supervisor need locks (flock): let the file system have them (on NFS: lockd runs, and it is \
                                 not mounted with nolock), or set STORAGE_PATH to a local folder";
+
+/// A file or folder that cannot be used.
+#[derive(Debug)]
+pub struct PathError {
+    /// What was to be done with it.
+    pub operation: &'static str,
+    /// The file or folder.
+    pub path: PathBuf,
+    /// Why it cannot be done.
+    pub source: io::Error,
+}
+
+impl PathError {
+    /// For `map_err`.
+    pub fn of<E: Into<io::Error>>(operation: &'static str, path: &Path) -> impl Fn(E) -> Self {
+        move |source| PathError {
+            operation,
+            path: path.to_owned(),
+            source: source.into(),
+        }
+    }
+}
+
+impl fmt::Display for PathError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (operation, path) = (self.operation, self.path.display());
+        write!(f, "cannot {operation} {path}: {}", self.source)
+    }
+}
+
+impl Error for PathError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.source)
+    }
+}
 
 /// The files under `STORAGE_PATH`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,11 +88,11 @@ impl Paths {
     /// Makes the folders that are missing.
     ///
     /// # Errors
-    /// Which folder cannot be made, and why.
-    pub fn make_folders(&self) -> Result<(), (PathBuf, io::Error)> {
+    /// One of them cannot be made.
+    pub fn make_folders(&self) -> Result<(), PathError> {
         for folder in [&self.runtime, &self.logs] {
             owned_file::make_folder(folder, FOLDER_MODE, false)
-                .map_err(|error| (folder.clone(), error))?;
+                .map_err(PathError::of("make the folder", folder))?;
         }
         Ok(())
     }

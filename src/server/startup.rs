@@ -57,7 +57,7 @@ pub fn prepare_storage(config: &Config, level: LevelFilter) -> Result<Paths, Fai
         .map_err(|error| cannot_create("use", &config.storage, &error))?;
     places
         .make_folders()
-        .map_err(|(folder, error)| cannot_create("make the folder", &folder, &error))?;
+        .map_err(|error| cannot_create(error.operation, &error.path, &error.source))?;
     let places = config.paths();
     let log = &places.log_file;
     log_file::install(log, level, config.clock.clone(), config.log_stderr)

@@ -109,6 +109,8 @@ impl fmt::Display for StoreError {
     }
 }
 
+impl std::error::Error for StoreError {}
+
 /// Result of an operation on the database.
 pub type Result<T> = std::result::Result<T, StoreError>;
 

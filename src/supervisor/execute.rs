@@ -1,10 +1,30 @@
 //! Carries out a decision: which lines are printed and which rows are written, in which order. Pure except for the
 //! [`Effects`] passed in, so that tests can replay every recorded run without a process.
 
-use super::{Decision, Status, Target};
+use super::{Decision, Error, Status, Target};
 use crate::config::settings::key;
 use crate::platform::exit_code;
 use crate::platform::pid_file::Holder;
+
+/// How a daemon is after it was told to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Daemon {
+    /// It has ended.
+    Ended,
+    /// It lives on.
+    Alive,
+}
+
+impl Daemon {
+    /// By whether it has ended.
+    pub(super) fn of(has_ended: bool) -> Self {
+        if has_ended {
+            Daemon::Ended
+        } else {
+            Daemon::Alive
+        }
+    }
+}
 
 /// The supervisor's side effects.
 pub trait Effects {
@@ -14,27 +34,27 @@ pub trait Effects {
     /// Writes rows of `settings`.
     ///
     /// # Errors
-    /// What cannot be done, for people.
-    fn write(&mut self, rows: &[(&str, &str)]) -> Result<(), String>;
+    /// The database does not take them.
+    fn write(&mut self, rows: &[(&str, &str)]) -> Result<(), Error>;
 
-    /// Asks the daemon to end, and waits; whether it has ended.
-    fn terminate(&mut self, holder: Holder) -> bool;
+    /// Asks the daemon to end, and waits.
+    fn terminate(&mut self, holder: Holder) -> Daemon;
 
-    /// Ends it without asking; whether it has ended.
-    fn kill(&mut self, holder: Holder) -> bool;
+    /// Ends it without asking.
+    fn kill(&mut self, holder: Holder) -> Daemon;
 
     /// Starts a daemon and waits until it shows that it runs; its process id.
     ///
     /// # Errors
     /// Why it does not run.
-    fn start(&mut self) -> Result<u32, String>;
+    fn start(&mut self) -> Result<u32, Error>;
 }
 
 /// Does what was decided; the exit code.
 ///
 /// # Errors
 /// A row cannot be written; nothing is done after that.
-pub fn carry_out(decision: Decision, effects: &mut dyn Effects) -> Result<u8, String> {
+pub fn carry_out(decision: Decision, effects: &mut dyn Effects) -> Result<u8, Error> {
     match decision {
         Decision::ReportExternal(status) => {
             effects.write(&[(key::STATUS, status.as_str())])?;
@@ -61,9 +81,9 @@ pub fn carry_out(decision: Decision, effects: &mut dyn Effects) -> Result<u8, St
     }
 }
 
-fn stop(target: Target, effects: &mut dyn Effects) -> Result<u8, String> {
+fn stop(target: Target, effects: &mut dyn Effects) -> Result<u8, Error> {
     let pid = target.holder.pid;
-    if end(target, effects)? {
+    if end(target, effects)? == Daemon::Ended {
         effects.write(&[
             (key::STATUS, Status::Stopped.as_str()),
             (key::STOP_REQUESTED, "0"),
@@ -77,8 +97,8 @@ fn stop(target: Target, effects: &mut dyn Effects) -> Result<u8, String> {
     Ok(exit_code::OK)
 }
 
-fn restart(target: Target, effects: &mut dyn Effects) -> Result<u8, String> {
-    if end(target, effects)? {
+fn restart(target: Target, effects: &mut dyn Effects) -> Result<u8, Error> {
+    if end(target, effects)? == Daemon::Ended {
         effects.write(&[(key::RESTART_REQUESTED, "0")])?;
         return Ok(start(effects));
     }
@@ -90,10 +110,10 @@ fn restart(target: Target, effects: &mut dyn Effects) -> Result<u8, String> {
     Ok(exit_code::FAILED)
 }
 
-fn replace(target: Target, effects: &mut dyn Effects) -> Result<u8, String> {
+fn replace(target: Target, effects: &mut dyn Effects) -> Result<u8, Error> {
     let pid = target.holder.pid;
     effects.write(&[(key::STATUS, Status::Stale.as_str())])?;
-    if end(target, effects)? {
+    if end(target, effects)? == Daemon::Ended {
         effects.say(&format!("restarting stale chat websocket daemon pid={pid}"));
         return Ok(start(effects));
     }
@@ -103,14 +123,13 @@ fn replace(target: Target, effects: &mut dyn Effects) -> Result<u8, String> {
     Ok(exit_code::FAILED)
 }
 
-/// Ends a daemon; whether it has ended.
-fn end(target: Target, effects: &mut dyn Effects) -> Result<bool, String> {
+fn end(target: Target, effects: &mut dyn Effects) -> Result<Daemon, Error> {
     let Target { holder, may_kill } = target;
-    if effects.terminate(holder) {
-        return Ok(true);
+    if effects.terminate(holder) == Daemon::Ended {
+        return Ok(Daemon::Ended);
     }
-    if !may_kill || !effects.kill(holder) {
-        return Ok(false);
+    if !may_kill || effects.kill(holder) == Daemon::Alive {
+        return Ok(Daemon::Alive);
     }
     // It could not strike itself off, as a daemon that ends in good order does.
     effects.write(&[(key::PID, "")])?;
@@ -118,7 +137,7 @@ fn end(target: Target, effects: &mut dyn Effects) -> Result<bool, String> {
         "killed hung chat websocket daemon pid={}",
         holder.pid
     ));
-    Ok(true)
+    Ok(Daemon::Ended)
 }
 
 fn start(effects: &mut dyn Effects) -> u8 {

@@ -3,11 +3,13 @@
 //! processes and the database. Never long-running, and never a signal to a process that is not known to be the
 //! daemon.
 
+mod error;
 mod execute;
 mod launch;
 mod run;
 
-pub use execute::{Effects, carry_out};
+pub use error::Error;
+pub use execute::{Daemon, Effects, carry_out};
 pub use launch::{ALLOCATOR, DETACHED, SUPERVISED};
 pub use run::{run, serve_detached};
 

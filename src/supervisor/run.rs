@@ -11,14 +11,14 @@ use rustix::fs::{FlockOperation, Timespec, Timestamps, UTIME_NOW, flock, futimen
 use rustix::process::Signal;
 
 use super::launch::{self, Launched};
-use super::{Effects, Observed, carry_out, decide};
+use super::{Daemon, Effects, Error, Observed, carry_out, decide};
 use crate::config::limits::STORE_TIMEOUT;
 use crate::config::settings::{Rows, key};
 use crate::config::{Config, listen_address};
 use crate::platform::exit_code;
 use crate::platform::net;
 use crate::platform::owned_file::{self, Use};
-use crate::platform::paths::Paths;
+use crate::platform::paths::{PathError, Paths};
 use crate::platform::pid_file::{self, Holder};
 use crate::platform::printable::printable;
 use crate::store::{Pool, Store};
@@ -42,8 +42,8 @@ pub fn run(root: &Path, config: &Config, store: Arc<dyn Store>, out: &mut dyn Wr
         pool: Pool::single(store),
         out,
     };
-    supervisor.supervise().unwrap_or_else(|reason| {
-        supervisor.say(&format!("ERROR: {reason}"));
+    supervisor.supervise().unwrap_or_else(|error| {
+        supervisor.say(&format!("ERROR: {error}"));
         exit_code::FAILED
     })
 }
@@ -63,25 +63,16 @@ struct Supervisor<'a> {
 }
 
 impl Supervisor<'_> {
-    fn supervise(&mut self) -> Result<u8, String> {
-        let describe = |what: &str, path: &Path, error: &io::Error| {
-            format!(
-                "cannot {what} {}: {error}; run the supervisor as the web server's user",
-                path.display()
-            )
-        };
-        self.places
-            .make_folders()
-            .map_err(|(folder, error)| describe("make the folder", &folder, &error))?;
+    fn supervise(&mut self) -> Result<u8, Error> {
+        self.places.make_folders()?;
         self.places = self.config.paths();
         // Closed in the daemon that is started: it must not keep later runs from their work.
         let path = self.places.supervisor_lock.clone();
-        let lock = owned_file::open(&path, Use::Change)
-            .map_err(|error| describe("open", &path, &error))?;
+        let lock = owned_file::open(&path, Use::Change).map_err(PathError::of("open", &path))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => return Ok(exit_code::OK),
-            Err(error) => return Err(describe("lock", &path, &error.into())),
+            Err(error) => return Err(PathError::of("lock", &path)(error).into()),
         }
         // Whether cron does its part is seen by this time. "Now" may be set by all who may write.
         let now = Timespec {
@@ -94,8 +85,8 @@ impl Supervisor<'_> {
         };
         let _ = futimens(&lock, &times);
         let rows = self.rows()?;
-        let holder = pid_file::holder(&self.places)
-            .map_err(|error| describe("read", &self.places.pid_file, &error))?;
+        let holder =
+            pid_file::holder(&self.places).map_err(PathError::of("read", &self.places.pid_file))?;
         let age = self
             .config
             .clock
@@ -103,23 +94,19 @@ impl Supervisor<'_> {
         carry_out(decide(&Observed::new(&rows, holder, age)), self)
     }
 
-    fn rows(&mut self) -> Result<Rows, String> {
-        self.pool
-            .run(|store| store.settings())
-            .map_err(|error| error.to_string())
+    fn rows(&mut self) -> Result<Rows, Error> {
+        Ok(self.pool.run(|store| store.settings())?)
     }
 
-    /// Why the daemon that was started does not run, or `None` while that is open, or that it does.
-    fn look_at(&mut self, launched: &mut Launched) -> Result<bool, String> {
+    /// Whether the daemon that was started shows by now that it runs. An error where it has ended.
+    fn is_up(&mut self, launched: &mut Launched) -> Result<bool, Error> {
         let pid = launched.child.id();
         let ended = launched
             .child
             .try_wait()
-            .map_err(|error| format!("cannot watch process {pid}: {error}"))?;
+            .map_err(|error| Error::Watch(pid, error))?;
         if let Some(status) = ended {
-            return Err(launched
-                .last_words()
-                .unwrap_or_else(|| format!("it ended at once ({status})")));
+            return Err(Error::Ended(status, launched.last_words()));
         }
         let rows = self.rows()?;
         let shows = rows.text(key::PID, "") == pid.to_string()
@@ -142,16 +129,15 @@ impl Effects for Supervisor<'_> {
         let _ = writeln!(self.out, "[{}] {line}", self.config.clock.now_text());
     }
 
-    fn write(&mut self, rows: &[(&str, &str)]) -> Result<(), String> {
-        self.pool
-            .run_until(Instant::now() + STORE_TIMEOUT, |store| {
-                store.update_settings(rows)
-            })
-            .map_err(|error| error.to_string())
+    fn write(&mut self, rows: &[(&str, &str)]) -> Result<(), Error> {
+        let deadline = Instant::now() + STORE_TIMEOUT;
+        Ok(self
+            .pool
+            .run_until(deadline, |store| store.update_settings(rows))?)
     }
 
-    fn terminate(&mut self, holder: Holder) -> bool {
-        match pid_file::process_of(holder, &self.places) {
+    fn terminate(&mut self, holder: Holder) -> Daemon {
+        let has_ended = match pid_file::process_of(holder, &self.places) {
             Some(process) => {
                 if let Err(error) = process.signal(Signal::TERM) {
                     self.say(&format!("cannot signal process {}: {error}", holder.pid));
@@ -159,36 +145,35 @@ impl Effects for Supervisor<'_> {
                 process.ended_within(STOP_TIMEOUT)
             }
             None => self.is_gone_within(STOP_TIMEOUT),
-        }
+        };
+        Daemon::of(has_ended)
     }
 
-    fn kill(&mut self, holder: Holder) -> bool {
-        pid_file::process_of(holder, &self.places).is_some_and(|process| {
+    fn kill(&mut self, holder: Holder) -> Daemon {
+        let process = pid_file::process_of(holder, &self.places);
+        Daemon::of(process.is_some_and(|process| {
             process.signal(Signal::KILL).is_ok() && process.ended_within(KILL_TIMEOUT)
-        })
+        }))
     }
 
-    fn start(&mut self) -> Result<u32, String> {
+    fn start(&mut self) -> Result<u32, Error> {
         let log = &self.places.log_file;
-        let mut launched = launch::launch(self.root, log)
-            .map_err(|error| format!("{error} (log file {})", log.display()))?;
+        let mut launched =
+            launch::launch(self.root, log).map_err(|error| Error::Launch(log.to_owned(), error))?;
         let pid = launched.child.id();
         let deadline = Instant::now() + START_TIMEOUT;
         let mut seen_before = false;
         loop {
             thread::sleep(LOOK_AGAIN);
             // Seen twice, because another program may be what answers at an address that cannot be bound.
-            let seen = self.look_at(&mut launched)?;
+            let seen = self.is_up(&mut launched)?;
             if seen && seen_before {
                 return Ok(pid);
             }
             seen_before = seen;
             if Instant::now() >= deadline {
-                return Err(format!(
-                    "process {pid} has shown no heartbeat within {} s; {} says more",
-                    START_TIMEOUT.as_secs(),
-                    self.places.log_file.display()
-                ));
+                let log = self.places.log_file.clone();
+                return Err(Error::Silent(pid, START_TIMEOUT.as_secs(), log));
             }
         }
     }
