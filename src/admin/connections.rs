@@ -20,22 +20,21 @@ const MAX_BYTES: u64 = 256 << 20;
 /// # Errors
 /// No service answers there, or standard output cannot be written.
 pub fn list(path: &Path, as_json: bool, out: &mut dyn Write) -> Result<u8, Problem> {
-    let json = ask(path).map_err(|error| Problem {
-        remedy: Some(match error.kind() {
+    let json = ask(path).map_err(|error| {
+        let remedy = match error.kind() {
             io::ErrorKind::PermissionDenied => "run it as the user of the service, or as root",
             _ => "is the service running? status says so",
-        }),
-        ..Problem::new(
-            exit_code::UNAVAILABLE,
-            format!("cannot ask the service at {}: {error}", path.display()),
-        )
+        };
+        Problem::of_path("ask the service at", path, error)
+            .with_code(exit_code::UNAVAILABLE)
+            .with_remedy(remedy)
     })?;
-    let no_list = |error| {
-        let path = path.display();
-        Problem::new(
-            exit_code::UNAVAILABLE,
-            format!("what answers at {path} is no list of connections: {error}"),
-        )
+    let no_list = |error: serde_json::Error| {
+        let what = format!(
+            "what answers at {} is no list of connections",
+            path.display()
+        );
+        Problem::new(exit_code::UNAVAILABLE, what).because(error)
     };
     let mut list: Vec<ConnectionReport> = serde_json::from_str(&json).map_err(no_list)?;
     list.sort_by_key(|one| one.connection);
@@ -43,8 +42,7 @@ pub fn list(path: &Path, as_json: bool, out: &mut dyn Write) -> Result<u8, Probl
         true => printable_json(&(serde_json::to_string_pretty(&list).map_err(no_list)? + "\n")),
         false => text(&list),
     };
-    out.write_all(text.as_bytes())
-        .map_err(|error| Problem::of_output(&error))?;
+    out.write_all(text.as_bytes()).map_err(Problem::of_output)?;
     Ok(exit_code::OK)
 }
 

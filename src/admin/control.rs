@@ -113,9 +113,9 @@ pub fn request(
         out,
         "{word} requested; the supervisor, which cron runs every minute, carries it out"
     )
-    .map_err(|error| Problem::of_output(&error))?;
+    .map_err(Problem::of_output)?;
     if let Some(obstacle) = obstacle(request, &rows) {
-        writeln!(out, "{obstacle}").map_err(|error| Problem::of_output(&error))?;
+        writeln!(out, "{obstacle}").map_err(Problem::of_output)?;
     }
     Ok(exit_code::OK)
 }

@@ -2,10 +2,11 @@
 //! is recorded, this one asks the running service itself.
 
 use std::io::{self, Read, Write};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::probe;
 use super::response::HandshakeResponse;
+use super::{Problem, probe};
+use crate::platform::exit_code;
 use crate::platform::net::{self, Wire};
 
 /// The answer is a line or two; more is not read.
@@ -15,14 +16,16 @@ const MAX_ANSWER: u64 = 4096;
 ///
 /// # Errors
 /// It is not well, or does not answer by `deadline`, or something else does.
-pub fn ask(host: &str, port: u16, deadline: Instant) -> Result<(), String> {
+pub fn ask(host: &str, port: u16, deadline: Instant) -> Result<(), Problem> {
     // Every address of this machine is reached at its loopback.
     let host = match host {
         "0.0.0.0" => "127.0.0.1",
         "[::]" => "[::1]",
         host => host,
     };
-    let nothing = |error: io::Error| format!("{host}:{port} does not answer: {error}");
+    let failed = |what: String| Problem::new(exit_code::FAILED, what);
+    let nothing =
+        |error: io::Error| failed(format!("{host}:{port} does not answer")).because(error);
     let left = || net::left(deadline).map_err(nothing);
     let socket = net::connect(host, port, left()?).map_err(nothing)?;
     let answer = exchange(Wire { socket, deadline }, host, port).map_err(nothing)?;
@@ -31,9 +34,18 @@ pub fn ask(host: &str, port: u16, deadline: Instant) -> Result<(), String> {
     match status.split(' ').nth(1) {
         Some("200") => Ok(()),
         // This page is not for everybody; then the service listens where it is asked from another address than loopback.
-        Some("404") => handshake(host, port, left()?),
-        Some(_) => Err(format!("{host}:{port} answers {status}: {}", body.trim())),
-        None => Err(format!("{host}:{port} speaks no HTTP")),
+        Some("404") => match probe::listener(host, port, left()?).map_err(nothing)? {
+            HandshakeResponse::WebSocket => Ok(()),
+            HandshakeResponse::Http(code, reason) => {
+                Err(failed(format!("{host}:{port} answers {code} {reason}")))
+            }
+            HandshakeResponse::Other(what) => Err(failed(format!("{host}:{port}: {what}"))),
+        },
+        Some(_) => Err(failed(format!(
+            "{host}:{port} answers {status}: {}",
+            body.trim()
+        ))),
+        None => Err(failed(format!("{host}:{port} speaks no HTTP"))),
     }
 }
 
@@ -45,15 +57,4 @@ fn exchange(mut wire: Wire, host: &str, port: u16) -> io::Result<String> {
     let mut answer = Vec::new();
     wire.take(MAX_ANSWER).read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
-}
-
-fn handshake(host: &str, port: u16, timeout: Duration) -> Result<(), String> {
-    match probe::listener(host, port, timeout) {
-        Ok(HandshakeResponse::WebSocket) => Ok(()),
-        Ok(HandshakeResponse::Http(code, reason)) => {
-            Err(format!("{host}:{port} answers {code} {reason}"))
-        }
-        Ok(HandshakeResponse::Other(what)) => Err(format!("{host}:{port}: {what}")),
-        Err(error) => Err(format!("{host}:{port} does not answer: {error}")),
-    }
 }

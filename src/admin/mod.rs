@@ -17,53 +17,13 @@ pub mod style;
 pub mod talk;
 pub mod token;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::config::limits::STORE_TIMEOUT;
 use crate::platform::exit_code;
+pub use crate::platform::problem::Problem;
 use crate::store::{DatabaseConnection, Failure, Pool, Store, StoreError};
-
-/// Why something was not done: one line for people, and the exit code.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// What and why, and perhaps what to do about it.
-    pub message: String,
-    /// What to do about it, where the message does not say so.
-    pub remedy: Option<&'static str>,
-    /// See [`exit_code`].
-    pub code: u8,
-}
-
-impl Problem {
-    /// A problem with its exit code.
-    pub fn new(code: u8, message: impl Into<String>) -> Self {
-        Problem {
-            message: message.into(),
-            remedy: None,
-            code,
-        }
-    }
-
-    /// Standard output cannot be written.
-    fn of_output(error: &std::io::Error) -> Self {
-        Problem::new(
-            exit_code::FAILED,
-            format!("cannot write to standard output: {error}"),
-        )
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
-        match self.remedy {
-            Some(remedy) => write!(f, "; {remedy}"),
-            None => Ok(()),
-        }
-    }
-}
 
 /// The database of a subcommand.
 pub struct Database {
@@ -89,7 +49,7 @@ impl Database {
         operation: impl FnOnce(&mut dyn DatabaseConnection) -> crate::store::Result<T>,
     ) -> Result<T, Problem> {
         let result = self.pool.run(operation);
-        result.map_err(|error| self.problem(&error))
+        result.map_err(|error| self.problem(error))
     }
 
     /// Does one operation that may be repeated where the database is lost or in conflict.
@@ -103,10 +63,10 @@ impl Database {
         let result = self
             .pool
             .run_until(Instant::now() + STORE_TIMEOUT, operation);
-        result.map_err(|error| self.problem(&error))
+        result.map_err(|error| self.problem(error))
     }
 
-    fn problem(&self, error: &StoreError) -> Problem {
+    fn problem(&self, error: StoreError) -> Problem {
         let code = match error.failure {
             _ if error.remedy.is_some() && error.is_lasting() => exit_code::CONFIG,
             Failure::Denied => exit_code::CONFIG,
@@ -114,9 +74,7 @@ impl Database {
             _ => exit_code::UNAVAILABLE,
         };
         let remedy = error.remedy;
-        Problem {
-            remedy: Some(remedy.unwrap_or_else(|| self.store.remedy(error.failure))),
-            ..Problem::new(code, format!("{error} ({})", self.store.describe()))
-        }
+        let remedy = remedy.unwrap_or_else(|| self.store.remedy(error.failure));
+        Problem::of(code, error.at(self.store.describe())).with_remedy(remedy)
     }
 }

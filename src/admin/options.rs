@@ -82,10 +82,7 @@ fn of_variable(spec: &Spec, variables: &Variables, rows: Option<&Rows>) -> Entry
 pub fn write(entries: &[Entry], as_json: bool, out: &mut dyn Write) -> Result<(), Problem> {
     let text = if as_json {
         let json = serde_json::to_string_pretty(entries).map_err(|error| {
-            Problem::new(
-                exit_code::SOFTWARE,
-                format!("cannot write the options: {error}"),
-            )
+            Problem::new(exit_code::SOFTWARE, "cannot write the options").because(error)
         })?;
         printable_json(&format!("{json}\n"))
     } else {
@@ -96,8 +93,7 @@ pub fn write(entries: &[Entry], as_json: bool, out: &mut dyn Write) -> Result<()
         };
         entries.iter().map(line).collect()
     };
-    out.write_all(text.as_bytes())
-        .map_err(|error| Problem::of_output(&error))
+    out.write_all(text.as_bytes()).map_err(Problem::of_output)
 }
 
 #[cfg(test)]

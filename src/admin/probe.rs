@@ -3,8 +3,9 @@
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
+use super::Problem;
 use super::response::{HandshakeResponse, judge, request};
-use crate::platform::net;
+use crate::platform::{exit_code, net};
 
 /// More than any answer to these requests has.
 const MAX_ANSWER: usize = 64 * 1024;
@@ -27,14 +28,17 @@ impl Url {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let (scheme, rest) = text
-            .split_once("://")
-            .ok_or_else(|| format!("{text:?} is no URL; give one such as wss://HOST/ws/chat"))?;
+    pub fn parse(text: &str) -> Result<Self, Problem> {
+        let wrong = |what| Problem::new(exit_code::USAGE, what);
+        let (scheme, rest) = text.split_once("://").ok_or_else(|| {
+            wrong(format!(
+                "{text:?} is no URL; give one such as wss://HOST/ws/chat"
+            ))
+        })?;
         let secure = match scheme.to_ascii_lowercase().as_str() {
             "ws" | "http" => false,
             "wss" | "https" => true,
-            _ => return Err(format!("{scheme}:// is not ws, wss, http or https")),
+            _ => return Err(wrong(format!("{scheme}:// is not ws, wss, http or https"))),
         };
         let rest = rest.split('#').next().unwrap_or(rest);
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
@@ -58,13 +62,15 @@ impl Url {
                     path => path.to_owned(),
                 },
             }),
-            _ if authority.contains('@') => {
-                Err("leave user and password out of it; a browser's WebSocket has none".to_owned())
-            }
-            _ if !authority.is_ascii() => Err(format!(
-                "write {authority} in its xn-- form, as a browser sends it"
+            _ if authority.contains('@') => Err(wrong(
+                "leave user and password out of it; a browser's WebSocket has none".to_owned(),
             )),
-            _ => Err(format!("{authority:?} is no host with or without a port")),
+            _ if !authority.is_ascii() => Err(wrong(format!(
+                "write {authority} in its xn-- form, as a browser sends it"
+            ))),
+            _ => Err(wrong(format!(
+                "{authority:?} is no host with or without a port"
+            ))),
         }
     }
 

@@ -300,8 +300,7 @@ pub fn list(
         };
         ALL.iter().map(line).collect()
     };
-    out.write_all(text.as_bytes())
-        .map_err(|error| Problem::of_output(&error))?;
+    out.write_all(text.as_bytes()).map_err(Problem::of_output)?;
     Ok(exit_code::OK)
 }
 
@@ -319,7 +318,7 @@ pub fn get(
     let setting = find(key)?;
     let rows = database.run_again(|store| store.settings())?;
     let (value, _) = setting.counting(&rows, variables);
-    writeln!(out, "{}", printable(&value)).map_err(|error| Problem::of_output(&error))?;
+    writeln!(out, "{}", printable(&value)).map_err(Problem::of_output)?;
     Ok(exit_code::OK)
 }
 
@@ -369,8 +368,7 @@ pub fn set(
             variables.origin(variable)
         ));
     }
-    out.write_all(text.as_bytes())
-        .map_err(|error| Problem::of_output(&error))?;
+    out.write_all(text.as_bytes()).map_err(Problem::of_output)?;
     Ok(exit_code::OK)
 }
 

@@ -240,7 +240,7 @@ impl StatusReport {
     /// The writer fails.
     pub fn write_json(&self, out: &mut dyn Write) -> Result<(), Problem> {
         let text = serde_json::to_string_pretty(self).unwrap_or_default();
-        writeln!(out, "{}", printable_json(&text)).map_err(|error| Problem::of_output(&error))
+        writeln!(out, "{}", printable_json(&text)).map_err(Problem::of_output)
     }
 
     /// The same as a line.
@@ -255,7 +255,7 @@ impl StatusReport {
     /// The writer fails.
     pub fn write_text(&self, style: Style, out: &mut dyn Write) -> Result<(), Problem> {
         out.write_all(self.text(style).as_bytes())
-            .map_err(|error| Problem::of_output(&error))
+            .map_err(Problem::of_output)
     }
 
     /// What people read.

@@ -92,7 +92,7 @@ impl Talk<'_> {
                         true => printable_json(&message.to_string()),
                         false => format!("stored as message {}", message["id"]),
                     };
-                    writeln!(out, "{line}").map_err(|error| Problem::of_output(&error))?;
+                    writeln!(out, "{line}").map_err(Problem::of_output)?;
                     return Ok(exit_code::OK);
                 }
                 Err(Trouble::Final(problem)) => return Err(problem),
@@ -236,11 +236,12 @@ impl Talk<'_> {
         };
         let written = writeln!(out, "{line}").and_then(|()| out.flush());
         written.map_err(|error| {
-            let mut problem = Problem::of_output(&error);
-            if error.kind() == io::ErrorKind::BrokenPipe {
-                problem.message = "standard output was closed".to_owned();
-            }
-            Trouble::Final(problem)
+            Trouble::Final(match error.kind() {
+                io::ErrorKind::BrokenPipe => {
+                    Problem::new(exit_code::FAILED, "standard output was closed")
+                }
+                _ => Problem::of_output(error),
+            })
         })
     }
 
@@ -276,13 +277,9 @@ impl Talk<'_> {
 
     fn unreachable(&self, reason: &str) -> Problem {
         let (host, port) = &self.address;
-        Problem {
-            remedy: Some("see whether it runs: andrea-chat-websocket status"),
-            ..Problem::new(
-                exit_code::UNAVAILABLE,
-                format!("no chat service at {host}:{port}: {reason}"),
-            )
-        }
+        let what = format!("no chat service at {host}:{port}: {reason}");
+        Problem::new(exit_code::UNAVAILABLE, what)
+            .with_remedy("see whether it runs: andrea-chat-websocket status")
     }
 
     /// An event that names the conversation.

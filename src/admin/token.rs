@@ -52,7 +52,7 @@ pub fn mint(
         ),
     };
     let token = signed(secret, agent, &role, ttl)?;
-    writeln!(out, "{token}").map_err(|error| Problem::of_output(&error))?;
+    writeln!(out, "{token}").map_err(Problem::of_output)?;
     // Only a remark: the token is out.
     let _ = writeln!(
         notes,
@@ -75,5 +75,5 @@ pub fn signed(secret: &str, agent: AgentId, role: &str, ttl: u64) -> Result<Stri
         "iat": now,
         "exp": now + ttl,
     });
-    sign(secret, &claims).map_err(|message| Problem::new(exit_code::SOFTWARE, message))
+    sign(secret, &claims).map_err(|error| Problem::of(exit_code::SOFTWARE, error))
 }

@@ -5,6 +5,8 @@
 //! Redis is not trusted. It reads what is said: ids of agents, conversations and messages, and the name of an agent who
 //! types. A note is taken only if a daemon with the same `JWT_SECRET` has sealed it (`note.rs`).
 
+use std::fmt;
+
 #[cfg(not(feature = "bus"))]
 mod disabled;
 #[cfg(feature = "bus")]
@@ -23,6 +25,14 @@ pub const NOT_IN_THIS_BUILD: &str = "CHAT_BUS_URL is set, but this build has no 
 /// What to do about it.
 pub const BUILD_WITH_IT: &str = "build with the feature bus, or leave the variable out";
 
-/// The address of the bus cannot be used; says why.
+/// The address of the bus cannot be used. It may hold a password, so it is not repeated.
 #[derive(Debug)]
-pub struct BadAddress(pub String);
+pub struct BadAddress;
+
+impl fmt::Display for BadAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("it is no URL of Redis, such as redis://[USER:PASSWORD@]127.0.0.1:6379/")
+    }
+}
+
+impl std::error::Error for BadAddress {}

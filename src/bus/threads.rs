@@ -72,10 +72,7 @@ struct BusConfig {
 /// # Errors
 /// The URL is none of Redis.
 pub fn prepare(url: &str, secret: &str) -> Result<Option<(Bus, Connector)>, BadAddress> {
-    // The URL may hold a password, so it is not repeated.
-    let redis = address(url).ok_or_else(|| {
-        BadAddress("it is no URL of Redis, such as redis://[USER:PASSWORD@]127.0.0.1:6379/".into())
-    })?;
+    let redis = address(url).ok_or(BadAddress)?;
     let (notes, queue) = bounded(QUEUE_LENGTH);
     // Containers share pids, and two daemons may start at once.
     let random = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();

@@ -4,8 +4,9 @@ use std::io::Write;
 
 use clap::{Args, ValueEnum};
 
+use super::absolute;
 use super::admin::{Install, Root};
-use super::{Stop, absolute};
+use crate::admin::Problem;
 use crate::admin::install::{self, Installation, ServiceManager};
 use crate::config::settings::Rows;
 use crate::platform::exit_code;
@@ -50,10 +51,13 @@ pub struct UninstallOptions {
     dry_run: bool,
 }
 
-pub fn install(options: &InstallOptions, out: &mut dyn Write) -> Result<u8, Stop> {
+pub fn install(options: &InstallOptions, out: &mut dyn Write) -> Result<u8, Problem> {
     let way = match (options.way, options.socket) {
         (WayWord::Cron, true) => {
-            return Err(("--socket is for systemd alone".to_owned(), exit_code::USAGE));
+            return Err(Problem::new(
+                exit_code::USAGE,
+                "--socket is for systemd alone",
+            ));
         }
         (WayWord::Cron, false) => ServiceManager::Cron,
         (WayWord::Systemd, socket) => ServiceManager::Systemd { socket },
@@ -68,13 +72,13 @@ pub fn install(options: &InstallOptions, out: &mut dyn Write) -> Result<u8, Stop
     Ok(exit_code::OK)
 }
 
-pub fn uninstall(options: &UninstallOptions, out: &mut dyn Write) -> Result<u8, Stop> {
+pub fn uninstall(options: &UninstallOptions, out: &mut dyn Write) -> Result<u8, Problem> {
     let root = absolute(&options.root.root).map_err(cannot)?;
     install::uninstall(&root, options.dry_run, out)?;
     Ok(exit_code::OK)
 }
 
 /// These two have one code for whatever stands in their way.
-fn cannot((message, _): Stop) -> Stop {
-    (message, exit_code::FAILED)
+fn cannot(problem: Problem) -> Problem {
+    problem.with_code(exit_code::FAILED)
 }

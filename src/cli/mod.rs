@@ -19,12 +19,13 @@ use rustix::process::{Resource, getrlimit};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::admin::style::Style;
+use crate::config::Variables;
 use crate::config::options::{OPTIONS, Spec, Topic};
-use crate::config::{ConfigError, Variables};
 use crate::platform::clock::AppClock;
 use crate::platform::exit_code;
 use crate::platform::log_file;
 use crate::platform::printable::printable;
+use crate::platform::problem::Problem;
 use crate::server;
 
 /// The agents' internal chat of Andrea Helpdesk over WebSocket.
@@ -108,9 +109,6 @@ struct Demo {
           value_parser = ["error", "warn", "info", "debug"])]
     log_level: String,
 }
-
-/// Why a subcommand does not do what it was asked, for people, and the exit code.
-type Stop = (String, u8);
 
 #[derive(Args)]
 struct Serve {
@@ -249,8 +247,8 @@ pub fn run() -> ExitCode {
         Command::Demo(options) => demo(options).map(|()| exit_code::OK),
         Command::Operate(command) => admin::run(command, cli.color),
     };
-    ExitCode::from(outcome.unwrap_or_else(|(message, code)| {
-        let message = printable(&message);
+    ExitCode::from(outcome.unwrap_or_else(|problem| {
+        let message = printable(&problem.to_string());
         match (log_file::unsaid(&message, log_of.is_some()), log_of) {
             (None, _) => {}
             (Some(rest), Some(root)) => {
@@ -259,12 +257,12 @@ pub fn run() -> ExitCode {
             }
             (Some(rest), None) => log_file::complain(rest),
         }
-        code
+        problem.code
     }))
 }
 
 #[cfg(feature = "embedded")]
-fn demo(options: Demo) -> Result<(), Stop> {
+fn demo(options: Demo) -> Result<(), Problem> {
     use std::io::stdout;
 
     let options = crate::demo::run::DemoOptions {
@@ -281,22 +279,18 @@ fn demo(options: Demo) -> Result<(), Stop> {
             demo.data.display()
         );
     })
-    .map_err(|failure| (failure.message, failure.code))
 }
 
-fn serve(options: Serve) -> Result<(), Stop> {
+fn serve(options: Serve) -> Result<(), Problem> {
     save_address_space();
     let level = options.log_level.parse().unwrap_or(log::LevelFilter::Info);
     let root = options.root;
     let mut alone = Variables::default().gathering();
     options.options.apply(&mut alone);
-    let wrong = |error: ConfigError| (error.message, error.code);
-    alone.check_options().map_err(wrong)?;
+    alone.check_options()?;
     let root = absolute(&root)?;
-    let variables = Variables::load(&root)
-        .map_err(wrong)?
-        .with_options_of(alone);
-    server::serve(&root, &variables, level).map_err(|failure| (failure.message, failure.code))
+    let variables = Variables::load(&root)?.with_options_of(alone);
+    server::serve(&root, &variables, level)
 }
 
 /// The clock of an install whose configuration may be the very thing that is wrong.
@@ -308,23 +302,25 @@ fn clock_of(root: &Path) -> AppClock {
         .unwrap_or(AppClock::utc())
 }
 
-fn absolute(root: &Path) -> Result<PathBuf, Stop> {
-    let shown = root.display();
-    let reason = match root.canonicalize() {
+fn absolute(root: &Path) -> Result<PathBuf, Problem> {
+    let error = match root.canonicalize() {
         Ok(folder) if folder.is_dir() => return Ok(folder),
-        Ok(_) => "it is no folder".to_owned(),
-        Err(error) => error.to_string(),
+        Ok(_) => io::Error::other("it is no folder"),
+        Err(error) => error,
     };
-    let message =
-        format!("cannot open the install's folder {shown}: {reason}; name it with --root DIR");
-    Err((message, exit_code::CONFIG))
+    Err(Problem::of_path("open the install's folder", root, error)
+        .with_code(exit_code::CONFIG)
+        .with_remedy("name it with --root DIR"))
 }
 
 /// Reads the whole number of an option.
-fn number(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<u64, String> + Clone {
+fn number(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<u64, Problem> + Clone {
     move |text| {
         let number = text.parse().ok().filter(|number| range.contains(number));
         let (least, most) = (range.start(), range.end());
-        number.ok_or_else(|| format!("expected a whole number from {least} to {most}"))
+        number.ok_or_else(|| {
+            let what = format!("expected a whole number from {least} to {most}");
+            Problem::new(exit_code::USAGE, what)
+        })
     }
 }

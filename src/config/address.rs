@@ -2,8 +2,9 @@
 
 use std::net::{Ipv6Addr, ToSocketAddrs};
 
-use super::{Config, ConfigError, Variables};
+use super::{Config, Variables};
 use crate::config::settings::{Rows, key};
+use crate::platform::problem::Problem;
 
 /// Default address where the settings name none, or one that cannot be.
 pub const DEFAULT_HOST: &str = "127.0.0.1";
@@ -15,7 +16,7 @@ const MAX_HOST_CHARS: usize = 255;
 ///
 /// # Errors
 /// It is no listen host.
-pub fn host_variable(variables: &Variables) -> Result<Option<String>, ConfigError> {
+pub fn host_variable(variables: &Variables) -> Result<Option<String>, Problem> {
     const NAME: &str = "CHAT_WEBSOCKET_HOST";
     match variables.get(NAME).filter(|host| host != "0") {
         None => Ok(None),
@@ -34,7 +35,7 @@ pub fn host_variable(variables: &Variables) -> Result<Option<String>, ConfigErro
 ///
 /// # Errors
 /// It is no port.
-pub fn port_variable(variables: &Variables) -> Result<Option<u16>, ConfigError> {
+pub fn port_variable(variables: &Variables) -> Result<Option<u16>, Problem> {
     const NAME: &str = "CHAT_WEBSOCKET_PORT";
     let from_option = variables.is_option(NAME);
     match variables

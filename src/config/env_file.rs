@@ -40,9 +40,9 @@ pub enum DotenvReason {
     TooLong,
 }
 
-impl fmt::Display for DotenvError {
+impl fmt::Display for DotenvReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let reason = match self.reason {
+        f.write_str(match self {
             DotenvReason::BadName => {
                 "expected a name of letters, digits, `_` and `.`, perhaps followed by `=`"
             }
@@ -57,12 +57,23 @@ impl fmt::Display for DotenvError {
                 "expected one of `\"`, `\\`, `$`, `f`, `n`, `r`, `t`, `v` after a backslash in double quotes"
             }
             DotenvReason::TooLong => "expected no more than 1 MiB of values in all",
-        };
-        write!(f, "line {}: {reason}", self.line)
+        })
     }
 }
 
-impl std::error::Error for DotenvError {}
+impl std::error::Error for DotenvReason {}
+
+impl fmt::Display for DotenvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.reason)
+    }
+}
+
+impl std::error::Error for DotenvError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.reason)
+    }
+}
 
 /// The text of a `.env` file, and the numbers of the lines with bytes that are no UTF-8. Each of those becomes a `?`, as
 /// it does for the application's reader.

@@ -24,7 +24,7 @@ pub use address::{
 };
 pub use app_url::{APP_URL_REMEDY, app_url_doubt, host_of_app_url, origin_of_app_url};
 pub use push::PushOptions;
-pub use variables::{ConfigError, Variables, Warning};
+pub use variables::{Variables, Warning};
 
 pub use tls::{TlsConfig, TlsMode};
 
@@ -32,6 +32,7 @@ use crate::config::limits::Limits;
 use crate::platform::clock::AppClock;
 use crate::platform::log_file::LogStderr;
 use crate::platform::paths::Paths;
+use crate::platform::problem::Problem;
 
 /// Shortest secret that is accepted, in bytes: as long as the hash (RFC 7518 section 3.2).
 pub const MIN_SECRET_BYTES: usize = 32;
@@ -155,7 +156,7 @@ impl Config {
     ///
     /// # Errors
     /// A variable is missing or wrong; the first one found is named.
-    pub fn from_variables(root: &Path, variables: &Variables) -> Result<Self, ConfigError> {
+    pub fn from_variables(root: &Path, variables: &Variables) -> Result<Self, Problem> {
         Ok(Config {
             jwt_secret: jwt_secret(variables)?,
             ..Config::without_secret(root, variables)?
@@ -166,7 +167,7 @@ impl Config {
     ///
     /// # Errors
     /// A variable is missing or wrong.
-    pub fn without_secret(root: &Path, variables: &Variables) -> Result<Self, ConfigError> {
+    pub fn without_secret(root: &Path, variables: &Variables) -> Result<Self, Problem> {
         let text = |name: &str, default: &str| variables.get(name).unwrap_or(default.to_owned());
         Ok(Config {
             root: root.to_owned(),
@@ -190,7 +191,7 @@ impl Config {
 ///
 /// # Errors
 /// It is missing or too short.
-pub fn jwt_secret(variables: &Variables) -> Result<String, ConfigError> {
+pub fn jwt_secret(variables: &Variables) -> Result<String, Problem> {
     const NAME: &str = "JWT_SECRET";
     let secret = variables.required(NAME, |source| {
         format!(
@@ -210,7 +211,7 @@ pub fn jwt_secret(variables: &Variables) -> Result<String, ConfigError> {
     Ok(secret)
 }
 
-fn log_stderr(variables: &Variables) -> Result<LogStderr, ConfigError> {
+fn log_stderr(variables: &Variables) -> Result<LogStderr, Problem> {
     const NAME: &str = "CHAT_WEBSOCKET_LOG_STDERR";
     match variables.get(NAME).as_deref() {
         None | Some("auto") => Ok(LogStderr::Auto),
@@ -226,7 +227,7 @@ fn log_stderr(variables: &Variables) -> Result<LogStderr, ConfigError> {
 ///
 /// # Errors
 /// There is no such zone.
-pub fn clock(variables: &Variables) -> Result<AppClock, ConfigError> {
+pub fn clock(variables: &Variables) -> Result<AppClock, Problem> {
     const NAME: &str = "APP_TIMEZONE";
     let zone = variables.get(NAME).unwrap_or("UTC".to_owned());
     AppClock::of_zone(&zone).ok_or_else(|| {
@@ -243,7 +244,7 @@ pub fn clock(variables: &Variables) -> Result<AppClock, ConfigError> {
 ///
 /// # Errors
 /// A variable is missing or wrong.
-pub fn database(root: &Path, variables: &Variables) -> Result<Database, ConfigError> {
+pub fn database(root: &Path, variables: &Variables) -> Result<Database, Problem> {
     const NAME: &str = "DB_CONNECTION";
     // Any other word is the application's own business: the service knows the helpdesk's database and its own.
     match variables.get(NAME) {
@@ -253,7 +254,7 @@ pub fn database(root: &Path, variables: &Variables) -> Result<Database, ConfigEr
 }
 
 #[cfg(feature = "embedded")]
-fn sqlite(root: &Path, variables: &Variables, name: &str) -> Result<Database, ConfigError> {
+fn sqlite(root: &Path, variables: &Variables, name: &str) -> Result<Database, Problem> {
     let path = variables.required("DB_DATABASE", |source| {
         format!(
             "with {name}=sqlite it is the path of the database's file, put it into {source} or the environment"
@@ -263,7 +264,7 @@ fn sqlite(root: &Path, variables: &Variables, name: &str) -> Result<Database, Co
 }
 
 #[cfg(not(feature = "embedded"))]
-fn sqlite(_: &Path, variables: &Variables, name: &str) -> Result<Database, ConfigError> {
+fn sqlite(_: &Path, variables: &Variables, name: &str) -> Result<Database, Problem> {
     Err(variables.wrong(
         name,
         format!(
@@ -272,7 +273,7 @@ fn sqlite(_: &Path, variables: &Variables, name: &str) -> Result<Database, Confi
     ))
 }
 
-fn mysql(root: &Path, variables: &Variables) -> Result<DatabaseConfig, ConfigError> {
+fn mysql(root: &Path, variables: &Variables) -> Result<DatabaseConfig, Problem> {
     let word = |name: &str, default: &str| {
         variables
             .get(name)
@@ -320,7 +321,7 @@ mod tests {
         ("DB_PASSWORD", ""),
     ];
 
-    fn with(extra: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    fn with(extra: &[(&str, &str)]) -> Result<Config, Problem> {
         let mut pairs = COMPLETE.to_vec();
         pairs.extend_from_slice(extra);
         Config::from_variables(Path::new("/srv/helpdesk"), &variables(&pairs))

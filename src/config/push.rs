@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{ConfigError, Variables};
+use super::Variables;
+use crate::platform::problem::Problem;
 
 /// What the service is told of pushing before it starts.
 #[derive(Clone, Debug)]
@@ -23,7 +24,7 @@ impl PushOptions {
     ///
     /// # Errors
     /// A value is none that can be used.
-    pub fn from_variables(root: &Path, variables: &Variables) -> Result<Self, ConfigError> {
+    pub fn from_variables(root: &Path, variables: &Variables) -> Result<Self, Problem> {
         const ALLOW: &str = "CHAT_WEBSOCKET_PUSH_ALLOW";
         let allow = variables.get(ALLOW).unwrap_or_default();
         let allow = allow

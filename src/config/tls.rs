@@ -5,7 +5,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{ConfigError, Variables};
+use super::Variables;
+use crate::platform::problem::Problem;
 
 const MODE: &str = "DB_SSL_MODE";
 
@@ -41,7 +42,7 @@ impl TlsConfig {
     ///
     /// # Errors
     /// A mode that there is not, a file that cannot be read, one of two that belong together, or a build without TLS.
-    pub fn from_variables(root: &Path, variables: &Variables) -> Result<Self, ConfigError> {
+    pub fn from_variables(root: &Path, variables: &Variables) -> Result<Self, Problem> {
         let ca = readable(root, variables, "DB_SSL_CA")?;
         let certificate = readable(root, variables, "DB_SSL_CERT")?;
         let key = readable(root, variables, "DB_SSL_KEY")?;
@@ -49,7 +50,7 @@ impl TlsConfig {
             None if ca.is_some() => TlsMode::VerifyIdentity,
             None => TlsMode::Disabled,
             Some(word) => mode(&word).ok_or_else(|| {
-                ConfigError::new(format!(
+                Problem::of_config(format!(
                     "{} is {word:?}; use disabled, preferred, required, verify-ca or verify-identity",
                     variables.origin(MODE)
                 ))
@@ -57,13 +58,13 @@ impl TlsConfig {
         };
         let origin = || variables.origin(MODE);
         if mode != TlsMode::Disabled && cfg!(not(feature = "db-tls")) {
-            return Err(ConfigError::new(format!(
+            return Err(Problem::of_config(format!(
                 "{} asks for TLS, which this program was built without; build it with the feature db-tls, or set {MODE}=disabled",
                 origin()
             )));
         }
         if mode == TlsMode::VerifyCa && ca.is_none() {
-            return Err(ConfigError::new(format!(
+            return Err(Problem::of_config(format!(
                 "{} is verify-ca, and DB_SSL_CA is not set; name the file with the certificate of the server's authority",
                 origin()
             )));
@@ -72,7 +73,7 @@ impl TlsConfig {
             (Some(certificate), Some(key)) => Some((certificate, key)),
             (None, None) => None,
             _ => {
-                return Err(ConfigError::new(
+                return Err(Problem::of_config(
                     "DB_SSL_CERT and DB_SSL_KEY belong together, and one of them is not set; set both or neither"
                         .to_owned(),
                 ));
@@ -99,7 +100,7 @@ pub(super) fn readable(
     root: &Path,
     variables: &Variables,
     name: &str,
-) -> Result<Option<PathBuf>, ConfigError> {
+) -> Result<Option<PathBuf>, Problem> {
     let Some(path) = variables.get(name).map(|path| root.join(path)) else {
         return Ok(None);
     };
@@ -110,10 +111,13 @@ pub(super) fn readable(
     };
     match opened {
         Ok(_) => Ok(Some(path)),
-        Err(error) => Err(ConfigError::new(format!(
-            "{} names {}, which cannot be read: {error}; correct the path, or let the user the service runs as read it",
-            variables.origin(name),
-            path.display()
-        ))),
+        Err(error) => {
+            let (origin, path) = (variables.origin(name), path.display());
+            Err(
+                Problem::of_config(format!("{origin} names {path}, which cannot be read"))
+                    .because(error)
+                    .with_remedy("correct the path, or let the user the service runs as read it"),
+            )
+        }
     }
 }

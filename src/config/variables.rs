@@ -19,36 +19,13 @@ use crate::config::env_file;
 use crate::config::limits::Limits;
 use crate::config::options::{self, OPTIONS, Topic};
 use crate::platform::exit_code;
+use crate::platform::problem::Problem;
 
 /// No `.env` is larger; `.env` may be a link to anything.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// What the service's own begin with; another name that begins so is a slip.
 const PREFIX: &str = "CHAT_";
-/// A configuration that cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError {
-    /// What is wrong, and behind the last `; ` what to do.
-    pub message: String,
-    /// [`exit_code::USAGE`] where an option is wrong, else [`exit_code::CONFIG`].
-    pub code: u8,
-}
-
-impl ConfigError {
-    /// One that no option of the command line has caused.
-    pub fn new(message: impl Into<String>) -> Self {
-        ConfigError {
-            message: message.into(),
-            code: exit_code::CONFIG,
-        }
-    }
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
 
 /// Something that does not keep the service from starting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +52,7 @@ pub struct Variables {
     /// Lines of it with bytes that are no UTF-8.
     bad_lines: Vec<usize>,
     /// What is wrong, where that is gathered instead of being an error.
-    wrong: Option<RefCell<Vec<ConfigError>>>,
+    wrong: Option<RefCell<Vec<Problem>>>,
 }
 
 impl Variables {
@@ -83,12 +60,12 @@ impl Variables {
     ///
     /// # Errors
     /// The file cannot be read, or a line of it cannot be understood, or a variable of the environment is no text.
-    pub fn load(root: &Path) -> Result<Self, ConfigError> {
+    pub fn load(root: &Path) -> Result<Self, Problem> {
         let source = root.join(".env");
         let bytes = read(&source)?;
         let shown = source.display();
         if bytes.as_deref().is_some_and(is_utf_16) {
-            return Err(ConfigError::new(format!(
+            return Err(Problem::of_config(format!(
                 "{shown} is in UTF-16, which the helpdesk cannot read either; save it as UTF-8"
             )));
         }
@@ -99,8 +76,11 @@ impl Variables {
             let value = env::var_os(name)?.into_string();
             value.map_err(|_| used.set(Some(name.to_owned()))).ok()
         };
-        let rows = env_file::parse(&text, &lookup)
-            .map_err(|error| ConfigError::new(format!("{shown}, {error}; correct that line")))?;
+        let rows = env_file::parse(&text, &lookup).map_err(|error| {
+            Problem::of_config(format!("{shown}, line {}", error.line))
+                .because(error.reason)
+                .with_remedy("correct that line")
+        })?;
         if let Some(name) = used.take() {
             return Err(not_utf_8(&name));
         }
@@ -132,7 +112,7 @@ impl Variables {
     ///
     /// # Errors
     /// The first option that is wrong.
-    pub fn check_options(&self) -> Result<(), ConfigError> {
+    pub fn check_options(&self) -> Result<(), Problem> {
         let _ = self.accept(host_variable(self), None);
         let _ = self.accept(port_variable(self), None);
         let _ = Limits::from_variables(self);
@@ -150,7 +130,7 @@ impl Variables {
     }
 
     /// What was gathered.
-    pub fn gathered(&self) -> Vec<ConfigError> {
+    pub fn gathered(&self) -> Vec<Problem> {
         self.wrong.as_ref().map_or(Vec::new(), RefCell::take)
     }
 
@@ -158,7 +138,7 @@ impl Variables {
     ///
     /// # Errors
     /// That of the result.
-    pub fn accept<T>(&self, result: Result<T, ConfigError>, default: T) -> Result<T, ConfigError> {
+    pub fn accept<T>(&self, result: Result<T, Problem>, default: T) -> Result<T, Problem> {
         match (result, &self.wrong) {
             (Err(error), Some(wrong)) => {
                 wrong.borrow_mut().push(error);
@@ -186,17 +166,17 @@ impl Variables {
         &self,
         name: &str,
         remedy: impl FnOnce(&str) -> String,
-    ) -> Result<String, ConfigError> {
+    ) -> Result<String, Problem> {
         self.get(name).ok_or_else(|| {
             let source = self.source.display().to_string();
             let message = || format!("{name} is not set; {}", remedy(&source));
             self.wrong_folder()
-                .unwrap_or_else(|| ConfigError::new(message()))
+                .unwrap_or_else(|| Problem::of_config(message()))
         })
     }
 
     /// That nothing here belongs to a helpdesk: no `.env`, or another application's.
-    pub fn wrong_folder(&self) -> Option<ConfigError> {
+    pub fn wrong_folder(&self) -> Option<Problem> {
         let names = ["JWT_SECRET", "DB_DATABASE", "DB_USERNAME"];
         let is_any_set = names.iter().any(|name| self.get(name).is_some());
         let folder = self.source.parent().unwrap_or(Path::new(".")).display();
@@ -205,7 +185,7 @@ impl Variables {
             false => "neither JWT_SECRET nor a database is named by the .env",
         };
         (!is_any_set).then(|| {
-            ConfigError::new(format!(
+            Problem::of_config(format!(
                 "{what} in {folder}; is this the helpdesk's folder? Name it with --root DIR"
             ))
         })
@@ -217,14 +197,12 @@ impl Variables {
     }
 
     /// That a variable is wrong; `what` follows its name.
-    pub fn wrong(&self, name: &str, what: impl fmt::Display) -> ConfigError {
-        ConfigError {
-            message: format!("{} {what}", self.origin(name)),
-            code: match self.is_option(name) {
-                true => exit_code::USAGE,
-                false => exit_code::CONFIG,
-            },
-        }
+    pub fn wrong(&self, name: &str, what: impl fmt::Display) -> Problem {
+        let code = match self.is_option(name) {
+            true => exit_code::USAGE,
+            false => exit_code::CONFIG,
+        };
+        Problem::new(code, format!("{} {what}", self.origin(name)))
     }
 
     /// Where the value of a variable came from, for messages.
@@ -245,7 +223,7 @@ impl Variables {
     ///
     /// # Errors
     /// The value is no such number.
-    pub fn number(&self, name: &str) -> Result<u64, ConfigError> {
+    pub fn number(&self, name: &str) -> Result<u64, Problem> {
         let default = options::spec(name).and_then(|spec| spec.default.parse().ok());
         self.number_or(name, default.unwrap_or(0))
     }
@@ -254,7 +232,7 @@ impl Variables {
     ///
     /// # Errors
     /// The value is no such number.
-    pub fn number_or(&self, name: &str, default: u64) -> Result<u64, ConfigError> {
+    pub fn number_or(&self, name: &str, default: u64) -> Result<u64, Problem> {
         let range = options::spec(name).and_then(|spec| spec.range.clone());
         let range = range.unwrap_or(0..=u64::MAX);
         let number = match self.get(name) {
@@ -282,7 +260,7 @@ impl Variables {
     ///
     /// # Errors
     /// The value is no such number.
-    pub fn seconds(&self, name: &str) -> Result<Duration, ConfigError> {
+    pub fn seconds(&self, name: &str) -> Result<Duration, Problem> {
         self.number(name).map(Duration::from_secs)
     }
 
@@ -353,12 +331,10 @@ impl Variables {
 }
 
 /// The bytes of `.env`; none where there is no such file.
-fn read(path: &Path) -> Result<Option<Vec<u8>>, ConfigError> {
-    let shown = path.display();
-    let wrong = |why: &str, remedy: &str| {
-        Err(ConfigError::new(format!(
-            "cannot read {shown}: {why}; {remedy}"
-        )))
+fn read(path: &Path) -> Result<Option<Vec<u8>>, Problem> {
+    let wrong = |why: io::Error, remedy: &'static str| {
+        let problem = Problem::of_path("read", path, why).with_remedy(remedy);
+        Err(problem.with_code(exit_code::CONFIG))
     };
     // Without waiting: it may be a pipe that no program writes into.
     let opened = OpenOptions::new()
@@ -373,19 +349,22 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, ConfigError> {
         file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)
     });
     match read {
-        Ok(length) if length as u64 > MAX_FILE_BYTES => {
-            wrong("it is larger than 1 MiB", "is it the helpdesk's file?")
-        }
+        Ok(length) if length as u64 > MAX_FILE_BYTES => wrong(
+            io::Error::other("it is larger than 1 MiB"),
+            "is it the helpdesk's file?",
+        ),
         Ok(_) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::read_link(path) {
-            Ok(_) => wrong("it is a link that leads nowhere", "correct the link"),
+            Ok(_) => wrong(
+                io::Error::other("it is a link that leads nowhere"),
+                "correct the link",
+            ),
             Err(_) => Ok(None),
         },
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => wrong(
-            &error.to_string(),
-            "make it readable for the user the service runs as",
-        ),
-        Err(error) => wrong(&error.to_string(), "it must be a file of text"),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            wrong(error, "make it readable for the user the service runs as")
+        }
+        Err(error) => wrong(error, "it must be a file of text"),
     }
 }
 
@@ -398,7 +377,7 @@ fn is_utf_16(bytes: &[u8]) -> bool {
 }
 
 /// A value that cannot be used must not be passed over.
-fn check_environment() -> Result<(), ConfigError> {
+fn check_environment() -> Result<(), Problem> {
     for name in OPTIONS.iter().map(|spec| spec.name) {
         if env::var_os(name).is_some_and(|value| value.to_str().is_none()) {
             return Err(not_utf_8(name));
@@ -407,8 +386,8 @@ fn check_environment() -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn not_utf_8(name: &str) -> ConfigError {
-    ConfigError::new(format!(
+fn not_utf_8(name: &str) -> Problem {
+    Problem::of_config(format!(
         "the environment variable {name} has bytes that are no UTF-8; set it in UTF-8, or unset it and put it into .env"
     ))
 }

@@ -87,7 +87,7 @@ pub fn set(site: &DemoSite, body: &[u8]) -> Response {
     let mut checked = Vec::new();
     for (name, value) in &values {
         let outcome = settings::find(name)
-            .map_err(|problem| problem.message)
+            .map_err(|problem| problem.to_string())
             .and_then(|setting| match setting.checked(value) {
                 Ok(value) => Ok((setting, value)),
                 Err(wanted) => Err(format!("This must be {wanted}.")),

@@ -34,10 +34,11 @@ use crate::platform::log_file::LogStderr;
 use crate::platform::owned_file::{self, Use};
 use crate::platform::paths::Paths;
 use crate::platform::pid_file::Holder;
+use crate::platform::problem::Problem;
 use crate::platform::threads::Threads;
 use crate::server::startup;
 use crate::server::{
-    Ending, Event, Events, Failure, Prepared, Running, STORE_STACK, broken, cannot_start, start_hub,
+    Ending, Event, Events, Prepared, Running, STORE_STACK, broken, cannot_start, start_hub,
 };
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Availability, Pool, Pools, Store, StoreError};
@@ -79,23 +80,21 @@ pub struct Announcement {
 ///
 /// # Errors
 /// The start failed, a part of the running service did, or a demo with this data runs already.
-pub fn demo(options: &DemoOptions, announce: impl FnOnce(&Announcement)) -> Result<(), Failure> {
+pub fn demo(options: &DemoOptions, announce: impl FnOnce(&Announcement)) -> Result<(), Problem> {
     let data = folder(&options.data)?;
     let mut lock = Lock::take(&data)?;
     let config = config(&data)?;
     let places = startup::prepare_storage(&config, options.level)?;
     check_database_files(&data)?;
     let store = SqliteStore::new(data.join(DATABASE));
-    data::fill(&store).map_err(|error| no_database(&store, &error))?;
+    data::fill(&store).map_err(|error| no_database(&store, error))?;
     let listener = bind(options.port)?;
-    let address = listener
-        .local_addr()
-        .map_err(|error| cannot_start(&error))?;
+    let address = listener.local_addr().map_err(cannot_start)?;
     let url = format!("http://{address}/");
     lock.write(&url)
-        .map_err(|error| Failure::new(exit_code::CANNOT_CREATE, error.to_string()))?;
+        .map_err(|error| Problem::of(exit_code::CANNOT_CREATE, error))?;
     let site = DemoSite::new(&store, config.jwt_secret.clone(), address.to_string())
-        .map_err(|error| no_database(&store, &error))?;
+        .map_err(|error| no_database(&store, error))?;
     let store: Arc<dyn Store> = Arc::new(store);
     let availability = Arc::default();
     let demo = Demo {
@@ -111,7 +110,7 @@ pub fn demo(options: &DemoOptions, announce: impl FnOnce(&Announcement)) -> Resu
     };
     demo.events
         .watch_signals(&demo.events.threads())
-        .map_err(|error| cannot_start(&error))?;
+        .map_err(cannot_start)?;
     demo.forget_requests()?;
     announce(&Announcement { url, data });
     demo.run()
@@ -130,16 +129,16 @@ struct Demo {
 }
 
 impl Demo {
-    fn rows(&self) -> Result<Rows, Failure> {
+    fn rows(&self) -> Result<Rows, Problem> {
         self.pools
             .shared
             .run(|store| store.settings())
-            .map_err(|error| no_database(self.store.as_ref(), &error))
+            .map_err(|error| no_database(self.store.as_ref(), error))
     }
 
     /// The user who runs the command wants a service that runs, whatever was asked for last time; and the subcommands find it
     /// by the settings.
-    fn forget_requests(&self) -> Result<(), Failure> {
+    fn forget_requests(&self) -> Result<(), Problem> {
         let (host, port) = self.address.split_once(':').unwrap_or_default();
         self.pools
             .shared
@@ -154,10 +153,10 @@ impl Demo {
                     (key::RESTART_REQUESTED, "0"),
                 ])
             })
-            .map_err(|error| no_database(self.store.as_ref(), &error))
+            .map_err(|error| no_database(self.store.as_ref(), error))
     }
 
-    fn run(&self) -> Result<(), Failure> {
+    fn run(&self) -> Result<(), Problem> {
         loop {
             if self.serve()? == Ending::Terminated || self.wait_for_start()? == Ending::Terminated {
                 return Ok(());
@@ -166,24 +165,20 @@ impl Demo {
     }
 
     /// One run of the service, from its start to its end.
-    fn serve(&self) -> Result<Ending, Failure> {
+    fn serve(&self) -> Result<Ending, Problem> {
         let (rows, _) = startup::wait_for_store(self.store.as_ref())?;
         let pool = &self.pools.shared;
         let claimed = startup::claim(&self.places, &self.config, pool, &rows)?;
         let claimed = claimed.ok_or_else(|| {
-            Failure::new(
+            Problem::new(
                 exit_code::FAILED,
                 "another daemon works on this data; end it, or name another folder with --data",
             )
         })?;
         let pid_file = startup::announce(claimed, &self.config, pool)?;
-        let socket = self
-            .listener
-            .try_clone()
-            .map_err(|error| cannot_start(&error))?;
+        let socket = self.listener.try_clone().map_err(cannot_start)?;
         let threads = self.events.threads();
-        let supervisor =
-            Supervisor::start(Arc::clone(pool), &threads).map_err(|error| cannot_start(&error))?;
+        let supervisor = Supervisor::start(Arc::clone(pool), &threads).map_err(cannot_start)?;
         let running = Running::begin(Prepared {
             threads,
             config: self.config.clone(),
@@ -202,7 +197,7 @@ impl Demo {
             end_wanted: supervisor.end_wanted.clone(),
             site: Some(Box::new(Arc::clone(&self.site))),
         })
-        .map_err(|error| cannot_start(&error))?;
+        .map_err(cannot_start)?;
         self.site.attach(&running.server);
         let ending = running.wait();
         supervisor.stop();
@@ -210,11 +205,11 @@ impl Demo {
     }
 
     /// Serves the pages alone until the service is wanted.
-    fn wait_for_start(&self) -> Result<Ending, Failure> {
+    fn wait_for_start(&self) -> Result<Ending, Problem> {
         if self.is_start_due()? {
             return Ok(Ending::Supervised);
         }
-        let pages = Pages::start(self).map_err(|error| cannot_start(&error))?;
+        let pages = Pages::start(self).map_err(cannot_start)?;
         info!("the service is stopped, the pages stay");
         let ending = loop {
             match self.events.receiver.recv_timeout(LOOK_EVERY) {
@@ -235,7 +230,7 @@ impl Demo {
     }
 
     /// Whether the supervisor starts the service; a request that it settles is cleared.
-    fn is_start_due(&self) -> Result<bool, Failure> {
+    fn is_start_due(&self) -> Result<bool, Problem> {
         let (is_due, settled) = match decide(&self.rows()?, false) {
             Decision::Start { clear_restart } => {
                 (true, clear_restart.then_some(key::RESTART_REQUESTED))
@@ -248,7 +243,7 @@ impl Demo {
         if let Some(request) = settled {
             let pool = &self.pools.shared;
             pool.run(|store| store.update_settings(&[(request, "0")]))
-                .map_err(|error| no_database(self.store.as_ref(), &error))?;
+                .map_err(|error| no_database(self.store.as_ref(), error))?;
         }
         Ok(is_due)
     }
@@ -354,13 +349,12 @@ impl Pages {
     }
 }
 
-fn config(data: &Path) -> Result<Config, Failure> {
-    let wrong = |error: crate::config::ConfigError| Failure::new(error.code, error.message);
+fn config(data: &Path) -> Result<Config, Problem> {
     write_dotenv(&data.join(".env"))?;
-    let variables = Variables::load(data).map_err(wrong)?;
+    let variables = Variables::load(data)?;
     Ok(Config {
         root: data.to_owned(),
-        jwt_secret: jwt_secret(&variables).map_err(wrong)?,
+        jwt_secret: jwt_secret(&variables)?,
         app_url: String::new(),
         bus_url: None,
         // As the database's own clock.
@@ -369,16 +363,16 @@ fn config(data: &Path) -> Result<Config, Failure> {
         host: None,
         port: None,
         database: Database::Sqlite(data.join(DATABASE)),
-        limits: Limits::from_variables(&variables).map_err(wrong)?,
+        limits: Limits::from_variables(&variables)?,
         // The terminal is for what the demo itself says.
         log_stderr: LogStderr::Never,
-        push: crate::config::PushOptions::from_variables(data, &variables).map_err(wrong)?,
+        push: crate::config::PushOptions::from_variables(data, &variables)?,
         // The demo is its own application.
         cache: crate::config::cache::CacheOverrides::off(),
     })
 }
 
-fn folder(data: &Path) -> Result<PathBuf, Failure> {
+fn folder(data: &Path) -> Result<PathBuf, Problem> {
     let made = owned_file::make_folder(data, 0o700, true).and_then(|made| {
         let found = rustix::fs::fstat(made)?;
         // What another user can put there (a secret, a link, a database) is not to be trusted.
@@ -389,32 +383,21 @@ fn folder(data: &Path) -> Result<PathBuf, Failure> {
         }
         data.canonicalize()
     });
-    made.map_err(|error| cannot_write("use the folder", data, &error))
+    made.map_err(|error| cannot_write("use the folder", data, error))
 }
 
-fn cannot_write(what: &str, path: &Path, error: &io::Error) -> Failure {
-    Failure::new(
-        exit_code::CANNOT_CREATE,
-        format!(
-            "cannot {what} {}: {error}; choose another folder with --data",
-            path.display()
-        ),
-    )
+fn cannot_write<E: Into<io::Error>>(operation: &'static str, path: &Path, error: E) -> Problem {
+    Problem::of_path(operation, path, error).with_remedy("choose another folder with --data")
 }
 
-fn no_database(store: &dyn Store, error: &StoreError) -> Failure {
-    Failure::new(
-        exit_code::UNAVAILABLE,
-        format!(
-            "{error} ({}); delete the demo's folder to begin anew, or choose another with --data",
-            store.describe()
-        ),
-    )
+fn no_database(store: &dyn Store, error: StoreError) -> Problem {
+    Problem::of(exit_code::UNAVAILABLE, error.at(store.describe()))
+        .with_remedy("delete the demo's folder to begin anew, or choose another with --data")
 }
 
 /// The folder's `.env`: made on first use, for its owner's eyes alone. With it the folder is an install like any other,
 /// and the subcommands work on it by `--root`. Lines that a user has put there stay.
-fn write_dotenv(path: &Path) -> Result<(), Failure> {
+fn write_dotenv(path: &Path) -> Result<(), Problem> {
     let mut old = String::new();
     let read = owned_file::open_private(path, Use::Read)
         .and_then(|mut file| file.read_to_string(&mut old));
@@ -422,7 +405,7 @@ fn write_dotenv(path: &Path) -> Result<(), Failure> {
         Ok(_) if old.lines().any(|line| line.starts_with("JWT_SECRET=")) => return Ok(()),
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(cannot_write("read", path, &error)),
+        Err(error) => return Err(cannot_write("read", path, error)),
     }
     let made = (|| {
         let mut bytes = [0; SECRET_BYTES];
@@ -433,16 +416,16 @@ fn write_dotenv(path: &Path) -> Result<(), Failure> {
         );
         owned_file::replace(path, &text, 0o600)
     })();
-    made.map_err(|error| cannot_write("write", path, &error))
+    made.map_err(|error| cannot_write("write", path, error))
 }
 
 /// SQLite opens its files by name: what another user has left there, a link above all, must not be among them.
-fn check_database_files(data: &Path) -> Result<(), Failure> {
+fn check_database_files(data: &Path) -> Result<(), Problem> {
     for end in ["", "-wal", "-shm", "-journal"] {
         let path = data.join(format!("{DATABASE}{end}"));
         match owned_file::open_private(&path, Use::Read) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(cannot_write("open", &path, &error));
+                return Err(cannot_write("open", &path, error));
             }
             _ => {}
         }
@@ -454,24 +437,24 @@ fn check_database_files(data: &Path) -> Result<(), Failure> {
 struct Lock(File);
 
 impl Lock {
-    fn take(data: &Path) -> Result<Self, Failure> {
+    fn take(data: &Path) -> Result<Self, Problem> {
         let path = data.join("demo.lock");
         let mut file = owned_file::open_private(&path, Use::Change)
-            .map_err(|error| cannot_write("open", &path, &error))?;
+            .map_err(|error| cannot_write("open", &path, error))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Lock(file)),
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let mut url = String::new();
                 // Without it the message is poorer, that is all.
                 let _ = file.read_to_string(&mut url);
-                Err(Failure::new(
+                Err(Problem::new(
                     exit_code::FAILED,
                     format!(
                         "a demo with this data runs already: {url}; open that page, or choose another folder with --data"
                     ),
                 ))
             }
-            Err(error) => Err(cannot_write("lock", &path, &error.into())),
+            Err(error) => Err(cannot_write("lock", &path, error)),
         }
     }
 
@@ -482,24 +465,19 @@ impl Lock {
 }
 
 /// Listens on this port of the loopback interface, or on the next one that is free.
-fn bind(port: u16) -> Result<TcpListener, Failure> {
+fn bind(port: u16) -> Result<TcpListener, Problem> {
     let last = port.saturating_add(if port == 0 { 0 } else { PORTS_TRIED });
-    let mut failed = None;
-    for port in port..=last {
-        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+    let mut next = port;
+    let error = loop {
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, next)) {
             Ok(listener) => return Ok(listener),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => failed = Some(error),
-            Err(error) => {
-                failed = Some(error);
-                break;
-            }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && next < last => next += 1,
+            Err(error) => break error,
         }
-    }
-    let reason = failed.map_or_else(String::new, |error| error.to_string());
-    Err(Failure::new(
-        exit_code::FAILED,
-        format!("cannot listen on 127.0.0.1:{port}: {reason}; choose another port with --port"),
-    ))
+    };
+    let what = format!("cannot listen on 127.0.0.1:{port}");
+    let problem = Problem::new(exit_code::FAILED, what).because(error);
+    Err(problem.with_remedy("choose another port with --port"))
 }
 
 #[cfg(test)]
@@ -538,7 +516,7 @@ mod tests {
         let mut lock = Lock::take(&data).expect("free");
         lock.write("http://127.0.0.1:8090/").expect("written");
         let failure = Lock::take(&data).err().expect("taken");
-        assert!(failure.message.contains("http://127.0.0.1:8090/"));
+        assert!(failure.to_string().contains("http://127.0.0.1:8090/"));
         drop(lock);
         Lock::take(&data).expect("free again");
         fs::remove_dir_all(data).expect("removed");

@@ -13,6 +13,7 @@ pub mod owned_file;
 pub mod paths;
 pub mod pid_file;
 pub mod printable;
+pub mod problem;
 pub mod process;
 pub mod redis;
 pub mod systemd;

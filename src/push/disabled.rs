@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Queue;
-use crate::config::ConfigError;
 use crate::config::PushOptions;
 use crate::platform::clock::AppClock;
+use crate::platform::problem::Problem;
 use crate::store::Pool;
 
 /// There is none.
@@ -22,7 +22,7 @@ pub enum Worker {}
 ///
 /// # Errors
 /// None.
-pub fn prepare(_: &PushOptions) -> Result<Option<(Queue, Starter)>, ConfigError> {
+pub fn prepare(_: &PushOptions) -> Result<Option<(Queue, Starter)>, Problem> {
     Ok(None)
 }
 

@@ -22,13 +22,14 @@ use super::schedule::{Delivery, Next, Outcome, Schedule, Settled};
 use super::send::send;
 use super::vapid::Identity;
 use super::{Notice, PushSettings, Queue, Shared};
+use crate::config::PushOptions;
 use crate::config::limits::STORE_TIMEOUT;
 use crate::config::settings::key;
-use crate::config::{ConfigError, PushOptions};
 use crate::model::AgentId;
 use crate::platform::clock::{AppClock, epoch_seconds};
 use crate::platform::log_throttle::{self, LogThrottle};
 use crate::platform::metrics::METRICS;
+use crate::platform::problem::Problem;
 use crate::platform::threads::lock;
 use crate::store::push::PushStore;
 use crate::store::{self, DatabaseConnection, Pool};
@@ -67,7 +68,7 @@ pub struct Worker {
 ///
 /// # Errors
 /// The file of certificates cannot be read, or has none.
-pub fn prepare(options: &PushOptions) -> Result<Option<(Queue, Starter)>, ConfigError> {
+pub fn prepare(options: &PushOptions) -> Result<Option<(Queue, Starter)>, Problem> {
     let roots = read_roots(options)?;
     let (sender, notices) = bounded(options.queue);
     let shared = Arc::new(Shared::default());
@@ -84,31 +85,30 @@ pub fn prepare(options: &PushOptions) -> Result<Option<(Queue, Starter)>, Config
     Ok(Some((queue, starter)))
 }
 
-fn read_roots(options: &PushOptions) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+fn read_roots(options: &PushOptions) -> Result<Vec<CertificateDer<'static>>, Problem> {
     let Some(path) = &options.ca_file else {
         return Ok(Vec::new());
     };
-    let failed = |why: String| {
-        ConfigError::new(format!(
-            "cannot take certificates from {} (CHAT_WEBSOCKET_PUSH_CA): {why}; name a file of certificates in PEM, or \
-             leave it out",
-            path.display()
+    let failed = |why: Box<dyn std::error::Error + Send + Sync>| {
+        let path = path.display();
+        Problem::of_config(format!(
+            "cannot take certificates from {path} (CHAT_WEBSOCKET_PUSH_CA)"
         ))
+        .because(why)
+        .with_remedy("name a file of certificates in PEM, or leave it out")
     };
     // A pipe would be waited for.
     if path.exists() && !path.is_file() {
-        return Err(failed("it is no file".to_owned()));
+        return Err(failed("it is no file".into()));
     }
     let roots: Vec<_> = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)
-        .map_err(|error| failed(error.to_string()))?;
+        .map_err(|error| failed(error.into()))?;
     if roots.is_empty() {
-        return Err(failed("there is none".to_owned()));
+        return Err(failed("there is none".into()));
     }
-    match PushClient::new(&roots, options.timeout) {
-        Ok(_) => Ok(roots),
-        Err(error) => Err(failed(error.to_string())),
-    }
+    PushClient::new(&roots, options.timeout).map_err(|error| failed(error.into()))?;
+    Ok(roots)
 }
 
 impl Starter {

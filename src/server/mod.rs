@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded, never};
-use log::{error, info, warn};
+use log::{info, warn};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -24,7 +24,7 @@ use crate::bus::{self, Bus, BusThreads};
 use crate::chat::{self, Channels, Chat};
 use crate::config::limits::Limits;
 use crate::config::settings::{Rows, Settings};
-use crate::config::{Config, ConfigError, Variables};
+use crate::config::{Config, Variables};
 use crate::http::Site;
 use crate::hub::{Hub, HubConfig};
 use crate::platform::clock::AppClock;
@@ -32,6 +32,7 @@ use crate::platform::exit_code;
 use crate::platform::failpoint;
 use crate::platform::metrics::METRICS;
 use crate::platform::pid_file::PidFile;
+use crate::platform::problem::Problem;
 use crate::platform::systemd::{Notifier, Watch};
 use crate::platform::threads::{Progress, Threads};
 use crate::protocol;
@@ -46,24 +47,6 @@ use crate::websocket::Server;
 const QUERY_THREADS: [&str; 2] = ["query-0", "query-1"];
 /// Stack of a thread that talks to the database, in bytes.
 pub(crate) const STORE_STACK: usize = 512 * 1024;
-
-/// Why a start or a run ended other than by request: what to say, and the exit code.
-#[derive(Debug)]
-pub struct Failure {
-    /// One line for people.
-    pub message: String,
-    /// See [`exit_code`].
-    pub code: u8,
-}
-
-impl Failure {
-    pub(crate) fn new(code: u8, message: impl Into<String>) -> Self {
-        Failure {
-            message: message.into(),
-            code,
-        }
-    }
-}
 
 /// What the main thread waits for.
 pub(crate) enum Event {
@@ -97,20 +80,18 @@ pub(crate) enum Ending {
 ///
 /// # Errors
 /// The start failed, or a part of the running service did.
-pub fn serve(root: &Path, variables: &Variables, level: log::LevelFilter) -> Result<(), Failure> {
-    let wrong = |error: ConfigError| Failure::new(error.code, error.message);
-    let config = Config::from_variables(root, variables).map_err(wrong)?;
+pub fn serve(root: &Path, variables: &Variables, level: log::LevelFilter) -> Result<(), Problem> {
+    let config = Config::from_variables(root, variables)?;
     let bus = match &config.bus_url {
         None => None,
-        Some(url) => bus::prepare(url, &config.jwt_secret).map_err(|bus::BadAddress(why)| {
+        Some(url) => bus::prepare(url, &config.jwt_secret).map_err(|error| {
             let origin = variables.origin("CHAT_BUS_URL");
-            Failure::new(
-                exit_code::CONFIG,
-                format!("{origin} cannot be used: {why}; correct it, or leave it out where one daemon runs alone"),
-            )
+            Problem::of_config(format!("{origin} cannot be used"))
+                .because(error)
+                .with_remedy("correct it, or leave it out where one daemon runs alone")
         })?,
     };
-    let push = push::prepare(&config.push).map_err(wrong)?;
+    let push = push::prepare(&config.push)?;
     let places = startup::prepare_storage(&config, level)?;
     for warning in variables.warnings() {
         warn!("{}; {}", warning.detail, warning.remedy);
@@ -134,9 +115,7 @@ pub fn serve(root: &Path, variables: &Variables, level: log::LevelFilter) -> Res
         return Ok(());
     };
     // From here on there is something to clean up, so a stop waits for its turn.
-    events
-        .watch_signals(&threads)
-        .map_err(|error| cannot_start(&error))?;
+    events.watch_signals(&threads).map_err(cannot_start)?;
     let pid_file = startup::announce(pid_file, &config, &pools.shared)?;
     let listener = match startup::listen(&config, &rows, &pools.shared) {
         Ok(listener) => listener,
@@ -161,16 +140,15 @@ pub fn serve(root: &Path, variables: &Variables, level: log::LevelFilter) -> Res
         site: None,
     })
     .and_then(|running| running.watched(notifier))
-    .map_err(|error| cannot_start(&error))?
+    .map_err(cannot_start)?
     .wait()
     .map(|_| ())
 }
 
-pub(crate) fn cannot_start(error: &io::Error) -> Failure {
-    Failure::new(
-        exit_code::SOFTWARE,
-        format!("cannot start: {error}; look at the limits of processes and open files"),
-    )
+pub(crate) fn cannot_start(error: io::Error) -> Problem {
+    Problem::new(exit_code::SOFTWARE, "cannot start")
+        .because(error)
+        .with_remedy("look at the limits of processes and open files")
 }
 
 /// What a start has brought together before the first thread.
@@ -366,7 +344,7 @@ impl Running {
     }
 
     /// Waits until the service is to end, and ends it.
-    pub(crate) fn wait(self) -> Result<Ending, Failure> {
+    pub(crate) fn wait(self) -> Result<Ending, Problem> {
         let ending = loop {
             crossbeam_channel::select! {
                 recv(self.events.receiver) -> event => match event {
@@ -414,11 +392,10 @@ fn start_inspection(config: &Config, server: &Arc<Server>) -> Option<Inspection>
         .ok()
 }
 
-pub(crate) fn broken(thread: &str) -> Failure {
+pub(crate) fn broken(thread: &str) -> Problem {
     let message =
         format!("thread \"{thread}\" panicked; the log says where, and the service exits");
-    error!("{message}");
-    Failure::new(exit_code::SOFTWARE, message)
+    startup::logged(Problem::new(exit_code::SOFTWARE, message))
 }
 
 /// Starts the fan-out; `bus` is told who comes and goes.

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,7 +12,6 @@ use log::{LevelFilter, debug, error, info, warn};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::Failure;
 use crate::config::limits::{STORE_START_TIMEOUT, STORE_TIMEOUT};
 use crate::config::resource_limits::{self, Demand, Room};
 use crate::config::settings::{Rows, Settings, key};
@@ -24,9 +22,10 @@ use crate::platform::exit_code;
 use crate::platform::log_file;
 use crate::platform::net;
 use crate::platform::owned_file;
-use crate::platform::paths::{LOCKS_REMEDY, Paths};
+use crate::platform::paths::{LOCKS_REMEDY, PathError, Paths};
 use crate::platform::pid_file::{Occupied, PidFile, is_live_daemon};
 use crate::platform::printable::without_password;
+use crate::platform::problem::Problem;
 use crate::server::timer;
 use crate::store::cache_invalidation::AppCache;
 use crate::store::mysql::MysqlStore;
@@ -51,17 +50,17 @@ pub struct Listener {
 }
 
 /// Makes the folders and opens the log.
-pub fn prepare_storage(config: &Config, level: LevelFilter) -> Result<Paths, Failure> {
+pub fn prepare_storage(config: &Config, level: LevelFilter) -> Result<Paths, Problem> {
     let places = config.paths();
     owned_file::become_owner(&config.storage)
-        .map_err(|error| cannot_create("use", &config.storage, &error))?;
-    places
-        .make_folders()
-        .map_err(|error| cannot_create(error.operation, &error.path, &error.source))?;
+        .map_err(PathError::of("use", &config.storage))
+        .map_err(cannot_create)?;
+    places.make_folders().map_err(cannot_create)?;
     let places = config.paths();
     let log = &places.log_file;
     log_file::install(log, level, config.clock.clone(), config.log_stderr)
-        .map_err(|error| cannot_create("open the log file", log, &error))?;
+        .map_err(PathError::of("open the log file", log))
+        .map_err(cannot_create)?;
     std::panic::set_hook(Box::new(|panic| {
         let thread = thread::current();
         let name = thread.name().unwrap_or("unnamed");
@@ -101,18 +100,22 @@ pub fn describe(
     )
 }
 
-fn cannot_create(what: &str, path: &Path, error: &io::Error) -> Failure {
-    let remedy = match error.raw_os_error().map(Errno::from_raw_os_error) {
+fn cannot_create(error: PathError) -> Problem {
+    let source = &error.source;
+    let remedy = match source.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP) => LOCKS_REMEDY,
         Some(Errno::NOSPC | Errno::DQUOT) => "make room on that disk",
         // Not the system's answer, but that of `owned_file`.
-        None if error.kind() == io::ErrorKind::PermissionDenied => "move it away",
+        None if source.kind() == io::ErrorKind::PermissionDenied => "move it away",
         _ => "let the user the service runs as write there, or set STORAGE_PATH",
     };
-    Failure::new(
-        exit_code::CANNOT_CREATE,
-        format!("cannot {what} {}: {error}; {remedy}", path.display()),
-    )
+    Problem::of(exit_code::CANNOT_CREATE, error).with_remedy(remedy)
+}
+
+/// Writes a problem to the log, and returns it.
+pub fn logged(problem: Problem) -> Problem {
+    error!("{problem}");
+    problem
 }
 
 /// The database that the configuration names; not connected yet.
@@ -129,7 +132,7 @@ pub fn open_store(config: &Config) -> Arc<dyn Store> {
 
 /// Waits for a database that is down, with one log line a try; returns the settings, and the connection that they were read
 /// on: an account that allows no second one may not have noticed the end of the first.
-pub fn wait_for_store(store: &dyn Store) -> Result<(Rows, Box<dyn DatabaseConnection>), Failure> {
+pub fn wait_for_store(store: &dyn Store) -> Result<(Rows, Box<dyn DatabaseConnection>), Problem> {
     let deadline = Instant::now() + STORE_START_TIMEOUT;
     loop {
         let read = store.connect().and_then(|mut connection| {
@@ -143,21 +146,18 @@ pub fn wait_for_store(store: &dyn Store) -> Result<(Rows, Box<dyn DatabaseConnec
         let remedy = failed.remedy;
         let remedy = remedy.unwrap_or_else(|| store.remedy(failed.failure));
         if failed.is_lasting() {
-            let message = format!("{failed} ({}); {remedy}", store.describe());
-            error!("{message}");
-            return Err(Failure::new(exit_code::CONFIG, message));
+            let problem = Problem::of(exit_code::CONFIG, failed.at(store.describe()));
+            return Err(logged(problem.with_remedy(remedy)));
         }
         warn!("waiting for the database {}: {failed}", store.describe());
         if Instant::now() + STORE_RETRY > deadline {
-            let message = format!(
-                "the database {} did not answer within {} s: {}; {}",
+            let what = format!(
+                "the database {} did not answer within {} s",
                 store.describe(),
                 STORE_START_TIMEOUT.as_secs(),
-                failed.cause,
-                remedy
             );
-            error!("{message}");
-            return Err(Failure::new(exit_code::UNAVAILABLE, message));
+            let problem = Problem::new(exit_code::UNAVAILABLE, what).because(failed.cause);
+            return Err(logged(problem.with_remedy(remedy)));
         }
         thread::sleep(STORE_RETRY);
     }
@@ -188,7 +188,7 @@ pub fn claim(
     config: &Config,
     pool: &Pool,
     rows: &Rows,
-) -> Result<Option<PidFile>, Failure> {
+) -> Result<Option<PidFile>, Problem> {
     let path = &places.pid_file;
     let deadline = Instant::now() + FIRST_BEAT_TIMEOUT;
     let mut rows = rows.clone();
@@ -196,7 +196,9 @@ pub fn claim(
         let (pid, locked) = match PidFile::lock(places) {
             Ok(pid_file) => return Ok(Some(pid_file)),
             Err(Occupied::ByError(error)) => {
-                return Err(cannot_create("lock the pid file", path, &error));
+                return Err(cannot_create(PathError::of("lock the pid file", path)(
+                    error,
+                )));
             }
             Err(Occupied::ByDaemon { pid, locked }) => (pid, locked),
         };
@@ -223,8 +225,7 @@ pub fn claim(
                  start again",
                 path.display()
             );
-            error!("{message}");
-            return Err(Failure::new(exit_code::FAILED, message));
+            return Err(logged(Problem::new(exit_code::FAILED, message)));
         }
         // It may be starting just now.
         thread::sleep(Duration::from_millis(100));
@@ -233,10 +234,11 @@ pub fn claim(
 }
 
 /// Writes the pid and the first rows.
-pub fn announce(mut pid_file: PidFile, config: &Config, pool: &Pool) -> Result<PidFile, Failure> {
+pub fn announce(mut pid_file: PidFile, config: &Config, pool: &Pool) -> Result<PidFile, Problem> {
     pid_file
         .write()
-        .map_err(|error| cannot_create("write the pid file", pid_file.path(), &error))?;
+        .map_err(PathError::of("write the pid file", pid_file.path()))
+        .map_err(cannot_create)?;
     let now = config.clock.now_text();
     let deadline = Instant::now() + STORE_TIMEOUT;
     let write =
@@ -257,7 +259,7 @@ pub fn announce(mut pid_file: PidFile, config: &Config, pool: &Pool) -> Result<P
         let remedy = failed
             .remedy
             .unwrap_or("the database user needs UPDATE on the table settings");
-        return Err(Failure::new(code, format!("{failed}; {remedy}")));
+        return Err(Problem::of(code, failed).with_remedy(remedy));
     }
     Ok(pid_file)
 }
@@ -266,13 +268,13 @@ fn is_fresh(config: &Config, rows: &Rows) -> bool {
     clock::is_fresh(config.clock.seconds_since(rows.text(key::LAST_SEEN_AT, "")))
 }
 
-fn read_again(pool: &Pool) -> Result<Rows, Failure> {
+fn read_again(pool: &Pool) -> Result<Rows, Problem> {
     pool.run_until(Instant::now() + STORE_TIMEOUT, |store| store.settings())
-        .map_err(|failed| Failure::new(exit_code::UNAVAILABLE, failed.to_string()))
+        .map_err(|failed| Problem::of(exit_code::UNAVAILABLE, failed))
 }
 
 /// Binds the address of option, environment or settings.
-pub fn listen(config: &Config, rows: &Rows, pool: &Pool) -> Result<Listener, Failure> {
+pub fn listen(config: &Config, rows: &Rows, pool: &Pool) -> Result<Listener, Problem> {
     let (host, port, warnings) = listen_address(config, rows);
     for warning in warnings {
         warn!("{warning}");
@@ -300,17 +302,15 @@ pub fn listen(config: &Config, rows: &Rows, pool: &Pool) -> Result<Listener, Fai
         }
     });
     named.map_err(|error| {
-        let message = format!("failed to listen on {host}:{port}: {error}");
+        let problem = Problem::new(exit_code::FAILED, format!("failed to listen on {host}:{port}"));
+        let problem = problem.because(error);
         // A recorded line, which has no word before it.
-        info!("{message}");
+        info!("{problem}");
         if let Err(failed) = pool.run(|store| store.update_settings(&[(key::STATUS, "failed")])) {
             error!("{failed}");
         }
-        Failure::new(
-            exit_code::FAILED,
-            format!(
-                "{message}; free the address, or choose another with CHAT_WEBSOCKET_HOST, CHAT_WEBSOCKET_PORT or the settings"
-            ),
+        problem.with_remedy(
+            "free the address, or choose another with CHAT_WEBSOCKET_HOST, CHAT_WEBSOCKET_PORT or the settings",
         )
     })
 }
@@ -330,7 +330,7 @@ fn ready(socket: TcpListener) -> io::Result<Listener> {
 
 /// The socket that a service manager has opened (`LISTEN_FDS`), if any: connections that arrive while no daemon runs wait
 /// in it.
-fn passed_socket() -> Result<Option<Listener>, Failure> {
+fn passed_socket() -> Result<Option<Listener>, Problem> {
     let mut passed = ListenFd::from_env();
     let count = passed.len();
     if count > 1 {
@@ -340,19 +340,17 @@ fn passed_socket() -> Result<Option<Listener>, Failure> {
         0 => return Ok(None),
         _ => passed.take_tcp_listener(0),
     };
-    let unusable = |error: &dyn std::fmt::Display| {
-        let message = format!(
-            "cannot use the socket that the service manager has opened: {error}; ListenStream= must be an address \
-             and a port, with Accept=no"
-        );
-        error!("{message}");
-        Failure::new(exit_code::CONFIG, message)
-    };
-    match socket {
-        Ok(Some(socket)) => ready(socket).map(Some).map_err(|error| unusable(&error)),
-        Ok(None) => Err(unusable(&"there is none")),
-        Err(error) => Err(unusable(&error)),
-    }
+    let ready = socket.and_then(|socket| match socket {
+        Some(socket) => ready(socket),
+        None => Err(io::Error::other("there is none")),
+    });
+    ready.map(Some).map_err(|error| {
+        logged(
+            Problem::of_config("cannot use the socket that the service manager has opened")
+                .because(error)
+                .with_remedy("ListenStream= must be an address and a port, with Accept=no"),
+        )
+    })
 }
 
 /// Adds the limits up, says what cannot hold, raises the soft limit of open files to the hard one, and returns how many

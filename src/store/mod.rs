@@ -83,6 +83,8 @@ pub struct StoreError {
     pub remedy: Option<&'static str>,
     /// Whether that has to be done, although a failure of this kind passes by itself as a rule.
     pub is_remedy_needed: bool,
+    /// Which database it was, where that is said.
+    pub place: Option<String>,
 }
 
 impl StoreError {
@@ -94,6 +96,16 @@ impl StoreError {
             cause: cause.into(),
             remedy: None,
             is_remedy_needed: false,
+            place: None,
+        }
+    }
+
+    /// The same with the database's [description](Store::describe).
+    #[must_use]
+    pub fn at(self, place: String) -> Self {
+        StoreError {
+            place: Some(place),
+            ..self
         }
     }
 
@@ -105,7 +117,11 @@ impl StoreError {
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot {}: {}", self.operation, self.cause)
+        write!(f, "cannot {}: {}", self.operation, self.cause)?;
+        match &self.place {
+            Some(place) => write!(f, " ({place})"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -144,8 +144,8 @@ fn unreachable(problem: &Problem) -> Finding {
 }
 
 fn of_problem(about: &'static str, problem: &Problem) -> Finding {
-    let remedy = problem.remedy.unwrap_or("see what it says");
-    Finding::failed(about, problem.message.clone(), remedy)
+    let remedy = problem.remedy().unwrap_or("see what it says");
+    Finding::failed(about, problem.detail(), remedy)
 }
 
 /// `8.0.36-…` is MySQL, `10.11.6-MariaDB-…` is MariaDB.

@@ -15,11 +15,10 @@ use crate::bus;
 use crate::config::limits::Limits;
 use crate::config::resource_limits::{self, Demand, Room};
 use crate::config::settings::{Rows, Settings};
-use crate::config::{
-    self, APP_URL_REMEDY, Config, ConfigError, Variables, app_url_doubt, host_of_app_url,
-};
+use crate::config::{self, APP_URL_REMEDY, Config, Variables, app_url_doubt, host_of_app_url};
 use crate::platform::owned_file::{self, Use};
 use crate::platform::paths::LOCKS_REMEDY;
+use crate::platform::problem::Problem;
 use crate::push;
 
 /// Whether `.env`, which could be read, is there and read by those alone who should.
@@ -44,7 +43,7 @@ pub fn dotenv(root: &Path, findings: &mut Vec<Finding>) {
 
 /// Every variable that has a form and a line of its own.
 pub fn variables(variables: &Variables, findings: &mut Vec<Finding>) {
-    let mut push = |about, result: Result<String, ConfigError>| {
+    let mut push = |about, result: Result<String, Problem>| {
         findings.push(match result {
             Ok(detail) => Finding::ok(about, detail),
             Err(error) => Finding::of_config(about, &error),
@@ -64,13 +63,16 @@ pub fn variables(variables: &Variables, findings: &mut Vec<Finding>) {
     );
     let limits = Limits::from_variables(variables);
     let mut wrong = variables.gathered();
-    wrong.extend(limits.as_ref().err().cloned());
-    if let (Ok(limits), true) = (limits, wrong.is_empty()) {
-        let (all, one) = (limits.max_connections, limits.max_per_agent);
-        push(
-            "limits",
-            Ok(format!("up to {all} connections, {one} of one agent")),
-        );
+    match limits {
+        Err(error) => wrong.push(error),
+        Ok(limits) if wrong.is_empty() => {
+            let (all, one) = (limits.max_connections, limits.max_per_agent);
+            push(
+                "limits",
+                Ok(format!("up to {all} connections, {one} of one agent")),
+            );
+        }
+        Ok(_) => {}
     }
     for error in wrong {
         push("limits", Err(error));
@@ -121,9 +123,9 @@ pub fn links(config: &Config, variables: &Variables, findings: &mut Vec<Finding>
         findings.push(match bus::prepare(url, "") {
             Ok(Some(_)) => Finding::ok("bus", "CHAT_BUS_URL is an address of Redis"),
             Ok(None) => Finding::warning("bus", bus::NOT_IN_THIS_BUILD, bus::BUILD_WITH_IT),
-            Err(bus::BadAddress(why)) => Finding::failed(
+            Err(error) => Finding::failed(
                 "bus",
-                format!("{}: {why}", variables.origin("CHAT_BUS_URL")),
+                format!("{}: {error}", variables.origin("CHAT_BUS_URL")),
                 "correct it, or leave it out where one daemon runs alone",
             ),
         });

@@ -103,7 +103,7 @@ fn authenticate(
     let refused = |why: String| (&symptoms::TOKEN_REFUSED, why);
     let token = match login {
         Login::Agent(agent) => token::signed(secret, *agent, "agent", TOKEN_SECONDS)
-            .map_err(|problem| refused(problem.message))?,
+            .map_err(|problem| refused(problem.to_string()))?,
         Login::File(file) => read_token(file).map_err(|error| refused(error.to_string()))?,
     };
     let answer = show(&token, open)?;

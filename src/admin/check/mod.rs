@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use super::style::{Style, Tone};
 use super::{Database, Problem};
-use crate::config::{Config, ConfigError, Variables};
+use crate::config::{Config, Variables};
 use crate::platform::exit_code;
 use crate::platform::printable::{printable, printable_json};
 use crate::store::Store;
@@ -97,11 +97,12 @@ impl Finding {
         }
     }
 
-    /// An error of the configuration has its remedy behind the last semicolon.
-    fn of_config(about: &'static str, error: &ConfigError) -> Self {
-        match error.message.split_once("; ") {
+    /// An error of the configuration has its remedy behind a semicolon.
+    fn of_config(about: &'static str, error: &Problem) -> Self {
+        let message = error.to_string();
+        match message.split_once("; ") {
             Some((detail, remedy)) => Finding::failed(about, detail, remedy),
-            None => Finding::failed(about, error.message.clone(), "correct it"),
+            None => Finding::failed(about, message, "correct it"),
         }
     }
 }
@@ -226,7 +227,7 @@ pub fn exit_code(findings: &[Finding]) -> u8 {
 /// The writer fails.
 pub fn write_json(findings: &[Finding], out: &mut dyn Write) -> Result<(), Problem> {
     let text = serde_json::to_string_pretty(findings).unwrap_or_default();
-    writeln!(out, "{}", printable_json(&text)).map_err(|error| Problem::of_output(&error))
+    writeln!(out, "{}", printable_json(&text)).map_err(Problem::of_output)
 }
 
 /// Writes the findings for people, a line each with its remedy below, and their sum; where it is `quiet` only those that
@@ -265,8 +266,7 @@ pub fn write_text(
     if !quiet {
         text.push_str(&sum(findings));
     }
-    out.write_all(text.as_bytes())
-        .map_err(|error| Problem::of_output(&error))
+    out.write_all(text.as_bytes()).map_err(Problem::of_output)
 }
 
 /// How many there are of each level, those that are none left out.

@@ -163,17 +163,17 @@ impl Change {
         }
         if there.is_some_and(|text| !text.starts_with(&mark(""))) {
             let kept = kept(&self.path);
-            fs::rename(&self.path, &kept).map_err(|error| cannot("move", &self.path, &error))?;
+            fs::rename(&self.path, &kept).map_err(|error| cannot("move", &self.path, error))?;
             say(out, &format!("kept what was there as {}\n", kept.display()))?;
         }
         if let Some(folder) = self.path.parent() {
             owned_file::make_folder(folder, 0o755, false)
-                .map_err(|error| cannot("make", folder, &error))?;
+                .map_err(|error| cannot("make", folder, error))?;
         }
         // Neither systemd nor cron ever reads half of it.
         owned_file::replace(&self.path, &self.text, 0o644)
             .and_then(|()| fs::set_permissions(&self.path, fs::Permissions::from_mode(0o644)))
-            .map_err(|error| cannot("write", &self.path, &error))?;
+            .map_err(|error| cannot("write", &self.path, error))?;
         say(out, &format!("wrote {shown}\n"))?;
         Ok(true)
     }
@@ -185,15 +185,13 @@ fn kept(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Problem {
-    let remedy = match error.kind() {
-        ErrorKind::PermissionDenied => "; run it as root: sudo",
-        _ => "",
-    };
-    Problem::new(
-        exit_code::FAILED,
-        format!("cannot {what} {}: {error}{remedy}", path.display()),
-    )
+fn cannot(operation: &'static str, path: &Path, error: std::io::Error) -> Problem {
+    let is_denied = error.kind() == ErrorKind::PermissionDenied;
+    let problem = Problem::of_path(operation, path, error).with_code(exit_code::FAILED);
+    match is_denied {
+        true => problem.with_remedy("run it as root: sudo"),
+        false => problem,
+    }
 }
 
 /// Every file that was written here for this install.
@@ -217,7 +215,7 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(cannot("list", folder, &error)),
+        Err(error) => return Err(cannot("list", folder, error)),
     };
     let ours = |name: &std::ffi::OsString| name.to_string_lossy().starts_with(NAME);
     Ok(entries
@@ -243,7 +241,7 @@ pub(super) fn remove(path: &Path, out: &mut dyn Write) -> Result<(), Problem> {
         true => fs::rename(&kept, path),
         false => fs::remove_file(path),
     };
-    gone.map_err(|error| cannot("remove", path, &error))?;
+    gone.map_err(|error| cannot("remove", path, error))?;
     if path.ends_with("install.conf")
         && let Some(folder) = path.parent()
     {

@@ -1,9 +1,9 @@
 //! The facts of an install: its folders, their owner, and what the service has to reach.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use crate::admin::Problem;
 use crate::config::resource_limits::Demand;
@@ -48,23 +48,24 @@ impl Installation {
         config: &Config,
         rows: Result<Rows, Problem>,
     ) -> Result<Self, Problem> {
-        let cannot = |message: String| Problem::new(exit_code::FAILED, message);
+        let cannot = |operation, path: &Path, error: io::Error| {
+            Problem::of_path(operation, path, error).with_code(exit_code::FAILED)
+        };
         let storage = config.storage.canonicalize().map_err(|error| {
-            let shown = config.storage.display();
-            cannot(format!(
-                "cannot open the storage folder {shown}: {error}; make it, and give it to the user that the helpdesk's \
-                 PHP runs as"
-            ))
+            cannot("open the storage folder", &config.storage, error)
+                .with_remedy("make it, and give it to the user that the helpdesk's PHP runs as")
         })?;
-        let metadata = fs::metadata(&storage)
-            .map_err(|error| cannot(format!("cannot look at {}: {error}", storage.display())))?;
+        let metadata =
+            fs::metadata(&storage).map_err(|error| cannot("look at", &storage, error))?;
         if metadata.uid() == 0 {
-            return Err(cannot(format!(
-                "{} belongs to root, which the service does not run as; give it to the user that the helpdesk's PHP \
-                 runs as: chown -R www-data: {}",
-                storage.display(),
-                storage.display()
-            )));
+            let storage = storage.display();
+            return Err(Problem::new(
+                exit_code::FAILED,
+                format!(
+                    "{storage} belongs to root, which the service does not run as; give it to the user that the helpdesk's \
+                     PHP runs as: chown -R www-data: {storage}"
+                ),
+            ));
         }
         let (user, group) = names(metadata.uid(), metadata.gid());
         let mut reaches = vec![root.to_owned(), storage.clone(), program.clone()];

@@ -213,27 +213,22 @@ fn systemctl(words: &[&str]) -> Result<(), Problem> {
     if !Path::new(BOOTED).exists() {
         return Ok(());
     }
-    let failed = |reason: String| {
-        Problem::new(
-            exit_code::FAILED,
-            format!("systemctl {} has failed: {reason}", words.join(" ")),
-        )
+    let failed = || {
+        let what = format!("systemctl {} has failed", words.join(" "));
+        Problem::new(exit_code::FAILED, what)
     };
     let output = std::process::Command::new("systemctl")
         .args(words)
         .output()
-        .map_err(|error| failed(error.to_string()))?;
+        .map_err(|error| failed().because(error))?;
     match output.status.success() {
         true => Ok(()),
-        false => Err(failed(
-            String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-        )),
+        false => Err(failed().because(String::from_utf8_lossy(&output.stderr).trim())),
     }
 }
 
 fn say(out: &mut dyn Write, text: &str) -> Result<(), Problem> {
-    out.write_all(text.as_bytes())
-        .map_err(|error| Problem::of_output(&error))
+    out.write_all(text.as_bytes()).map_err(Problem::of_output)
 }
 
 /// The program that runs now, where it lies.
@@ -244,9 +239,8 @@ pub fn program() -> Result<PathBuf, Problem> {
     std::env::current_exe()
         .and_then(|path| path.canonicalize())
         .map_err(|error| {
-            Problem::new(
-                exit_code::FAILED,
-                format!("cannot tell where this program is: {error}; run it by its whole path"),
-            )
+            Problem::new(exit_code::FAILED, "cannot tell where this program is")
+                .because(error)
+                .with_remedy("run it by its whole path")
         })
 }

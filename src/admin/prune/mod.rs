@@ -152,8 +152,7 @@ pub fn prune(
         true => format!("{report:#}\n"),
         false => words(&rules, options.run, complete),
     };
-    out.write_all(text.as_bytes())
-        .map_err(|error| Problem::of_output(&error))?;
+    out.write_all(text.as_bytes()).map_err(Problem::of_output)?;
     Ok(match complete {
         true => exit_code::OK,
         false => exit_code::FAILED,

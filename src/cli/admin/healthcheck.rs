@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::bounded;
 
 use super::{Healthcheck, Install};
-use crate::admin::healthcheck;
-use crate::cli::Stop;
+use crate::admin::{Problem, healthcheck};
 use crate::config::listen_address;
 use crate::config::settings::Rows;
 use crate::platform::exit_code;
@@ -16,7 +15,7 @@ use crate::platform::exit_code;
 ///
 /// # Errors
 /// The service is not well, or does not say so in time.
-pub(super) fn run(options: Healthcheck) -> Result<u8, Stop> {
+pub(super) fn run(options: Healthcheck) -> Result<u8, Problem> {
     let limit = Duration::from_secs(options.timeout);
     let deadline = Instant::now() + limit;
     let (done, answer) = bounded(1);
@@ -25,27 +24,24 @@ pub(super) fn run(options: Healthcheck) -> Result<u8, Stop> {
         .spawn(move || {
             let _ = done.send(ask(options, deadline));
         })
-        .map_err(|error| (format!("cannot start a thread: {error}"), exit_code::FAILED))?;
+        .map_err(|error| Problem::new(exit_code::FAILED, "cannot start a thread").because(error))?;
+    let silence = || format!("no answer within {} s", limit.as_secs());
     let answer = answer
         .recv_deadline(deadline)
-        .unwrap_or_else(|_| Err(format!("no answer within {} s", limit.as_secs())));
+        .unwrap_or_else(|_| Err(Problem::new(exit_code::FAILED, silence())));
     answer
         .map(|()| exit_code::OK)
-        .map_err(|reason| (reason, exit_code::FAILED))
+        .map_err(|problem| problem.with_code(exit_code::FAILED))
 }
 
-fn ask(options: Healthcheck, deadline: Instant) -> Result<(), String> {
-    let mut install =
-        Install::without_secret(&options.root.root).map_err(|(message, _)| message)?;
+fn ask(options: Healthcheck, deadline: Instant) -> Result<(), Problem> {
+    let mut install = Install::without_secret(&options.root.root)?;
     let config = &mut install.config;
     config.host = options.host.or(config.host.take());
     config.port = options.port.map(|port| port as u16).or(config.port);
     let rows = match (&config.host, config.port) {
         (Some(_), Some(_)) => Rows::default(),
-        _ => install
-            .database()
-            .run(|store| store.settings())
-            .map_err(|problem| problem.to_string())?,
+        _ => install.database().run(|store| store.settings())?,
     };
     let (host, port, _) = listen_address(&install.config, &rows);
     healthcheck::ask(&host, port, deadline)

@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 
-use super::{Color, Stop, absolute, install, number};
+use super::{Color, absolute, install, number};
 use crate::admin::probe::Url;
 use crate::admin::talk::Talk;
 use crate::admin::{Database, Problem, check, connections, control, options, settings, token};
-use crate::config::{Config, ConfigError, Variables, listen_address};
+use crate::config::{Config, Variables, listen_address};
 use crate::model::{AgentId, ChannelId, Conversation, ThreadId};
 use crate::platform::exit_code;
 use crate::platform::owned_file;
@@ -323,23 +323,22 @@ pub struct Install {
 
 impl Install {
     /// Reads the configuration with the rights of the user who runs the command.
-    pub fn read(root: &Path) -> Result<Self, Stop> {
+    pub fn read(root: &Path) -> Result<Self, Problem> {
         Install::with(root, Config::from_variables)
     }
 
     /// For one that looks and administers, which needs no secret.
-    fn without_secret(root: &Path) -> Result<Self, Stop> {
+    fn without_secret(root: &Path) -> Result<Self, Problem> {
         Install::with(root, Config::without_secret)?.run_as_owner()
     }
 
     fn with(
         root: &Path,
-        configure: fn(&Path, &Variables) -> Result<Config, ConfigError>,
-    ) -> Result<Self, Stop> {
+        configure: fn(&Path, &Variables) -> Result<Config, Problem>,
+    ) -> Result<Self, Problem> {
         let root = absolute(root)?;
-        let wrong = |error: ConfigError| (error.message, error.code);
-        let variables = Variables::load(&root).map_err(wrong)?;
-        let config = configure(&root, &variables).map_err(wrong)?;
+        let variables = Variables::load(&root)?;
+        let config = configure(&root, &variables)?;
         Ok(Install {
             root,
             variables,
@@ -349,18 +348,15 @@ impl Install {
 
     /// The same for what may write there: what root writes, the owner could not write later, and where links of the owner
     /// lead is no business of root's.
-    pub fn open(root: &Path) -> Result<Self, Stop> {
+    pub fn open(root: &Path) -> Result<Self, Problem> {
         Install::read(root)?.run_as_owner()
     }
 
-    fn run_as_owner(self) -> Result<Self, Stop> {
+    fn run_as_owner(self) -> Result<Self, Problem> {
         let storage = &self.config.storage;
         owned_file::become_owner(storage).map_err(|error| {
-            let storage = storage.display();
-            (
-                format!("cannot use {storage}: {error}; run it as the user who owns that folder"),
-                exit_code::CANNOT_CREATE,
-            )
+            Problem::of_path("use", storage, error)
+                .with_remedy("run it as the user who owns that folder")
         })?;
         Ok(self)
     }
@@ -370,14 +366,8 @@ impl Install {
     }
 }
 
-impl From<Problem> for Stop {
-    fn from(problem: Problem) -> Self {
-        (problem.to_string(), problem.code)
-    }
-}
-
 /// Runs one of them; the exit code.
-pub fn run(command: Operate, color: Color) -> Result<u8, Stop> {
+pub fn run(command: Operate, color: Color) -> Result<u8, Problem> {
     let out = &mut io::stdout().lock();
     match command {
         Operate::Supervise(Root { root }) => {
@@ -392,19 +382,19 @@ pub fn run(command: Operate, color: Color) -> Result<u8, Stop> {
         Operate::Settings(options) => {
             let install = Install::without_secret(&options.root)?;
             let (database, variables) = (&mut install.database(), &install.variables);
-            Ok(match options.command {
+            match options.command {
                 SettingsCommand::List { json } => settings::list(database, variables, json, out),
                 SettingsCommand::Get { key } => settings::get(&key, database, variables, out),
                 SettingsCommand::Set { key, value } => {
                     settings::set(&key, &value, database, variables, out)
                 }
-            }?)
+            }
         }
         Operate::Config(options) => show_options(*options, out),
         Operate::Connections(options) => {
             let install = Install::without_secret(&options.root.root)?;
             let path = install.config.paths().inspection_socket;
-            Ok(connections::list(&path, options.json, out)?)
+            connections::list(&path, options.json, out)
         }
         Operate::Prune(options) => prune::run(&options, out),
         Operate::Check(options) => {
@@ -423,42 +413,40 @@ pub fn run(command: Operate, color: Color) -> Result<u8, Stop> {
         Operate::Healthcheck(options) => healthcheck::run(options),
         Operate::Token(options) => {
             let install = Install::open(&options.root.root)?;
-            let minted = token::mint(
+            token::mint(
                 &install.config.jwt_secret,
                 AgentId(options.agent),
                 options.ttl,
                 &mut install.database(),
                 out,
                 &mut io::stderr(),
-            );
-            Ok(minted?)
+            )
         }
         Operate::Chat(options) => chat(&options, out),
-        Operate::Detached { arguments } => Err((
-            format!("cannot run: {}", supervisor::serve_detached(&arguments)),
-            exit_code::SOFTWARE,
-        )),
+        Operate::Detached { arguments } => {
+            let error = supervisor::serve_detached(&arguments);
+            Err(Problem::new(exit_code::SOFTWARE, "cannot run").because(error))
+        }
     }
 }
 
 /// What is known is shown also where the database does not answer, or something is wrong.
-fn show_options(options: ConfigOptions, out: &mut dyn Write) -> Result<u8, Stop> {
+fn show_options(options: ConfigOptions, out: &mut dyn Write) -> Result<u8, Problem> {
     let root = absolute(&options.root.root)?;
-    let wrong = |error: crate::config::ConfigError| (error.to_string(), exit_code::CONFIG);
-    let mut variables = Variables::load(&root).map_err(wrong)?;
+    let mut variables = Variables::load(&root)?;
     options.options.apply(&mut variables);
     let rows = Config::from_variables(&root, &variables)
-        .map_err(wrong)
+        .map_err(|error| error.with_code(exit_code::CONFIG))
         .and_then(|config| {
             let mut database = Database::new(startup::open_store(&config));
-            Ok(database.run_again(|store| store.settings())?)
+            database.run_again(|store| store.settings())
         });
     let entries = options::look(&variables, rows.as_ref().ok());
     options::write(&entries, options.json, out)?;
     rows.map(|_| exit_code::OK)
 }
 
-fn chat(options: &Chat, out: &mut dyn Write) -> Result<u8, Stop> {
+fn chat(options: &Chat, out: &mut dyn Write) -> Result<u8, Problem> {
     let install = Install::open(&options.root)?;
     let (ChatCommand::Tail { place, .. } | ChatCommand::Send { place, .. }) = &options.command;
     let rows = install.database().run_again(|store| store.settings())?;
@@ -473,22 +461,22 @@ fn chat(options: &Chat, out: &mut dyn Write) -> Result<u8, Stop> {
         },
         json: place.json,
     };
-    Ok(match &options.command {
+    match &options.command {
         ChatCommand::Tail {
             lines, no_follow, ..
         } => talk.tail(*lines, !no_follow, out, &mut io::stderr()),
         ChatCommand::Send { text, .. } if text == "-" => {
             let text = io::read_to_string(io::stdin()).map_err(|error| {
-                let message = format!("cannot read the message from standard input: {error}");
-                (message, exit_code::FAILED)
+                let what = "cannot read the message from standard input";
+                Problem::new(exit_code::FAILED, what).because(error)
             })?;
             talk.send(&text, out)
         }
         ChatCommand::Send { text, .. } => talk.send(text, out),
-    }?)
+    }
 }
 
-fn request(request: control::Request, root: &Root, out: &mut dyn Write) -> Result<u8, Stop> {
+fn request(request: control::Request, root: &Root, out: &mut dyn Write) -> Result<u8, Problem> {
     let install = Install::without_secret(&root.root)?;
-    Ok(control::request(request, &mut install.database(), out)?)
+    control::request(request, &mut install.database(), out)
 }

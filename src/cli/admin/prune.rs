@@ -8,8 +8,9 @@ use clap::{Args, ValueEnum};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::{Install, Root};
+use crate::admin::Problem;
 use crate::admin::prune::{self, Scope};
-use crate::cli::{Stop, number};
+use crate::cli::number;
 use crate::model::ChannelId;
 use crate::platform::exit_code;
 
@@ -45,12 +46,12 @@ enum ScopeWord {
 ///
 /// # Errors
 /// There is no such channel, or the database cannot be asked.
-pub(super) fn run(options: &Prune, out: &mut dyn Write) -> Result<u8, Stop> {
+pub(super) fn run(options: &Prune, out: &mut dyn Write) -> Result<u8, Problem> {
     let scope = match (options.scope, options.channel_id) {
         (ScopeWord::Direct, Some(_)) => {
-            return Err((
-                "--channel-id and --scope direct exclude each other".to_owned(),
+            return Err(Problem::new(
                 exit_code::USAGE,
+                "--channel-id and --scope direct exclude each other",
             ));
         }
         (_, Some(id)) => Scope::Channel(Some(ChannelId(id))),
@@ -66,7 +67,7 @@ pub(super) fn run(options: &Prune, out: &mut dyn Write) -> Result<u8, Stop> {
     }
     let stderr = io::stderr();
     let mut progress = stderr.is_terminal().then(|| stderr.lock());
-    let pruned = prune::prune(
+    prune::prune(
         prune::Options {
             scope,
             run: options.run,
@@ -76,6 +77,5 @@ pub(super) fn run(options: &Prune, out: &mut dyn Write) -> Result<u8, Stop> {
         },
         &mut install.database(),
         out,
-    );
-    Ok(pruned?)
+    )
 }

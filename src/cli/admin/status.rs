@@ -11,9 +11,9 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::{Install, Root};
+use crate::admin::Problem;
 use crate::admin::status::{self, StatusReport};
 use crate::admin::style::Style;
-use crate::cli::Stop;
 use crate::platform::exit_code;
 
 /// Between two looks.
@@ -39,7 +39,7 @@ pub struct Status {
 ///
 /// # Errors
 /// Standard output cannot be written, or the system refuses what a watch takes.
-pub(super) fn run(options: &Status, style: Style, out: &mut dyn Write) -> Result<u8, Stop> {
+pub(super) fn run(options: &Status, style: Style, out: &mut dyn Write) -> Result<u8, Problem> {
     let root = &options.root.root;
     if options.watch {
         return watch(options, style, out);
@@ -55,15 +55,14 @@ pub(super) fn run(options: &Status, style: Style, out: &mut dyn Write) -> Result
 fn look(root: &Path) -> StatusReport {
     match Install::without_secret(root) {
         Ok(install) => status::look(&install.config, &mut install.database()),
-        Err((message, _)) => StatusReport::unknown(message),
+        Err(problem) => StatusReport::unknown(problem.to_string()),
     }
 }
 
 /// The same again and again.
-fn watch(options: &Status, style: Style, out: &mut dyn Write) -> Result<u8, Stop> {
+fn watch(options: &Status, style: Style, out: &mut dyn Write) -> Result<u8, Problem> {
     let end = signals().map_err(|error| {
-        let message = format!("cannot wait for signals: {error}");
-        (message, exit_code::FAILED)
+        Problem::new(exit_code::FAILED, "cannot wait for signals").because(error)
     })?;
     let is_terminal = io::stdout().is_terminal() && !options.json;
     if is_terminal {
@@ -99,13 +98,10 @@ fn watch(options: &Status, style: Style, out: &mut dyn Write) -> Result<u8, Stop
     }
 }
 
-fn write(out: &mut dyn Write, text: &str) -> Result<(), Stop> {
+fn write(out: &mut dyn Write, text: &str) -> Result<(), Problem> {
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
-        .map_err(|error| {
-            let message = format!("cannot write to standard output: {error}");
-            (message, exit_code::FAILED)
-        })
+        .map_err(Problem::of_output)
 }
 
 /// Hears of the signal that ends a watch.

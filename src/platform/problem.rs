@@ -1,0 +1,108 @@
+//! Why a start or a subcommand does not do what it was asked. Configuration, `serve`, the demo and the subcommands have this
+//! one error: its reader is who started the program, and the program itself only looks at the exit code.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::{fmt, io};
+
+use crate::platform::exit_code;
+use crate::platform::paths::PathError;
+
+/// What cannot be done, why, and what to do about it: `WHAT: CAUSE; REMEDY`.
+#[derive(Debug)]
+pub struct Problem {
+    what: String,
+    cause: Option<Box<dyn Error + Send + Sync>>,
+    remedy: Option<Cow<'static, str>>,
+    /// See [`exit_code`].
+    pub code: u8,
+}
+
+impl Problem {
+    /// One that these words say, perhaps with what to do behind a `; `.
+    pub fn new(code: u8, what: impl Into<String>) -> Self {
+        Problem {
+            what: what.into(),
+            cause: None,
+            remedy: None,
+            code,
+        }
+    }
+
+    /// One that its cause says.
+    pub fn of(code: u8, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Problem::new(code, "").because(cause)
+    }
+
+    /// A configuration that cannot be used.
+    pub fn of_config(what: impl Into<String>) -> Self {
+        Problem::new(exit_code::CONFIG, what)
+    }
+
+    /// Standard output cannot be written.
+    pub fn of_output(error: io::Error) -> Self {
+        Problem::new(exit_code::FAILED, "cannot write to standard output").because(error)
+    }
+
+    /// A file or folder cannot be used; its error says what was to be done.
+    pub fn of_path<E: Into<io::Error>>(
+        operation: &'static str,
+        path: &std::path::Path,
+        error: E,
+    ) -> Self {
+        Problem::of(
+            exit_code::CANNOT_CREATE,
+            PathError::of(operation, path)(error),
+        )
+    }
+
+    /// The same with its cause.
+    #[must_use]
+    pub fn because(mut self, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+
+    /// The same with what to do about it.
+    #[must_use]
+    pub fn with_remedy(mut self, remedy: impl Into<Cow<'static, str>>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+
+    /// The same with this exit code.
+    #[must_use]
+    pub fn with_code(self, code: u8) -> Self {
+        Problem { code, ..self }
+    }
+
+    /// What to do about it, where the words do not say so.
+    pub fn remedy(&self) -> Option<&str> {
+        self.remedy.as_deref()
+    }
+
+    /// All but what to do about it.
+    pub fn detail(&self) -> String {
+        match &self.cause {
+            None => self.what.clone(),
+            Some(cause) if self.what.is_empty() => cause.to_string(),
+            Some(cause) => format!("{}: {cause}", self.what),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail())?;
+        match &self.remedy {
+            Some(remedy) => write!(f, "; {remedy}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Error for Problem {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.cause.as_deref().map(|cause| cause as _)
+    }
+}
