@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac};
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
-use jsonwebtoken::errors::{ErrorKind, Result as JwtResult};
+use jsonwebtoken::errors::{Error as JwtError, ErrorKind, Result as JwtResult};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, crypto};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
@@ -36,6 +36,86 @@ pub struct Claims {
     pub agent: AgentId,
     /// Claim `exp`, in whole seconds since 1970.
     pub expires: u64,
+}
+
+/// Why a token is refused: for the log, which is told more than the client, and nothing of the token's text.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum TokenError {
+    /// There is none, or it is no token.
+    Malformed,
+    /// Its header names another algorithm, or extensions.
+    OtherHeader,
+    /// It was signed under another secret.
+    OtherSecret,
+    /// This claim is no number.
+    NoNumber(&'static str),
+    /// There is no `exp`.
+    Endless,
+    /// It expired so many seconds ago.
+    Expired(f64),
+    /// This claim is so many seconds in the future.
+    Early(&'static str, f64),
+    /// `type` is not `agent`.
+    NotOfAgent,
+    /// `sub` names no possible agent.
+    NoAgent,
+    /// It is of this agent, on a connection of another one.
+    OtherAgent(AgentId),
+}
+
+impl TokenError {
+    /// What the client is told.
+    pub fn failure(self) -> AuthFailure {
+        match self {
+            TokenError::NotOfAgent => AuthFailure::NotAnAgentToken,
+            TokenError::NoAgent => AuthFailure::UnknownAgent,
+            TokenError::OtherAgent(_) => AuthFailure::OtherAgent,
+            _ => AuthFailure::InvalidToken,
+        }
+    }
+}
+
+impl fmt::Display for TokenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TokenError::Malformed => "the token is missing or malformed",
+            TokenError::OtherHeader => "the token's header is not that of HS256 without extensions",
+            TokenError::OtherSecret => {
+                "the token was signed under another secret; JWT_SECRET must be the helpdesk's"
+            }
+            TokenError::NoNumber(claim) => return write!(f, "the claim {claim} is no number"),
+            TokenError::Endless => "the claim exp is missing",
+            TokenError::Expired(ago) => return write!(f, "the token expired {ago:.0} s ago"),
+            TokenError::Early(claim, ahead) => {
+                let clocks = "compare the clocks";
+                return write!(
+                    f,
+                    "the claim {claim} is {ahead:.0} s in the future; {clocks}"
+                );
+            }
+            TokenError::NotOfAgent => "the claim type is not \"agent\"",
+            TokenError::NoAgent => "the claim sub names no agent",
+            TokenError::OtherAgent(agent) => return write!(f, "the token is of agent {agent}"),
+        })
+    }
+}
+
+impl std::error::Error for TokenError {}
+
+/// A token cannot be signed.
+#[derive(Debug)]
+pub struct SignError(JwtError);
+
+impl fmt::Display for SignError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot sign the token: {}", self.0)
+    }
+}
+
+impl std::error::Error for SignError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
 }
 
 /// As every derived reader, this one refuses a member that is there twice: readers differ in which of them counts.
@@ -73,61 +153,37 @@ impl TokenVerifier {
     /// What a signed token says. Not by the crate's own `decode`: a header of that takes 2 KiB of a connection's stack, and
     /// it passes over `crit`.
     #[inline(never)]
-    fn claims(&self, token: &str) -> Result<RawClaims, &'static str> {
-        const MALFORMED: &str = "the token is missing or malformed";
-        let (message, signature) = token.rsplit_once('.').ok_or(MALFORMED)?;
-        let (header, claims) = message.split_once('.').ok_or(MALFORMED)?;
+    fn claims(&self, token: &str) -> Result<RawClaims, TokenError> {
+        let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
+        let (header, claims) = message.split_once('.').ok_or(TokenError::Malformed)?;
         if !is_plain_hs256(header) {
-            return Err("the token's header is not that of HS256 without extensions");
+            return Err(TokenError::OtherHeader);
         }
         match crypto::verify(signature, message.as_bytes(), &self.key, Algorithm::HS256) {
-            Ok(true) => decode(claims).ok_or(MALFORMED),
-            _ => {
-                Err("the token was signed under another secret; JWT_SECRET must be the helpdesk's")
-            }
+            Ok(true) => decode(claims).ok_or(TokenError::Malformed),
+            _ => Err(TokenError::OtherSecret),
         }
     }
 
     /// Checks signature, algorithm, times and claims of `token`; `now` in seconds since 1970.
     ///
     /// # Errors
-    /// [`AuthFailure::InvalidToken`] or [`AuthFailure::NotAnAgentToken`]; [`AuthFailure::UnknownAgent`] for a
-    /// `sub` that names no possible agent.
+    /// It is not good, or its `sub` names no possible agent.
     #[inline(never)]
-    pub fn verify(&self, token: &str, now: u64) -> Result<Claims, AuthFailure> {
-        self.explain(token, now).map_err(|(failure, _)| failure)
-    }
-
-    /// The same, with the reason for the log, which says more than the client is told and nothing of the token's text.
-    ///
-    /// # Errors
-    /// As [`TokenVerifier::verify`].
-    #[inline(never)]
-    pub fn explain(&self, token: &str, now: u64) -> Result<Claims, (AuthFailure, String)> {
-        let invalid = |why: String| (AuthFailure::InvalidToken, why);
-        let claims = self.claims(token).map_err(|why| invalid(why.to_owned()))?;
-        let date = |claim: &Option<Value>, name: &str| {
-            numeric_date(claim.as_ref())
-                .map_err(|_| invalid(format!("the claim {name} is no number")))
-        };
+    pub fn verify(&self, token: &str, now: u64) -> Result<Claims, TokenError> {
+        let claims = self.claims(token)?;
         let now = now as f64;
-        let expires = date(&claims.exp, "exp")?
-            .ok_or_else(|| invalid("the claim exp is missing".to_owned()))?;
+        let expires = numeric_date("exp", &claims.exp)?.ok_or(TokenError::Endless)?;
         if expires <= now {
-            let ago = now - expires;
-            return Err(invalid(format!("the token expired {ago:.0} s ago")));
+            return Err(TokenError::Expired(now - expires));
         }
         for (name, claim) in [("nbf", &claims.nbf), ("iat", &claims.iat)] {
-            if let Some(time) = date(claim, name)?.filter(|time| *time > now) {
-                let ahead = time - now;
-                return Err(invalid(format!(
-                    "the claim {name} is {ahead:.0} s in the future; compare the clocks"
-                )));
+            if let Some(time) = numeric_date(name, claim)?.filter(|time| *time > now) {
+                return Err(TokenError::Early(name, time - now));
             }
         }
         if claims.r#type.as_ref().and_then(Value::as_str) != Some("agent") {
-            let why = "the claim type is not \"agent\"".to_owned();
-            return Err((AuthFailure::NotAnAgentToken, why));
+            return Err(TokenError::NotOfAgent);
         }
         let agent = match claims.sub {
             Some(Value::Number(number)) => number.as_u64(),
@@ -137,10 +193,7 @@ impl TokenVerifier {
             _ => None,
         };
         Ok(Claims {
-            agent: AgentId(agent.ok_or_else(|| {
-                let why = "the claim sub names no agent".to_owned();
-                (AuthFailure::UnknownAgent, why)
-            })?),
+            agent: AgentId(agent.ok_or(TokenError::NoAgent)?),
             expires: expires as u64,
         })
     }
@@ -161,10 +214,10 @@ fn decode<T: DeserializeOwned>(part: &str) -> Option<T> {
 }
 
 /// A NumericDate (RFC 7519 section 2); JSON null counts as absent.
-fn numeric_date(value: Option<&Value>) -> Result<Option<f64>, AuthFailure> {
-    match value {
+fn numeric_date(name: &'static str, claim: &Option<Value>) -> Result<Option<f64>, TokenError> {
+    match claim {
         None | Some(Value::Null) => Ok(None),
-        Some(value) => value.as_f64().map(Some).ok_or(AuthFailure::InvalidToken),
+        Some(value) => value.as_f64().map(Some).ok_or(TokenError::NoNumber(name)),
     }
 }
 
@@ -233,14 +286,14 @@ impl JwtVerifier for Hs256 {
 ///
 /// # Errors
 /// The secret or the claims cannot be used.
-pub fn sign(secret: &str, claims: &Value) -> Result<String, String> {
+pub fn sign(secret: &str, claims: &Value) -> Result<String, SignError> {
     let _ = PROVIDER.install_default();
     jsonwebtoken::encode(
         &jsonwebtoken::Header::new(Algorithm::HS256),
         claims,
         &EncodingKey::from_secret(secret.as_bytes()),
     )
-    .map_err(|error| format!("cannot sign the token: {error}"))
+    .map_err(SignError)
 }
 
 #[cfg(test)]
@@ -253,7 +306,8 @@ mod tests {
 
     fn verify(claims: Value) -> Result<Claims, AuthFailure> {
         let token = sign(SECRET, &claims).expect("signed");
-        TokenVerifier::new(SECRET).verify(&token, 1000)
+        let verified = TokenVerifier::new(SECRET).verify(&token, 1000);
+        verified.map_err(TokenError::failure)
     }
 
     #[test]
@@ -323,7 +377,7 @@ mod tests {
             json!({"alg": "HS256", "crit": null}),
             json!("HS256"),
         ] {
-            assert_eq!(with(refused), Err(AuthFailure::InvalidToken));
+            assert_eq!(with(refused), Err(TokenError::OtherHeader));
         }
         let header = |text: &str| is_plain_hs256(&URL_SAFE_NO_PAD.encode(text));
         assert!(header(r#"{"alg":"HS256"}"#));
@@ -339,7 +393,7 @@ mod tests {
         .expect("signed");
         assert_eq!(
             TokenVerifier::new(SECRET).verify(&token, 1000),
-            Err(AuthFailure::InvalidToken)
+            Err(TokenError::OtherSecret)
         );
     }
 }

@@ -1,7 +1,7 @@
 //! `settings list|get|set`: the rows of the application's chat settings page, validated as it validates them
 //! (contract: operations.md). Settings that the service writes are read-only; `status` shows them.
 
-use crate::platform::number::leading_integer;
+use std::fmt;
 use std::io::Write;
 
 use serde_json::{Value, json};
@@ -10,6 +10,7 @@ use super::{Database, Problem};
 use crate::config::settings::{Rows, key};
 use crate::config::{DEFAULT_HOST, DEFAULT_PORT, Variables, is_listen_host};
 use crate::platform::exit_code;
+use crate::platform::number::leading_integer;
 use crate::platform::printable::{printable, printable_json};
 use crate::store::operations::AuditEntry;
 
@@ -35,6 +36,28 @@ pub enum Kind {
     /// A listen host.
     Host,
 }
+
+/// A value is none of this kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OtherKind(Kind);
+
+impl fmt::Display for OtherKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Kind::Switch => f.write_str("must be 1 (on) or 0 (off)"),
+            Kind::Number { least, most } => {
+                write!(f, "must be a whole number from {least} to {most}")
+            }
+            Kind::Choice(words) => write!(f, "must be {}", words.join(" or ")),
+            Kind::Host => f.write_str(
+                "must be a host name, an IPv4 address or an IPv6 address in brackets, without scheme, port, path or \
+                 blanks",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for OtherKind {}
 
 /// When a new value counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -223,35 +246,24 @@ impl Setting {
     /// The value as it is stored.
     ///
     /// # Errors
-    /// What it must be instead.
-    pub fn checked(&self, value: &str) -> Result<String, String> {
-        match self.kind {
+    /// It is of another kind.
+    pub fn checked(&self, value: &str) -> Result<String, OtherKind> {
+        let stored = match self.kind {
             Kind::Switch => match value.to_ascii_lowercase().as_str() {
-                "1" | "true" | "yes" | "on" => Ok("1".to_owned()),
-                "0" | "false" | "no" | "off" => Ok("0".to_owned()),
-                _ => Err("1 (on) or 0 (off)".to_owned()),
+                "1" | "true" | "yes" | "on" => Some("1".to_owned()),
+                "0" | "false" | "no" | "off" => Some("0".to_owned()),
+                _ => None,
             },
             Kind::Number { least, most } => {
                 let is_number = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
                 let number = leading_integer(value);
-                match is_number && (least..=most).contains(&number) {
-                    true => Ok(number.to_string()),
-                    false => Err(format!("a whole number from {least} to {most}")),
-                }
+                let fits = is_number && (least..=most).contains(&number);
+                fits.then(|| number.to_string())
             }
-            Kind::Choice(words) => match words.contains(&value) {
-                true => Ok(value.to_owned()),
-                false => Err(words.join(" or ")),
-            },
-            Kind::Host => match is_listen_host(value) {
-                true => Ok(value.to_owned()),
-                false => Err(
-                    "a host name, an IPv4 address or an IPv6 address in brackets, without scheme, port, path or \
-                     blanks"
-                        .to_owned(),
-                ),
-            },
-        }
+            Kind::Choice(words) => words.contains(&value).then(|| value.to_owned()),
+            Kind::Host => is_listen_host(value).then(|| value.to_owned()),
+        };
+        stored.ok_or(OtherKind(self.kind))
     }
 
     /// The row of the audit log about a new value, which came `from` there.
@@ -334,11 +346,9 @@ pub fn set(
     out: &mut dyn Write,
 ) -> Result<u8, Problem> {
     let setting = find(key)?;
-    let value = setting.checked(value).map_err(|wanted| {
-        Problem::new(
-            exit_code::USAGE,
-            format!("{key} cannot be {value:?}; it must be {wanted}"),
-        )
+    let value = setting.checked(value).map_err(|error| {
+        let what = format!("{key} cannot be {value:?}; it {error}");
+        Problem::new(exit_code::USAGE, what)
     })?;
     let rows = database.run_again(|store| store.settings())?;
     if !rows.contains(key) {
@@ -386,7 +396,7 @@ mod tests {
             ("chat_websocket_management_mode", "external", "external"),
         ] {
             let setting = find(key).expect(key);
-            assert_eq!(setting.checked(value).as_deref(), Ok(stored), "{key}");
+            assert_eq!(setting.checked(value), Ok(stored.to_owned()), "{key}");
         }
         for (key, value) in [
             ("chat_enabled", "2"),
@@ -429,8 +439,8 @@ mod tests {
         for setting in &ALL {
             let default = setting.default;
             assert_eq!(
-                setting.checked(default).as_deref(),
-                Ok(default),
+                setting.checked(default),
+                Ok(default.to_owned()),
                 "{}",
                 setting.key
             );

@@ -203,6 +203,8 @@ impl fmt::Display for Refused {
     }
 }
 
+impl std::error::Error for Refused {}
+
 /// Takes notes in: each once, none from a stranger.
 pub struct Guard {
     seal: Seal,

@@ -10,6 +10,12 @@ use crate::protocol::{self, Ref};
 use crate::session::InConversation;
 use crate::store::{PageLimit, Result};
 
+/// What a query comes to.
+enum Answer {
+    Text(String),
+    Refusal(Refusal),
+}
+
 impl Chat {
     /// Tells the others of a conversation that an agent types there, if it is one of them.
     pub fn typing(&self, from: &SubscriberRef, asked: &InConversation) {
@@ -78,13 +84,14 @@ impl Chat {
         let room = self.room_for(limit);
         let found = self.ask_at_leisure(from, agent, move |store| {
             if !store.audience(conversation)?.contains(&agent) {
-                return Ok(Err(conversation.no_access()));
+                return Ok(Answer::Refusal(conversation.no_access()));
             }
             let found = store.history(conversation, before, room)?;
-            Ok(Ok(within(room, found.messages.len(), |left_out| {
+            let text = within(room, found.messages.len(), |left_out| {
                 let has_more = found.has_older || left_out > 0;
                 protocol::history(conversation, &found.messages[left_out..], has_more)
-            })))
+            });
+            Ok(Answer::Text(text))
         });
         self.say_found(from, found, asked.reference.as_ref());
     }
@@ -102,16 +109,17 @@ impl Chat {
             if let Some(conversation) = search.conversation
                 && !store.audience(conversation)?.contains(&search.agent)
             {
-                return Ok(Err(conversation.no_access()));
+                return Ok(Answer::Refusal(conversation.no_access()));
             }
             let found = store.search(&search, room)?;
-            Ok(Ok(within(room, found.messages.len(), |left_out| {
+            let text = within(room, found.messages.len(), |left_out| {
                 let next = match left_out {
                     0 => found.next_before,
                     _ => found.messages.get(left_out).map(|message| message.id),
                 };
                 protocol::found(&found.messages[left_out..], next)
-            })))
+            });
+            Ok(Answer::Text(text))
         });
         self.say_found(from, found, reference);
     }
@@ -119,7 +127,7 @@ impl Chat {
     /// What an agent has not read, for each of its conversations.
     pub fn unread(&self, from: &SubscriberRef, agent: AgentId, reference: Option<&Ref>) {
         let unread = self.ask_at_leisure(from, agent, move |store| store.unread(agent));
-        let text = unread.map(|unread| Ok(protocol::unread(&unread)));
+        let text = unread.map(|unread| Answer::Text(protocol::unread(&unread)));
         self.say_found(from, text, reference);
     }
 
@@ -131,15 +139,10 @@ impl Chat {
         }
     }
 
-    fn say_found(
-        &self,
-        to: &SubscriberRef,
-        found: Result<std::result::Result<String, Refusal>>,
-        reference: Option<&Ref>,
-    ) {
-        match found.unwrap_or_else(|error| Err(refusal(&error))) {
-            Ok(text) => self.say(to, text, reference),
-            Err(refusal) => self.say_refused(to, refusal, reference),
+    fn say_found(&self, to: &SubscriberRef, found: Result<Answer>, reference: Option<&Ref>) {
+        match found.unwrap_or_else(|error| Answer::Refusal(refusal(&error))) {
+            Answer::Text(text) => self.say(to, text, reference),
+            Answer::Refusal(refusal) => self.say_refused(to, refusal, reference),
         }
     }
 }

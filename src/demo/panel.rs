@@ -86,17 +86,13 @@ pub fn set(site: &DemoSite, body: &[u8]) -> Response {
     let mut errors = BTreeMap::new();
     let mut checked = Vec::new();
     for (name, value) in &values {
-        let outcome = settings::find(name)
-            .map_err(|problem| problem.to_string())
-            .and_then(|setting| match setting.checked(value) {
-                Ok(value) => Ok((setting, value)),
-                Err(wanted) => Err(format!("This must be {wanted}.")),
-            });
-        match outcome {
-            Ok(one) => checked.push(one),
-            Err(reason) => {
-                errors.insert(name, reason);
-            }
+        let mut wrong = |reason| drop(errors.insert(name, reason));
+        match settings::find(name) {
+            Ok(setting) => match setting.checked(value) {
+                Ok(value) => checked.push((setting, value)),
+                Err(error) => wrong(format!("This {error}.")),
+            },
+            Err(problem) => wrong(problem.to_string()),
         }
     }
     if !errors.is_empty() {

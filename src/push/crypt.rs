@@ -83,6 +83,8 @@ impl fmt::Display for SealError {
     }
 }
 
+impl std::error::Error for SealError {}
+
 /// Encrypts `plaintext` for the browser that subscribed.
 ///
 /// # Errors

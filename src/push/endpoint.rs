@@ -70,6 +70,15 @@ impl fmt::Display for Unreachable {
     }
 }
 
+impl std::error::Error for Unreachable {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Unreachable::Unknown(_, error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
 impl Endpoint {
     /// Reads a subscription's endpoint. Places in `allow` may be inside and have any port.
     ///

@@ -70,6 +70,15 @@ impl fmt::Display for PostError {
     }
 }
 
+impl std::error::Error for PostError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            PostError::Unreachable(why) => Some(why),
+            PostError::Io(error) => Some(error),
+        }
+    }
+}
+
 impl From<io::Error> for PostError {
     fn from(error: io::Error) -> Self {
         PostError::Io(error)

@@ -1,6 +1,7 @@
 //! The install's VAPID identity: its key pair, and the tokens it signs for push services (RFC 8292, ES256).
 
 use std::collections::HashMap;
+use std::fmt;
 
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
@@ -16,6 +17,30 @@ const TOKEN_SECONDS: u64 = 12 * 3600;
 const USE_SECONDS: u64 = 6 * 3600;
 /// Tokens that are cached; with subscriptions at more push services, tokens are signed more often.
 const MOST_TOKENS: usize = 256;
+
+/// Why an install cannot push.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdentityError {
+    /// The public key is none.
+    PublicKey,
+    /// The private key is none of its pair.
+    PrivateKey,
+}
+
+impl fmt::Display for IdentityError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            IdentityError::PublicKey => {
+                "push_vapid_public_key is no point of P-256 in base64url"
+            }
+            IdentityError::PrivateKey => {
+                "push_vapid_private_key does not belong to push_vapid_public_key, or was encrypted under another JWT_SECRET"
+            }
+        })
+    }
+}
+
+impl std::error::Error for IdentityError {}
 
 /// An install that may push.
 pub struct Identity {
@@ -65,11 +90,11 @@ impl Identity {
     /// From the settings.
     ///
     /// # Errors
-    /// The keys are none, or not a pair; with what is wrong, for people.
-    pub fn new(settings: &PushSettings, jwt_secret: &str) -> Result<Self, &'static str> {
+    /// The keys are none, or not a pair.
+    pub fn new(settings: &PushSettings, jwt_secret: &str) -> Result<Self, IdentityError> {
         let public = from_base64(&settings.public_key)
             .filter(|point| point.len() == POINT_BYTES)
-            .ok_or("push_vapid_public_key is no point of P-256 in base64url")?;
+            .ok_or(IdentityError::PublicKey)?;
         let random = SystemRandom::new();
         let pair = candidates(&settings.private_key, jwt_secret)
             .into_iter()
@@ -82,10 +107,7 @@ impl Identity {
                 )
                 .ok()
             })
-            .ok_or(
-                "push_vapid_private_key does not belong to push_vapid_public_key, or was encrypted under another \
-                 JWT_SECRET",
-            )?;
+            .ok_or(IdentityError::PrivateKey)?;
         Ok(Identity {
             pair,
             public: to_base64url(&public),
@@ -223,8 +245,8 @@ mod tests {
             change(&mut settings);
             Identity::new(&settings, "secret").err().expect("no pair")
         };
-        assert!(with(|one| one.public_key.truncate(20)).contains("public_key"));
-        assert!(with(|one| one.private_key.replace_range(0..1, "x")).contains("private_key"));
-        assert!(with(|one| one.private_key = "?".to_owned()).contains("private_key"));
+        assert!(with(|one| one.public_key.truncate(20)) == IdentityError::PublicKey);
+        assert!(with(|one| one.private_key.replace_range(0..1, "x")) == IdentityError::PrivateKey);
+        assert!(with(|one| one.private_key = "?".to_owned()) == IdentityError::PrivateKey);
     }
 }

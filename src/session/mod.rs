@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use self::rate_limiter::{Admission, RateLimiter};
-use crate::auth::{Claims, TokenVerifier};
+use crate::auth::{Claims, TokenError, TokenVerifier};
 use crate::config::limits::{CONTROL_BURST, Limits};
 use crate::config::settings::Settings;
 use crate::model::{
@@ -178,21 +178,21 @@ impl Session {
                 reference.as_ref(),
             )),
             Event::Send { target, body } => post(agent, target, body, reference, context.settings),
-            Event::Typing { target } => match usable(agent, target, reference, context) {
-                Ok(asked) if !self.may_pass_typing(asked.conversation, context.now) => {
-                    Action::Silent
-                }
-                Ok(asked) => Action::Request(ChatRequest::Typing(asked)),
-                Err((refusal, reference)) => refuse(refusal, reference.as_ref()),
-            },
+            Event::Typing { target } => {
+                asking(agent, target, reference, context, |asked| {
+                    match self.may_pass_typing(asked.conversation, context.now) {
+                        true => Action::Request(ChatRequest::Typing(asked)),
+                        false => Action::Silent,
+                    }
+                })
+            }
             Event::History {
                 target,
                 before,
                 limit,
-            } => match usable(agent, target, reference, context) {
-                Ok(asked) => Action::Request(ChatRequest::History(asked, before, limit)),
-                Err((refusal, reference)) => refuse(refusal, reference.as_ref()),
-            },
+            } => asking(agent, target, reference, context, |asked| {
+                Action::Request(ChatRequest::History(asked, before, limit))
+            }),
             Event::Search {
                 target,
                 query,
@@ -217,10 +217,11 @@ impl Session {
                 }
             }
             Event::Unread => Action::Request(ChatRequest::Unread(Arc::clone(agent), reference)),
-            Event::Read { target, last_read } => match usable(agent, target, reference, context) {
-                Ok(asked) => Action::Request(ChatRequest::Read(asked, last_read)),
-                Err((refusal, reference)) => refuse(refusal, reference.as_ref()),
-            },
+            Event::Read { target, last_read } => {
+                asking(agent, target, reference, context, |asked| {
+                    Action::Request(ChatRequest::Read(asked, last_read))
+                })
+            }
         }
     }
 
@@ -289,12 +290,9 @@ fn authenticate(
 ) -> Action {
     let claims = context
         .verifier
-        .explain(token.unwrap_or_default(), context.epoch)
+        .verify(token.unwrap_or_default(), context.epoch)
         .and_then(|claims| match context.agent {
-            Some(agent) if agent.id != claims.agent => {
-                let why = format!("the token is of agent {}", claims.agent);
-                Err((AuthFailure::OtherAgent, why))
-            }
+            Some(agent) if agent.id != claims.agent => Err(TokenError::OtherAgent(claims.agent)),
             _ => Ok(claims),
         });
     match claims {
@@ -304,29 +302,31 @@ fn authenticate(
             after: after.filter(|_| context.agent.is_none()),
             reference,
         }),
-        Err((failure, why)) => {
+        Err(error) => {
             METRICS.auth_failures.add(1);
-            let text = protocol::auth_failed(failure);
-            Action::RefuseToken(protocol::with_ref(text, reference.as_ref()), why)
+            let text =
+                protocol::with_ref(protocol::auth_failed(error.failure()), reference.as_ref());
+            Action::RefuseToken(text, error.to_string())
         }
     }
 }
 
-/// What is asked of a conversation that an event names, or why it cannot be.
-fn usable(
+/// What comes of something that an event asks of a conversation, if it can be asked there.
+fn asking(
     agent: &Arc<Agent>,
     target: Target,
     reference: Option<Ref>,
     context: &SessionContext<'_>,
-) -> Result<InConversation, (Refusal, Option<Ref>)> {
+    asked: impl FnOnce(InConversation) -> Action,
+) -> Action {
     match target.conversation() {
-        Ok(conversation) if context.settings.chat_enabled => Ok(InConversation {
+        Ok(conversation) if context.settings.chat_enabled => asked(InConversation {
             agent: Arc::clone(agent),
             conversation,
             reference,
         }),
-        Ok(_) => Err((Refusal::ChatDisabled, reference)),
-        Err(refusal) => Err((refusal, reference)),
+        Ok(_) => refuse(Refusal::ChatDisabled, reference.as_ref()),
+        Err(refusal) => refuse(refusal, reference.as_ref()),
     }
 }
 

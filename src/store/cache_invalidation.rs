@@ -95,40 +95,35 @@ impl AppCache {
             (state.file.is_due, state.redis.is_due) = (false, false);
             return;
         };
-        state.file.invalidate(|| {
-            write_version(&places.home).map_err(|error| {
-                format!(
-                    "cannot write {}, so a helpdesk that caches in files may show what is no longer so: {error}; let the \
-                     user the service runs as write there",
-                    places.home.join(VERSION_FILE).display()
-                )
-            })
-        });
-        state.redis.invalidate(|| {
-            count_up(places, deadline).map_err(|error| {
-                format!(
-                    "cannot count up {} in Redis at {}:{}, database {}: {error}; of no consequence where the helpdesk \
-                     caches in files",
-                    places.key, places.redis.host, places.redis.port, places.redis.database
-                )
-            })
-        });
+        if let Err(error) = state.file.invalidate(|| write_version(&places.home)) {
+            warn!(
+                "cannot write {}, so a helpdesk that caches in files may show what is no longer so: {error}; let the \
+                 user the service runs as write there",
+                places.home.join(VERSION_FILE).display()
+            );
+        }
+        if let Err(error) = state.redis.invalidate(|| count_up(places, deadline)) {
+            warn!(
+                "cannot count up {} in Redis at {}:{}, database {}: {error}; of no consequence where the helpdesk \
+                 caches in files",
+                places.key, places.redis.host, places.redis.port, places.redis.database
+            );
+        }
     }
 }
 
 impl Side {
-    fn invalidate(&mut self, tell: impl FnOnce() -> Result<(), String>) {
-        if !self.is_due {
-            return;
-        }
-        match tell() {
-            Ok(()) => self.is_due = false,
-            Err(why) if !self.is_reported => {
-                self.is_reported = true;
-                warn!("{why}");
+    /// Fails the first time that it fails; from then on it only tries.
+    fn invalidate(&mut self, tell: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        if self.is_due {
+            let told = tell();
+            self.is_due = told.is_err();
+            if !self.is_reported {
+                self.is_reported = told.is_err();
+                return told;
             }
-            Err(_) => {}
         }
+        Ok(())
     }
 }
 

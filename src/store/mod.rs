@@ -13,7 +13,9 @@ pub mod push;
 pub mod sqlite;
 
 use std::collections::HashSet;
+use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Instant;
 
 pub use operations::{ConnectionInfo, Operations};
@@ -77,8 +79,8 @@ pub struct StoreError {
     pub operation: &'static str,
     /// What kind of failure it was.
     pub failure: Failure,
-    /// The server's or the system's words; for the log, never for a client.
-    pub cause: String,
+    /// The system's error, or what may be said of the server's; for the log, never for a client.
+    pub cause: Arc<dyn Error + Send + Sync>,
     /// What to do about it, where the failure does not say.
     pub remedy: Option<&'static str>,
     /// Whether that has to be done, although a failure of this kind passes by itself as a rule.
@@ -89,11 +91,15 @@ pub struct StoreError {
 
 impl StoreError {
     /// One without a remedy of its own.
-    pub fn new(operation: &'static str, failure: Failure, cause: impl Into<String>) -> Self {
+    pub fn new(
+        operation: &'static str,
+        failure: Failure,
+        cause: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
         StoreError {
             operation,
             failure,
-            cause: cause.into(),
+            cause: cause.into().into(),
             remedy: None,
             is_remedy_needed: false,
             place: None,
@@ -125,7 +131,11 @@ impl fmt::Display for StoreError {
     }
 }
 
-impl std::error::Error for StoreError {}
+impl Error for StoreError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.cause)
+    }
+}
 
 /// Result of an operation on the database.
 pub type Result<T> = std::result::Result<T, StoreError>;

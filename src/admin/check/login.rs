@@ -12,7 +12,7 @@ use super::{Finding, Level};
 use crate::admin::client::{Client, Heard};
 use crate::admin::response::request;
 use crate::admin::{Database, probe, token};
-use crate::auth::TokenVerifier;
+use crate::auth::{TokenError, TokenVerifier};
 use crate::config::settings::Rows;
 use crate::config::{Config, listen_address};
 use crate::model::{AuthFailure, MessageId, ThreadId};
@@ -27,7 +27,8 @@ const LATE: Duration = Duration::from_secs(5);
 const MOST_EVENTS: usize = 1000;
 const TEXT: &str = "A test of the chat by andrea-chat-websocket check. It is deleted at once.";
 
-type LoginError = (&'static Symptom, String);
+/// What a login came to instead, and what was seen.
+struct LoginError(&'static Symptom, String);
 
 /// Logs in, and does what else was asked for.
 pub fn follow(
@@ -61,7 +62,7 @@ pub fn follow(
             "token",
             format!("log in as {who}: auth.ok, and a pong"),
         )),
-        Err((symptom, came)) => {
+        Err(LoginError(symptom, came)) => {
             let symptom = of_database(symptom, findings);
             return findings.push(symptom.failed("token", format!("log in as {who}"), came));
         }
@@ -73,7 +74,9 @@ pub fn follow(
                 let detail = format!("{tried}: stored as message {id}, and marked deleted");
                 Finding::ok("message", detail)
             }
-            Err((symptom, came)) => of_database(symptom, findings).failed("message", tried, came),
+            Err(LoginError(symptom, came)) => {
+                of_database(symptom, findings).failed("message", tried, came)
+            }
         });
     }
     findings.push(stay_silent(ping, open));
@@ -100,7 +103,7 @@ fn authenticate(
     open: &mut Open,
 ) -> Result<(), LoginError> {
     let secret = &config.jwt_secret;
-    let refused = |why: String| (&symptoms::TOKEN_REFUSED, why);
+    let refused = |why: String| LoginError(&symptoms::TOKEN_REFUSED, why);
     let token = match login {
         Login::Agent(agent) => token::signed(secret, *agent, "agent", TOKEN_SECONDS)
             .map_err(|problem| refused(problem.to_string()))?,
@@ -110,9 +113,9 @@ fn authenticate(
     let said = answer["message"].as_str().unwrap_or_default().to_owned();
     match answer["type"].as_str() {
         Some("auth.ok") => {}
-        Some("error") => return Err((of_code(&answer), said)),
+        Some("error") => return Err(LoginError(of_code(&answer), said)),
         _ if said == AuthFailure::UnknownAgent.to_string() => {
-            return Err((&symptoms::AGENT_INACTIVE, said));
+            return Err(LoginError(&symptoms::AGENT_INACTIVE, said));
         }
         _ => {
             let symptom = match of_token(secret, &token) {
@@ -121,7 +124,7 @@ fn authenticate(
                 }
                 symptom => symptom,
             };
-            return Err((symptom, said));
+            return Err(LoginError(symptom, said));
         }
     }
     ask(open, &json!({ "type": "ping" }), |event| {
@@ -161,11 +164,11 @@ fn is_taken(token: &str, config: &Config, rows: Option<&Rows>) -> bool {
 
 /// Why the service refuses a token, which this install's secret can tell.
 fn of_token(secret: &str, token: &str) -> &'static Symptom {
-    match TokenVerifier::new(secret).explain(token, epoch_seconds()) {
+    match TokenVerifier::new(secret).verify(token, epoch_seconds()) {
         Ok(_) => &symptoms::SECRET_STALE,
-        Err((_, why)) if why.contains("another secret") => &symptoms::SECRET_OTHER,
-        Err((_, why)) if why.contains("expired") => &symptoms::TOKEN_OLD,
-        Err((_, why)) if why.contains("in the future") => &symptoms::CLOCK_BEHIND,
+        Err(TokenError::OtherSecret) => &symptoms::SECRET_OTHER,
+        Err(TokenError::Expired(_)) => &symptoms::TOKEN_OLD,
+        Err(TokenError::Early(..)) => &symptoms::CLOCK_BEHIND,
         Err(_) => &symptoms::TOKEN_REFUSED,
     }
 }
@@ -197,22 +200,22 @@ fn ask(
     event: &Value,
     is_answer: impl Fn(&Value) -> bool,
 ) -> Result<Value, LoginError> {
-    let lost = |error: io::Error| (&symptoms::HELD_BACK, error.to_string());
+    let lost = |error: io::Error| LoginError(&symptoms::HELD_BACK, error.to_string());
     open.client.send(event).map_err(lost)?;
     for _ in 0..MOST_EVENTS {
         match open.client.hear() {
             Ok(Heard::Event(event)) if is_answer(&event) => return Ok(event),
             Ok(Heard::Event(_) | Heard::Ping) => {}
             Ok(Heard::Closed(why)) => {
-                return Err((of_close(&why, &symptoms::TOKEN_REFUSED), why));
+                return Err(LoginError(of_close(&why, &symptoms::TOKEN_REFUSED), why));
             }
             Err(error) if is_silence(&error) => {
-                return Err((&symptoms::HELD_BACK, "no answer".to_owned()));
+                return Err(LoginError(&symptoms::HELD_BACK, "no answer".to_owned()));
             }
             Err(error) => return Err(lost(error)),
         }
     }
-    Err((&symptoms::HELD_BACK, "no answer".to_owned()))
+    Err(LoginError(&symptoms::HELD_BACK, "no answer".to_owned()))
 }
 
 fn write(
@@ -223,7 +226,7 @@ fn write(
     // A message that cannot be marked deleted is none to write.
     let mut database = database.ok_or_else(|| {
         let why = "not tried, since the database cannot be asked";
-        (&symptoms::DATABASE_DOWN, why.to_owned())
+        LoginError(&symptoms::DATABASE_DOWN, why.to_owned())
     })?;
     let event = json!({
         "type": "chat.direct.message.send",
@@ -235,12 +238,12 @@ fn write(
     let answer = ask(open, &event, |event| event["ref"] == "check")?;
     if answer["type"] == "error" {
         let said = answer["message"].as_str().unwrap_or_default().to_owned();
-        return Err((of_code(&answer), said));
+        return Err(LoginError(of_code(&answer), said));
     }
     let id = MessageId(answer["message"]["id"].as_u64().unwrap_or_default());
     match database.run_again(|store| store.mark_deleted(&[id])) {
         Ok(_) => Ok(id),
-        Err(problem) => Err((
+        Err(problem) => Err(LoginError(
             &symptoms::DATABASE_DOWN,
             format!("stored as message {id}, which stays: {problem}"),
         )),

@@ -148,8 +148,10 @@ fn write(
     let mut accepted = Vec::new();
     for (place, one) in batch.iter().enumerate() {
         match decide(store, &context, &one.post, external_links)? {
-            Err(refusal) => written.answered.push((place, Unwritten::Refused(refusal))),
-            Ok(row) => match repeated.get(&place) {
+            Decision::Refuse(refusal) => {
+                written.answered.push((place, Unwritten::Refused(refusal)));
+            }
+            Decision::Write(row) => match repeated.get(&place) {
                 Some(message) => {
                     let answer = Unwritten::Repeated(Box::new(message.clone()));
                     written.answered.push((place, answer));
@@ -265,16 +267,22 @@ fn distinct<T: Ord>(all: impl Iterator<Item = T>) -> Vec<T> {
     all.collect::<BTreeSet<T>>().into_iter().collect()
 }
 
-/// The row of a message that may be said, or why it may not; the checks in the order of the contract.
+/// What becomes of a message.
+enum Decision {
+    Write(NewMessage),
+    Refuse(Refusal),
+}
+
+/// Whether a message may be said; the checks in the order of the contract.
 fn decide(
     store: &mut dyn DatabaseConnection,
     context: &PostingContext,
     post: &Post,
     external_links: bool,
-) -> Result<std::result::Result<NewMessage, Refusal>> {
+) -> Result<Decision> {
     let body = match may_post(context, post).and(post.body.as_ref().map_err(|why| *why)) {
         Ok(body) => body,
-        Err(refusal) => return Ok(Err(refusal)),
+        Err(refusal) => return Ok(Decision::Refuse(refusal)),
     };
     let tickets = match body.references.is_empty() {
         true => Tickets::default(),
@@ -282,9 +290,9 @@ fn decide(
     };
     let html = text::render(&body.text, external_links, &tickets);
     if html.len() > TEXT_COLUMN_BYTES || body.text.len() > TEXT_COLUMN_BYTES {
-        return Ok(Err(Refusal::MessageTooLarge));
+        return Ok(Decision::Refuse(Refusal::MessageTooLarge));
     }
-    Ok(Ok(NewMessage {
+    Ok(Decision::Write(NewMessage {
         conversation: post.conversation,
         sender: post.agent.id,
         body_text: body.text.clone(),

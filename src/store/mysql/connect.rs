@@ -58,7 +58,7 @@ impl MysqlStore {
     fn log_in(&self) -> Result<Conn> {
         let options = self.options();
         let opened = |options: OptsBuilder| {
-            quietly(|| Conn::new(options)).map_err(|words| panicked(OPERATION, &words))
+            quietly(|| Conn::new(options)).map_err(|Panic(words)| panicked(OPERATION, &words))
         };
         let mut conn = opened(options.clone())?;
         if self.config.tls.mode == TlsMode::Preferred
@@ -133,9 +133,12 @@ impl MysqlStore {
     }
 }
 
+/// What a panic said.
+struct Panic(String);
+
 /// Logs in. The driver panics at a way to log in that it was built without, at a key of the server that is none, and where
 /// the system has no random numbers; what it says then is the error, and is not said to people as it is.
-fn quietly<T>(run: impl FnOnce() -> T) -> std::result::Result<T, String> {
+fn quietly<T>(run: impl FnOnce() -> T) -> std::result::Result<T, Panic> {
     thread_local!(static IS_QUIET: Cell<bool> = const { Cell::new(false) });
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -150,10 +153,14 @@ fn quietly<T>(run: impl FnOnce() -> T) -> std::result::Result<T, String> {
     let result = panic::catch_unwind(AssertUnwindSafe(run));
     IS_QUIET.set(false);
     result.map_err(|words| match words.downcast::<String>() {
-        Ok(words) => *words,
-        Err(words) => words
-            .downcast::<&str>()
-            .map_or_else(|_| String::new(), |words| words.to_string()),
+        Ok(words) => Panic(*words),
+        Err(words) => Panic(
+            words
+                .downcast_ref::<&str>()
+                .copied()
+                .unwrap_or_default()
+                .to_owned(),
+        ),
     })
 }
 

@@ -147,7 +147,7 @@ impl Operations for MysqlConnection {
             match self.statement("try a write", sql) {
                 Ok(()) => {}
                 Err(error) if error.failure == Failure::Lost => return Err(error),
-                Err(error) => refused.push((what, error.cause)),
+                Err(error) => refused.push((what, error.cause.to_string())),
             }
         }
         Ok(refused)

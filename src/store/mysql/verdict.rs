@@ -309,10 +309,11 @@ mod tests {
             "Can't create response for `ed25519` authentication plugin — `a/feature` is disabled.";
         let error = panicked("connect", words);
         assert_eq!(error.failure, Failure::Denied);
-        assert!(error.cause.contains("by ed25519, which"), "{}", error.cause);
+        let cause = error.cause.to_string();
+        assert!(cause.contains("by ed25519, which"), "{cause}");
         let error = panicked("connect", "called `Option::unwrap()` on a `None` value");
         assert_eq!(
-            (error.failure, error.cause.as_str()),
+            (error.failure, error.cause.to_string().as_str()),
             (Failure::Lost, UNKNOWN)
         );
     }

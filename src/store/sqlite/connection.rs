@@ -62,7 +62,7 @@ impl SqliteConnection {
         operation: &'static str,
         read: impl FnOnce(&Sqlite) -> rusqlite::Result<T>,
     ) -> Result<T> {
-        read(&self.conn).map_err(|error| failed(operation, &error))
+        read(&self.conn).map_err(|error| failed(operation, error))
     }
 
     /// Does all of `write` or nothing of it, whether or not a transaction is open.
@@ -91,7 +91,7 @@ impl SqliteConnection {
                 Ok(value)
             }),
         };
-        let written = written.map_err(|error| failed(operation, &error))?;
+        let written = written.map_err(|error| failed(operation, error))?;
         if ends {
             self.check_file(operation)?;
         }

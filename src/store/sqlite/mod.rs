@@ -61,8 +61,8 @@ impl SqliteStore {
         // Not read as a URI, whatever the path looks like; one connection is used by one thread at a time.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut conn = Sqlite::open_with_flags(&self.path, flags)
-            .map_err(|error| open_failed(OPERATION, &error))?;
-        let mode = configure(&conn).map_err(|error| open_failed(OPERATION, &error))?;
+            .map_err(|error| open_failed(OPERATION, error))?;
+        let mode = configure(&conn).map_err(|error| open_failed(OPERATION, error))?;
         if mode != "wal" {
             return Err(StoreError::new(
                 OPERATION,
@@ -144,13 +144,12 @@ fn switch_to_wal(conn: &Sqlite) -> rusqlite::Result<String> {
     }
 }
 
-fn failed(operation: &'static str, error: &SqliteError) -> StoreError {
-    StoreError::new(operation, failure(error), error.to_string())
+fn failed(operation: &'static str, error: SqliteError) -> StoreError {
+    StoreError::new(operation, failure(&error), error)
 }
 
 /// The same for a connection that is being opened: what it is refused then is a matter of path and rights.
-fn open_failed(operation: &'static str, error: &SqliteError) -> StoreError {
-    let mut failed = failed(operation, error);
+fn open_failed(operation: &'static str, error: SqliteError) -> StoreError {
     let denied = matches!(
         error.sqlite_error_code(),
         Some(
@@ -160,10 +159,14 @@ fn open_failed(operation: &'static str, error: &SqliteError) -> StoreError {
                 | ErrorCode::ReadOnly
         )
     );
-    if denied {
-        failed.failure = Failure::Denied;
+    let failed = failed(operation, error);
+    match denied {
+        true => StoreError {
+            failure: Failure::Denied,
+            ..failed
+        },
+        false => failed,
     }
-    failed
 }
 
 fn failure(error: &SqliteError) -> Failure {
@@ -321,7 +324,7 @@ mod tests {
         ] {
             let error = code(number);
             assert_eq!(failure(&error), running, "{error}");
-            assert_eq!(open_failed("open", &error).failure, opening, "{error}");
+            assert_eq!(open_failed("open", error).failure, opening, "{number}");
         }
     }
 }

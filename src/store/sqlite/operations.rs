@@ -45,7 +45,7 @@ impl Operations for SqliteConnection {
                 failure: Failure::Refused | Failure::TooLarge | Failure::Denied,
                 cause,
                 ..
-            }) => Ok(vec![("write", cause)]),
+            }) => Ok(vec![("write", cause.to_string())]),
             Err(error) => Err(error),
         }
     }

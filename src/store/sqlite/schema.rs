@@ -27,7 +27,7 @@ pub fn prepare(conn: &mut Connection) -> Result<()> {
     // Locked first: of several processes that find the file new one creates the tables.
     let transaction = conn
         .transaction_with_behavior(TransactionBehavior::Immediate)
-        .map_err(|error| open_failed(OPERATION, &error))?;
+        .map_err(|error| open_failed(OPERATION, error))?;
     let found = version(&transaction)?;
     if found == 0 && has_tables(&transaction)? {
         return Err(denied("the file belongs to another program".to_owned()));
@@ -35,25 +35,25 @@ pub fn prepare(conn: &mut Connection) -> Result<()> {
     for migration in MIGRATIONS.iter().skip(found) {
         transaction
             .execute_batch(migration)
-            .map_err(|error| open_failed(OPERATION, &error))?;
+            .map_err(|error| open_failed(OPERATION, error))?;
     }
     transaction
         .pragma_update(None, "user_version", latest.max(found))
         .and_then(|()| transaction.commit())
-        .map_err(|error| open_failed(OPERATION, &error))
+        .map_err(|error| open_failed(OPERATION, error))
 }
 
 fn version(conn: &Connection) -> Result<usize> {
     conn.pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0))
         .map(|version| version as usize)
-        .map_err(|error| open_failed(OPERATION, &error))
+        .map_err(|error| open_failed(OPERATION, error))
 }
 
 fn has_tables(conn: &Connection) -> Result<bool> {
     conn.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_schema)", (), |row| {
         row.get(0)
     })
-    .map_err(|error| open_failed(OPERATION, &error))
+    .map_err(|error| open_failed(OPERATION, error))
 }
 
 fn denied(cause: String) -> StoreError {
