@@ -1,5 +1,6 @@
 //! The rules of the source that the compiler does not know: which folder uses which, where a foreign crate, printing, SQL and
-//! the wire's JSON may stand, how long a file and a function are, words that are not used. Each rule is shown failing once.
+//! the wire's JSON may stand, what is no error, how long a file and a function are, words that are not used. Each rule is shown
+//! failing once.
 
 use std::fs;
 use std::path::Path;
@@ -279,6 +280,57 @@ fn sql(file: &File) -> Vec<String> {
         .collect()
 }
 
+/// What stands between the brackets behind which `text` begins, at its commas.
+fn arguments(text: &str) -> Vec<&str> {
+    let (mut depth, mut begin, mut before) = (0, 0, ' ');
+    let mut arguments = Vec::new();
+    for (at, c) in text.char_indices() {
+        match c {
+            '<' | '(' | '[' => depth += 1,
+            '>' if before == '-' => {}
+            '>' | ')' | ']' | ',' if depth == 0 => {
+                arguments.push(text[begin..at].trim());
+                begin = at + 1;
+                if c != ',' {
+                    break;
+                }
+            }
+            '>' | ')' | ']' => depth -= 1,
+            _ => {}
+        }
+        before = c;
+    }
+    arguments
+}
+
+/// An error has a type of its own, with its cause; a text, a tuple or a result within a result has none.
+fn errors(file: &File) -> Vec<String> {
+    let Some(path) = file.inner() else {
+        return Vec::new();
+    };
+    let code: Vec<&str> = file.code().map(|(_, line)| line).collect();
+    let code = code.join("\n");
+    let is_result = |kind: &str| {
+        let path = kind.split('<').next().unwrap_or_default();
+        path.rsplit("::").next() == Some("Result")
+    };
+    let is_typeless = |error: &str| error == "String" || error.starts_with('(');
+    let mut breaches = Vec::new();
+    for outer in ["Result<", "Option<"] {
+        for (at, _) in code.match_indices(outer) {
+            let arguments = arguments(&code[at + outer.len()..]);
+            let is_nested = arguments.first().is_some_and(|inner| is_result(inner));
+            if is_nested || arguments.get(1).is_some_and(|error| is_typeless(error)) {
+                breaches.push(format!("src/{path}: {outer}{}>", arguments.join(", ")));
+            }
+        }
+    }
+    let aliases = ["type Err = String", "type Error = String"];
+    let found = aliases.into_iter().filter(|alias| code.contains(alias));
+    breaches.extend(found.map(|alias| format!("src/{path}: {alias}")));
+    breaches
+}
+
 fn header(file: &File) -> Vec<String> {
     if !file.text.starts_with("//!") {
         return vec![format!("{}: says not what lives here", file.path)];
@@ -415,6 +467,35 @@ fn the_command_line_prints_and_nothing_else() {
 fn sql_stands_in_the_store() {
     holds(sql, &files(&["src"], &[".rs"]));
     is_broken_by(sql, "src/chat/mod.rs", "    \"SELECT id FROM agents\",");
+}
+
+#[test]
+fn an_error_has_a_type_and_stands_in_no_other_result() {
+    holds(errors, &files(&["src"], &[".rs"]));
+    for broken in [
+        "fn f() -> Result<u8, String> {",
+        "fn f() -> Result<\n    Vec<(u8, u8)>,\n    String,\n> {",
+        "fn f() -> Result<(), (Refusal, Option<Ref>)> {",
+        "fn f() -> Result<Result<u8, io::Error>> {",
+        "fn f() -> io::Result<std::result::Result<u8, Refusal>> {",
+        "fn f() -> Option<store::Result<u8>> {",
+        "fn f(g: impl Fn(&str) -> Result<u8, String>) {",
+        "    type Err = String;",
+    ] {
+        is_broken_by(errors, "src/hub/new.rs", broken);
+    }
+    for good in [
+        "fn f() -> Result<String, Problem> {",
+        "fn f() -> Result<(u8, String), Box<dyn Error>> {",
+        "fn f(of: Result<String, Problem>, text: String) -> Result<Option<u8>> {",
+        "fn f() -> Result<impl Fn(u8) -> u8, io::Error> {",
+        "fn f() -> Result<SearchResult> {",
+    ] {
+        assert!(
+            errors(&File::of("src/hub/new.rs", good)).is_empty(),
+            "{good}"
+        );
+    }
 }
 
 #[test]

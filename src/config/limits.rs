@@ -132,12 +132,11 @@ impl Limits {
 fn health_peers(variables: &Variables) -> Result<Peers, Problem> {
     const NAME: &str = "CHAT_WEBSOCKET_HEALTH_PEERS";
     let list = variables.get(NAME).unwrap_or_default();
-    let peers = list.parse().map_err(|word| {
+    let peers = list.parse().map_err(|error| {
         variables.wrong(
             NAME,
             format!(
-                "has {word:?}, which is no address; give loopback, any, or addresses and networks such as 10.0.0.5, \
-                 192.0.2.0/24"
+                "has {error}; give loopback, any, or addresses and networks such as 10.0.0.5, 192.0.2.0/24"
             ),
         )
     });

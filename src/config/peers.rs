@@ -1,5 +1,6 @@
 //! Peers that may read restricted pages: this machine, and a list of others. Pure.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
@@ -11,7 +12,7 @@ pub struct Peers {
 
 impl Peers {
     /// Whether an address is in the list.
-    pub fn allow(&self, address: IpAddr) -> bool {
+    pub fn contains(&self, address: IpAddr) -> bool {
         // An IPv4 peer of an IPv6 socket.
         let address = address.to_canonical();
         address.is_loopback()
@@ -22,8 +23,20 @@ impl Peers {
     }
 }
 
+/// A word that is no address.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NoAddress(String);
+
+impl fmt::Display for NoAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}, which is no address", self.0)
+    }
+}
+
+impl std::error::Error for NoAddress {}
+
 impl FromStr for Peers {
-    type Err = String;
+    type Err = NoAddress;
 
     /// `loopback`, `any`, or addresses and networks such as `10.0.0.5, 2001:db8::/32`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -35,7 +48,7 @@ impl FromStr for Peers {
                     (IpAddr::from([0, 0, 0, 0]), 0),
                     (IpAddr::from([0_u16; 8]), 0),
                 ]),
-                _ => networks.push(network(word).ok_or_else(|| word.to_owned())?),
+                _ => networks.push(network(word).ok_or_else(|| NoAddress(word.to_owned()))?),
             }
         }
         Ok(Peers { networks })
@@ -70,7 +83,7 @@ mod tests {
 
     fn allows(list: &str, address: &str) -> bool {
         let peers: Peers = list.parse().expect(list);
-        peers.allow(address.parse().expect(address))
+        peers.contains(address.parse().expect(address))
     }
 
     #[test]
@@ -96,7 +109,7 @@ mod tests {
     fn what_is_no_address_is_named() {
         for bad in ["localhost", "10.0.0.0/33", "10.0.0", "::/129", "10.0.0.0/x"] {
             let list = format!("10.0.0.5,{bad}");
-            assert_eq!(list.parse::<Peers>(), Err(bad.to_owned()));
+            assert_eq!(list.parse::<Peers>(), Err(NoAddress(bad.to_owned())));
         }
     }
 }

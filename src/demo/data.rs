@@ -9,21 +9,30 @@ use crate::store::sqlite::{NewAgent, NewChannel, SqliteConnection, SqliteStore};
 use crate::store::{DatabaseConnection, NewMessage, Posting, Result};
 use crate::text::{self, Tickets};
 
-/// Fills an empty database, as a whole or not at all. False where there is a helpdesk already.
+/// What the database holds after all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filled {
+    /// What was written just now.
+    Now,
+    /// A helpdesk that was there already.
+    Before,
+}
+
+/// Fills an empty database, as a whole or not at all.
 ///
 /// # Errors
 /// The database cannot be opened or written to.
-pub fn fill(store: &SqliteStore) -> Result<bool> {
+pub fn fill(store: &SqliteStore) -> Result<Filled> {
     let mut connection = store.open()?;
     connection.begin()?;
     // Within the transaction: of two that start at once, one fills it.
     if connection.has_agents()? {
         connection.rollback()?;
-        return Ok(false);
+        return Ok(Filled::Before);
     }
     write(&mut connection)?;
     connection.commit()?;
-    Ok(true)
+    Ok(Filled::Now)
 }
 
 /// Name, handle, role.

@@ -32,6 +32,15 @@ impl Default for LogThrottle {
     }
 }
 
+/// What became of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// It stands in the log.
+    Written,
+    /// It is counted, and the next one says so.
+    LeftOut,
+}
+
 impl LogThrottle {
     /// At most `burst` lines in an [`INTERVAL`].
     pub fn new(burst: u64) -> Self {
@@ -41,17 +50,17 @@ impl LogThrottle {
         }
     }
 
-    /// Logs `text`, unless enough lines were written a short time ago; true where it did.
-    pub fn warn(&self, text: impl FnOnce() -> String) -> bool {
+    /// Logs `text`, unless enough lines were written a short time ago.
+    pub fn warn(&self, text: impl FnOnce() -> String) -> Line {
         let Some(left_out) = self.admit(Instant::now()) else {
-            return false;
+            return Line::LeftOut;
         };
         let text = text();
         match left_out {
             0 => warn!("{text}"),
             more => warn!("{text} ({more} more since the last such line)"),
         }
-        true
+        Line::Written
     }
 
     /// Says how many were left out, if no line has come for a while that did.

@@ -27,7 +27,7 @@ use crate::config::limits::STORE_TIMEOUT;
 use crate::config::settings::key;
 use crate::model::AgentId;
 use crate::platform::clock::{AppClock, epoch_seconds};
-use crate::platform::log_throttle::{self, LogThrottle};
+use crate::platform::log_throttle::{self, Line, LogThrottle};
 use crate::platform::metrics::METRICS;
 use crate::platform::problem::Problem;
 use crate::platform::threads::lock;
@@ -232,7 +232,8 @@ impl Pusher {
     fn take(self: &Arc<Self>, first: Box<Notice>) {
         let mut notices = vec![first];
         notices.extend(self.starter.notices.try_iter().take(BATCH - 1));
-        if !self.follow_settings() {
+        self.follow_settings();
+        if lock(&self.work).identity.is_none() {
             return;
         }
         let mut agents: Vec<AgentId> = notices.iter().map(|notice| notice.agent).collect();
@@ -277,8 +278,8 @@ impl Pusher {
         self.changed.notify_all();
     }
 
-    /// Takes over the keys where the settings have others now. Whether there are any.
-    fn follow_settings(&self) -> bool {
+    /// Takes over the keys where the settings have others now.
+    fn follow_settings(&self) {
         let settings = self.starter.shared.settings().clone();
         let mut work = lock(&self.work);
         if settings != work.settings {
@@ -293,7 +294,6 @@ impl Pusher {
             }
             work.settings = settings;
         }
-        work.identity.is_some()
     }
 
     /// As many senders as there is work for; where the system refuses a thread this is tried again each second.
@@ -427,7 +427,7 @@ impl Pusher {
     }
 
     fn failed(&self, work: &mut Work, who: &str, why: String) {
-        if !self.failure_log.warn(|| format!("{who}: {why}")) {
+        if self.failure_log.warn(|| format!("{who}: {why}")) == Line::LeftOut {
             debug!("{who}: {why}");
         }
         work.failure = Some(why.chars().take(FAILURE_CHARS).collect());

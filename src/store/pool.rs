@@ -11,7 +11,7 @@ use log::{debug, info};
 
 use super::{DatabaseConnection, Failure, Result, Store, StoreError};
 use crate::config::limits::STORE_TIMEOUT;
-use crate::platform::log_throttle::LogThrottle;
+use crate::platform::log_throttle::{Line, LogThrottle};
 use crate::platform::metrics::METRICS;
 use crate::platform::threads::lock;
 
@@ -72,9 +72,8 @@ impl Availability {
         let mut is_told = lock(&self.is_told);
         match lost {
             Some(error) if !*is_told => {
-                *is_told = self
-                    .lost_log
-                    .warn(|| format!("the database is not available: {error}"));
+                let text = || format!("the database is not available: {error}");
+                *is_told = self.lost_log.warn(text) == Line::Written;
             }
             None if *is_told => {
                 *is_told = false;

@@ -112,7 +112,7 @@ fn open(way: &WebServerCheck, install: Install<'_>, findings: &mut Vec<Finding>)
         },
     };
     let mut open = upgrade(way, install, stream, socket, findings)?;
-    both_ways(way, &mut open, findings).then_some(open)
+    passes_both_ways(way, &mut open, findings).then_some(open)
 }
 
 fn resolve(url: &Url, findings: &mut Vec<Finding>) -> Option<Vec<SocketAddr>> {
@@ -253,7 +253,7 @@ fn body(
 }
 
 /// Whether frames pass both ways: an event without a token has a known answer.
-fn both_ways(way: &WebServerCheck, open: &mut Open, findings: &mut Vec<Finding>) -> bool {
+fn passes_both_ways(way: &WebServerCheck, open: &mut Open, findings: &mut Vec<Finding>) -> bool {
     let place = format!("{}{}", way.url.origin(), way.url.path);
     let tried = format!("a frame through {place}");
     let answer = open

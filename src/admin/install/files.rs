@@ -154,14 +154,15 @@ impl Change {
         say(out, &format!("# {}\n{}\n", self.path.display(), self.text))
     }
 
-    /// Writes the file where it is not so already; whether it was not.
-    pub(super) fn carry_out(&self, out: &mut dyn Write) -> Result<bool, Problem> {
-        let shown = self.path.display();
-        let there = fs::read_to_string(&self.path).ok();
-        if there.as_ref() == Some(&self.text) {
-            return Ok(false);
-        }
-        if there.is_some_and(|text| !text.starts_with(&mark(""))) {
+    /// Whether the file is so already.
+    pub(super) fn is_there(&self) -> bool {
+        fs::read_to_string(&self.path).is_ok_and(|text| text == self.text)
+    }
+
+    /// Writes the file.
+    pub(super) fn carry_out(&self, out: &mut dyn Write) -> Result<(), Problem> {
+        let there = fs::read_to_string(&self.path);
+        if there.is_ok_and(|text| !text.starts_with(&mark(""))) {
             let kept = kept(&self.path);
             fs::rename(&self.path, &kept).map_err(|error| cannot("move", &self.path, error))?;
             say(out, &format!("kept what was there as {}\n", kept.display()))?;
@@ -174,8 +175,7 @@ impl Change {
         owned_file::replace(&self.path, &self.text, 0o644)
             .and_then(|()| fs::set_permissions(&self.path, fs::Permissions::from_mode(0o644)))
             .map_err(|error| cannot("write", &self.path, error))?;
-        say(out, &format!("wrote {shown}\n"))?;
-        Ok(true)
+        say(out, &format!("wrote {}\n", self.path.display()))
     }
 }
 

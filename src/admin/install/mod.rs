@@ -65,8 +65,9 @@ pub fn install(
         ),
     )?;
     let mut has_changed = false;
-    for change in &changes {
-        has_changed |= change.carry_out(out)?;
+    for change in changes.iter().filter(|change| !change.is_there()) {
+        change.carry_out(out)?;
+        has_changed = true;
     }
     if !has_changed {
         say(out, "nothing to do: all is as it should be\n")?;

@@ -136,7 +136,7 @@ pub fn prune(
             database.run(|store| store.change(&[], &audit))?;
         }
     }
-    let complete = walked?;
+    let complete = walked? == Walk::Complete;
     let report = json!({
         "dry_run": !options.run,
         "complete": complete,
@@ -223,16 +223,23 @@ fn describe(id: Option<ChannelId>, rule: &Rule) -> Value {
     })
 }
 
-/// Goes through the messages; false where it was interrupted.
+/// How far a walk through the messages went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Walk {
+    Complete,
+    Interrupted,
+}
+
+/// Goes through the messages.
 fn walk(
     rules: &mut Rules,
     options: &mut Options<'_>,
     database: &mut Database,
-) -> Result<bool, Problem> {
+) -> Result<Walk, Problem> {
     let newest = rules.values().filter_map(|rule| rule.before.clone()).max();
     let ids = database.run_again(|store| store.message_ids())?;
     let (Some(before), Some((first, last))) = (newest, ids) else {
-        return Ok(true);
+        return Ok(Walk::Complete);
     };
     let mut above = MessageId(first.0.saturating_sub(1));
     let mut progress = Progress::new(options.progress.take(), first, last);
@@ -255,7 +262,7 @@ fn walk(
         if options.run {
             for batch in old.chunks(BATCH) {
                 if options.interrupted.load(Ordering::Relaxed) {
-                    return Ok(false);
+                    return Ok(Walk::Interrupted);
                 }
                 mark(batch, rules, database)?;
                 if let Some(message) = batch.last() {
@@ -268,12 +275,12 @@ fn walk(
         };
         above = end;
         if options.interrupted.load(Ordering::Relaxed) {
-            return Ok(false);
+            return Ok(Walk::Interrupted);
         }
         progress.show_in_a_while(above, rules);
     }
     progress.show(last, rules);
-    Ok(true)
+    Ok(Walk::Complete)
 }
 
 /// Marks one batch, and lets others have as much time as it took.

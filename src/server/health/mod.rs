@@ -193,7 +193,7 @@ impl Health {
 impl Site for Health {
     fn answer(&self, request: &SiteRequest<'_>) -> Option<Vec<u8>> {
         let is_ours = matches!(request.path, "/healthz" | "/metrics")
-            && self.chat.limits.health_peers.allow(request.peer.ip());
+            && self.chat.limits.health_peers.contains(request.peer.ip());
         if !is_ours {
             return self.others.as_ref()?.answer(request);
         }
