@@ -79,3 +79,24 @@ fn the_readme_is_short() {
     let readme = fs::read_to_string(root().join("README.md")).expect("README");
     assert!(readme.len() <= README_BYTES, "{} bytes", readme.len());
 }
+
+/// Files in backquotes within a row of ARCHITECTURE.md that begins with this.
+fn files_of(row: &str) -> Vec<String> {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("text");
+    let begin = format!("| {row} | ");
+    let row = text.lines().find_map(|line| line.strip_prefix(&begin));
+    let row = row.unwrap_or_else(|| panic!("no row {begin}"));
+    let words = row.split('`').skip(1).step_by(2);
+    words.map(str::to_owned).collect()
+}
+
+#[test]
+fn each_way_through_the_source_takes_at_most_twelve_files_that_exist() {
+    for way in ["a message", "typing", "authentication", "a Web Push"] {
+        let files = files_of(way);
+        assert!((8..=12).contains(&files.len()), "{way}: {files:?}");
+        for file in files {
+            assert!(root().join("src").join(&file).is_file(), "{way}: {file}");
+        }
+    }
+}
