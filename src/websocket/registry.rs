@@ -52,8 +52,8 @@ impl Registry {
         let mut lists = self.lock();
         lists.unauthenticated.remove(&id);
         let removed = lists.connections.remove(&id);
-        drop(lists);
-        drop(removed);
+        // Its socket is not closed under the lock.
+        drop((lists, removed));
     }
 
     pub(super) fn get(&self, id: SubscriberId) -> Option<Arc<Connection>> {

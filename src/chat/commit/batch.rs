@@ -133,11 +133,7 @@ fn write(
 ) -> Result<Written> {
     store.begin()?;
     let sent_again = batch.iter().filter(|one| one.post.reference.is_some());
-    let mut senders: Vec<_> = sent_again
-        .map(|one| (one.post.conversation, one.post.agent.id))
-        .collect();
-    senders.sort_unstable();
-    senders.dedup();
+    let senders = distinct(sent_again.map(|one| (one.post.conversation, one.post.agent.id)));
     if !senders.is_empty() {
         store.lock_senders(&senders)?;
     }
@@ -147,18 +143,16 @@ fn write(
     let mut written = Written::default();
     let mut accepted = Vec::new();
     for (place, one) in batch.iter().enumerate() {
-        match decide(store, &context, &one.post, external_links)? {
-            Decision::Refuse(refusal) => {
-                written.answered.push((place, Unwritten::Refused(refusal)));
+        let decision = decide(store, &context, &one.post, external_links)?;
+        let answer = match (decision, repeated.get(&place)) {
+            (Decision::Write(row), None) => {
+                accepted.push((place, row));
+                continue;
             }
-            Decision::Write(row) => match repeated.get(&place) {
-                Some(message) => {
-                    let answer = Unwritten::Repeated(Box::new(message.clone()));
-                    written.answered.push((place, answer));
-                }
-                None => accepted.push((place, row)),
-            },
-        }
+            (Decision::Write(_), Some(message)) => Unwritten::Repeated(Box::new(message.clone())),
+            (Decision::Refuse(refusal), _) => Unwritten::Refused(refusal),
+        };
+        written.answered.push((place, answer));
     }
     if accepted.is_empty() {
         return Ok(written);
