@@ -168,7 +168,9 @@ fn the_release_is_whole() {
         let page = page.expect("an entry").file_name();
         let page = page.to_str().expect("UTF-8");
         assert!(tarball.contains(&format!("/man/{page}")), "{page}");
-        assert!(package.contains(&format!("/man1/{page}.gz")), "{page}");
+        let (_, section) = page.rsplit_once('.').expect("a section");
+        let packed = format!("/man{section}/{page}.gz");
+        assert!(package.contains(&packed), "{page}");
     }
     for name in [
         "LICENSE",

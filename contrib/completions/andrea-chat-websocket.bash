@@ -188,7 +188,7 @@ _andrea__chat__websocket() {
 
     case "${cmd}" in
         andrea__chat__websocket)
-            opts="-h -V --color --help --version serve demo supervise status start stop restart settings config connections prune check install uninstall healthcheck token chat help"
+            opts="-h -V --color --help --version serve supervise install uninstall status start stop restart connections settings config prune check healthcheck demo chat token help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -606,7 +606,7 @@ _andrea__chat__websocket() {
             return 0
             ;;
         andrea__chat__websocket__subcmd__help)
-            opts="serve demo supervise status start stop restart settings config connections prune check install uninstall healthcheck token chat help"
+            opts="serve supervise install uninstall status start stop restart connections settings config prune check healthcheck demo chat token help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -1,164 +1,60 @@
-//! What the help has that the definitions of the arguments do not: subcommands by what one wants, and examples.
+//! What the help has that the definitions of the arguments do not: subcommands by what one wants, exit codes, and examples.
 
 use std::fmt::Write;
 
 use clap::Command;
 
-/// Headings, and what stands under them.
-const GROUPS: [(&str, &[&str]); 5] = [
-    ("Run the service", &["serve", "demo", "supervise"]),
-    (
-        "See how it is",
-        &["status", "connections", "config", "check", "healthcheck"],
-    ),
-    (
-        "Change it",
-        &["start", "stop", "restart", "settings", "prune"],
-    ),
-    ("Set it up", &["install", "uninstall"]),
-    ("Chat, and test", &["chat", "token", "help"]),
-];
+use super::manual::{EXAMPLES, GROUPS, MANUALS, Manual};
 
-/// The name of a subcommand, and its examples: what for, and what follows the program's name.
-type Examples = (&'static str, &'static [(&'static str, &'static str)]);
+/// What follows a subcommand's name on the line, and why.
+type Example = (&'static str, &'static str);
 
-/// An install's folder, as in the documents.
-const EXAMPLES: [Examples; 17] = [
-    (
-        "serve",
-        &[
-            ("In the foreground, from the install's folder", "serve"),
-            (
-                "All that a client does, on this terminal",
-                "serve --root /var/www/andrea-helpdesk --log-level debug --log-stderr always",
-            ),
-        ],
-    ),
-    (
-        "demo",
-        &[("In a folder of its own", "demo --data /tmp/chat-demo")],
-    ),
-    (
-        "supervise",
-        &[(
-            "As cron runs it",
-            "supervise --root /var/www/andrea-helpdesk",
-        )],
-    ),
-    (
-        "status",
-        &[
-            ("Once", "status --root /var/www/andrea-helpdesk"),
-            ("Until Ctrl-C", "status --watch"),
-            ("For a script", "status --json | jq -r .status"),
-        ],
-    ),
-    ("start", &[("With the supervisor", "start")]),
-    ("stop", &[("For good", "stop")]),
-    ("restart", &[("After a change of .env", "restart")]),
-    (
-        "settings",
-        &[
-            ("All of them", "settings list"),
-            (
-                "Longer messages",
-                "settings set chat_max_message_length 8000",
-            ),
-        ],
-    ),
-    (
-        "config",
-        &[
-            (
-                "What differs from the defaults",
-                "config | grep -v ' default '",
-            ),
-            ("What serve would be told", "config --rate 50 --json"),
-        ],
-    ),
-    (
-        "connections",
-        &[
-            ("Who is connected", "connections"),
-            (
-                "Agents, each once",
-                "connections --json | jq '[.[].agent] | unique'",
-            ),
-        ],
-    ),
-    (
-        "prune",
-        &[
-            ("What would be marked", "prune"),
-            (
-                "Old direct messages, with a report for a program",
-                "prune --run --scope direct --json",
-            ),
-        ],
-    ),
-    (
-        "check",
-        &[
-            ("Before the first start", "check"),
-            (
-                "Also a browser's way",
-                "check --url wss://helpdesk.example/ws/chat",
-            ),
-        ],
-    ),
-    (
-        "install",
-        &[
-            ("Show the unit, write nothing", "install systemd --dry-run"),
-            ("A line for cron", "install cron"),
-        ],
-    ),
-    (
-        "uninstall",
-        &[("Show what would go", "uninstall --dry-run")],
-    ),
-    (
-        "healthcheck",
-        &[("Within two seconds", "healthcheck --timeout 2")],
-    ),
-    ("token", &[("For a minute", "token --agent 7 --ttl 60")]),
-    (
-        "chat",
-        &[
-            ("Follow a channel", "chat tail --agent 7 --channel 1"),
-            (
-                "Say something",
-                "chat send --agent 7 --channel 1 'Back at 14:00'",
-            ),
-        ],
-    ),
-];
-
-/// Adds both.
+/// Adds all of it.
 pub(super) fn complete(mut command: Command) -> Command {
     let name = command.get_name().to_owned();
-    for (subcommand, examples) in EXAMPLES {
+    for manual in &MANUALS {
         // Not every build has the demo.
-        if command.find_subcommand(subcommand).is_none() {
-            continue;
+        if command.find_subcommand(manual.name).is_some() {
+            command = command.mut_subcommand(manual.name, |one| explain(one, &name, manual));
         }
-        command = command.mut_subcommand(subcommand, |one| {
-            let mut text = one
-                .get_after_help()
-                .map(ToString::to_string)
-                .unwrap_or_default();
-            text.push_str("\n\nExamples:");
-            for (purpose, line) in examples {
-                // Writing to a string cannot fail.
-                let _ = write!(text, "\n  {purpose}:\n    {name} {line}");
-            }
-            one.after_help(text)
-        });
     }
     let groups = groups(&command);
+    let examples = examples(&name, EXAMPLES.iter());
     command.help_template(format!(
-        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{groups}Options:\n{{options}}\n"
+        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{groups}Options:\n{{options}}\n\n{examples}\n"
     ))
+}
+
+/// Exit codes and examples, of a subcommand and of those below it.
+fn explain(command: Command, program: &str, manual: &'static Manual) -> Command {
+    let below: Vec<String> = command
+        .get_subcommands()
+        .map(|one| one.get_name().to_owned())
+        .collect();
+    let codes = codes(manual);
+    let whole = examples(program, manual.examples.iter());
+    let command = command.after_help(format!("{codes}\n\n{whole}"));
+    below.into_iter().fold(command, |command, name| {
+        let path = format!("{} {name} ", manual.name);
+        let own = manual.examples.iter();
+        let own = own.filter(|(_, line)| format!("{line} ").starts_with(&path));
+        let text = format!("{codes}\n\n{}", examples(program, own));
+        command.mut_subcommand(name, |one| one.after_help(text))
+    })
+}
+
+fn codes(manual: &Manual) -> String {
+    let codes = manual.codes.iter();
+    let codes: Vec<String> = codes
+        .map(|one| format!("{} {}", one.code, one.meaning.replace('`', "")))
+        .collect();
+    format!("Exit codes: {}.", codes.join("; "))
+}
+
+fn examples<'a>(program: &str, examples: impl Iterator<Item = &'a Example>) -> String {
+    examples.fold("Examples:".to_owned(), |text, (purpose, line)| {
+        format!("{text}\n  {purpose}:\n    {program} {line}")
+    })
 }
 
 fn groups(command: &Command) -> String {
@@ -185,6 +81,18 @@ fn groups(command: &Command) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::manual;
+
+    fn assert_has_examples(command: &Command, path: &str) {
+        let mut command = command.clone();
+        let help = command.render_long_help().to_string();
+        assert!(help.contains("\nExamples:\n  "), "{path}: {help}");
+        for one in command.get_subcommands() {
+            if !one.is_hide_set() && one.get_name() != "help" {
+                assert_has_examples(one, &format!("{path} {}", one.get_name()));
+            }
+        }
+    }
 
     #[test]
     fn d26_each_subcommand_stands_in_one_group_and_has_examples_that_parse() {
@@ -195,20 +103,37 @@ mod tests {
             let places = GROUPS.iter().filter(|(_, names)| names.contains(&name));
             assert_eq!(places.count(), 1, "{name}");
             assert!(shown.contains(&format!("\n  {name} ")), "{name}: {shown}");
-            assert!(EXAMPLES.iter().any(|(other, _)| *other == name), "{name}");
+            assert!(manual::of(name).is_some(), "{name}");
         }
-        for (name, examples) in EXAMPLES {
-            for (_, line) in examples {
-                let line = line.split(" | ").next().expect("a command");
-                let words = line.replace("'Back at 14:00'", "text");
-                let parsed = command
-                    .clone()
-                    .try_get_matches_from(["program"].into_iter().chain(words.split(' ')));
-                assert!(
-                    parsed.is_ok() || command.find_subcommand(name).is_none(),
-                    "{line}: {parsed:?}"
-                );
+        assert_has_examples(&command, command.get_name());
+        let all = MANUALS.iter().flat_map(|manual| manual.examples);
+        for (_, line) in all.chain(&EXAMPLES) {
+            let words = line.split(['|', '<']).next().expect("a command").trim_end();
+            let words = words.replace("'Back at 14:00'", "text");
+            let parsed = command
+                .clone()
+                .try_get_matches_from(["program"].into_iter().chain(words.split(' ')));
+            let name = words.split(' ').next().expect("a name");
+            assert!(
+                parsed.is_ok() || command.find_subcommand(name).is_none(),
+                "{line}: {parsed:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn manuals_name_subcommands_and_codes_that_there_are() {
+        use crate::platform::exit_code;
+
+        for manual in &MANUALS {
+            for related in manual.related {
+                assert!(manual::of(related).is_some(), "{}: {related}", manual.name);
+                assert_ne!(*related, manual.name);
             }
+            let codes: Vec<u8> = manual.codes.iter().map(|one| one.code).collect();
+            assert!(codes.is_sorted_by(|a, b| a < b), "{}", manual.name);
+            let known = |code: &u8| exit_code::ALL.iter().any(|(one, _)| one == code);
+            assert!(codes.iter().all(known), "{}", manual.name);
         }
     }
 }

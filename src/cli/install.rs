@@ -11,7 +11,6 @@ use crate::admin::install::{self, Installation, ServiceManager};
 use crate::config::settings::Rows;
 use crate::platform::exit_code;
 
-pub const CODES: &str = "Exit codes: 0 done, or nothing to do; 1 failed; 64 wrong command line.";
 pub const INSTALL: &str = "Set up systemd or cron to run the service: write its unit (or a drop-in of the package's \
                            unit), or the supervisor's crontab line. Folder, owner, port, storage, database and limits \
                            are taken from the install. Run it again after these change; existing files in the same \

@@ -4,6 +4,7 @@
 mod admin;
 mod help;
 mod install;
+pub mod manual;
 mod version;
 
 use std::env;
@@ -20,7 +21,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::admin::style::Style;
 use crate::config::Variables;
-use crate::config::options::{OPTIONS, Spec, Topic};
+use crate::config::options::{OPTIONS, PRECEDENCE, Spec, Topic};
 use crate::platform::clock::AppClock;
 use crate::platform::exit_code;
 use crate::platform::log_file;
@@ -30,7 +31,7 @@ use crate::server;
 
 /// The agents' internal chat of Andrea Helpdesk over WebSocket.
 #[derive(Parser)]
-#[command(version, about, max_term_width = 100, arg_required_else_help = true)]
+#[command(version, max_term_width = 100, arg_required_else_help = true)]
 struct Cli {
     /// Colour what people read: auto (on a terminal, unless NO_COLOR is set), always, never
     #[arg(
@@ -69,13 +70,12 @@ impl Color {
 enum Command {
     /// Run the chat service in the foreground
     #[command(
-        long_about = "Run the chat service in the foreground until SIGTERM, SIGINT or a stop request.\n\n\
-                      Reads ROOT/.env and the helpdesk's settings; an option wins over the environment, the \
-                      environment over .env, that over the settings. Writes the log to \
-                      STORAGE_PATH/logs/chat-websocket.log.",
-        after_help = "Exit codes: 0 stopped, or a healthy daemon runs already; 1 address or pid file taken; \
-                      64 wrong command line; 69 no database; 70 fault of the service; 73 cannot write to the \
-                      storage; 78 wrong configuration."
+        long_about = format!(
+            "Run the chat service in the foreground until SIGTERM, SIGINT or a stop request.\n\n\
+             Reads ROOT/.env and the helpdesk's settings. {} Writes the log to \
+             STORAGE_PATH/logs/chat-websocket.log.",
+            PRECEDENCE.replace('`', "")
+        )
     )]
     Serve(Box<Serve>),
     /// Run a demo: the service with its own database and a chat page
@@ -84,10 +84,7 @@ enum Command {
         long_about = "Run a demo: the same service with its own database, a few agents with a chat history, and a chat \
                       page for the browser. Only this machine can reach it.\n\n\
                       The demo keeps all its files in one folder and continues from there at the next start. Delete the \
-                      folder to start over.",
-        after_help = "Exit codes: 0 stopped; 1 no port free, or a demo with this data runs already; 64 wrong command \
-                      line; 69 the database cannot be used; 70 fault of the service; 73 cannot write to the folder; \
-                      78 wrong configuration."
+                      folder to start over."
     )]
     Demo(Demo),
     #[command(flatten)]
@@ -137,7 +134,7 @@ fn flags() -> impl Iterator<Item = (&'static Spec, &'static str)> {
 
 impl Args for Limits {
     fn augment_args(command: clap::Command) -> clap::Command {
-        let command = command.next_help_heading("Options that are variables as well");
+        let command = command.next_help_heading("Options that are also variables");
         flags().fold(command, |command, (spec, flag)| {
             let meaning = spec.meaning.replace('`', "");
             let (first, rest) = meaning.split_at(1);

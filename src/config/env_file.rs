@@ -14,6 +14,32 @@ use std::fmt;
 /// All values together are no longer, in bytes.
 const MAX_BYTES: usize = 1 << 20;
 
+/// The form of a file, for documents and pages: what a line or value looks like, and in Markdown what it means.
+pub const FORM: [(&str, &str); 7] = [
+    (
+        "NAME=value",
+        "a variable, perhaps with `export` before it; the last line of a name counts",
+    ),
+    (
+        "NAME",
+        "the variable is not set, whatever a line above says",
+    ),
+    ("# text", "a comment, on a line of its own or after a value"),
+    (
+        "value",
+        "ends at white space or `#`; has variables, but no escapes",
+    ),
+    ("'value'", "stands on one line, and is taken as it is"),
+    (
+        "\"value\"",
+        "may span lines; has variables, and the escapes `\\\"`, `\\\\`, `\\$`, `\\f`, `\\n`, `\\r`, `\\t`, `\\v`",
+    ),
+    (
+        "${OTHER}",
+        "is replaced by that variable of the environment, or else of a line above; where neither has it, it stays as it is",
+    ),
+];
+
 /// Why a file cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DotenvError {

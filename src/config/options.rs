@@ -3,6 +3,36 @@
 
 use std::ops::RangeInclusive;
 
+use super::env_file::FORM;
+
+/// Which source of an option counts, in Markdown, for documents and pages.
+pub const PRECEDENCE: &str = "An option of `serve` overrides the environment, the environment overrides the `.env` file, and \
+                              `.env` overrides the helpdesk's settings.";
+
+/// Which settings count without a restart.
+pub const RELOADED: &str = "The settings `chat_enabled`, `chat_max_message_length`, `chat_allow_external_links`, \
+                            `chat_websocket_enabled` and `app_url` are read again every second, and at once on SIGHUP.";
+
+/// What holds for all options of the helpdesk's query cache.
+pub const CACHE_NOTE: &str = "Without variable and setting, the cache is off, at `127.0.0.1`, \
+                              port 6379, with prefix `andrea_helpdesk` and database 1, and its files are in `cache`.";
+
+/// A `.env` of an install, for documents and pages.
+pub const EXAMPLE: &str = "\
+# The helpdesk's own.
+APP_URL=https://helpdesk.example
+APP_TIMEZONE=Europe/Rome
+JWT_SECRET=put-the-64-digits-of-openssl-rand-hex-32-here
+DB_HOST=localhost
+DB_DATABASE=helpdesk
+DB_USERNAME=helpdesk
+DB_PASSWORD='p4ss # word'
+
+# The service's own.
+CHAT_WEBSOCKET_PORT=8091
+CHAT_WEBSOCKET_MAX_CONNECTIONS=400
+";
+
 /// What an option is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Topic {
@@ -16,6 +46,22 @@ pub enum Topic {
     Cache,
     /// It had a meaning once.
     Retired,
+}
+
+impl Topic {
+    /// Those that are documented, in their order.
+    pub const SHOWN: [Topic; 4] = [Topic::Helpdesk, Topic::Service, Topic::Push, Topic::Cache];
+
+    /// The heading over its options.
+    pub fn heading(self) -> &'static str {
+        match self {
+            Topic::Helpdesk => "Shared with the helpdesk",
+            Topic::Service => "The service's own",
+            Topic::Push => "Web Push",
+            Topic::Cache => "The helpdesk's query cache",
+            Topic::Retired => "No longer used",
+        }
+    }
 }
 
 /// An option: a variable of the environment or of `.env`, and perhaps an option of `serve`.
@@ -37,6 +83,18 @@ pub struct Spec {
     pub is_secret: bool,
     /// What it means, for people: part of a sentence, in Markdown.
     pub meaning: &'static str,
+}
+
+impl Spec {
+    /// What follows a number of it, with a space before that.
+    pub fn unit_word(&self) -> &'static str {
+        match self.unit {
+            "S" => " s",
+            "MS" => " ms",
+            "BYTES" => " bytes",
+            _ => "",
+        }
+    }
 }
 
 const fn text(
@@ -84,38 +142,39 @@ macro_rules! serve {
 pub const OPTIONS: &[Spec] = &[
     secret(Topic::Helpdesk, "JWT_SECRET",
         "the helpdesk's secret, at least 32 bytes; without it the service does not start"),
-    text(Topic::Helpdesk, "APP_URL", "", "its host is an allowed `Origin`"),
+    text(Topic::Helpdesk, "APP_URL", "", "address of the helpdesk; its host is an allowed `Origin`"),
     text(Topic::Helpdesk, "APP_TIMEZONE", "UTC",
-        "IANA name, for log lines and the times in the settings; the zone data is inside the binary"),
-    text(Topic::Helpdesk, "STORAGE_PATH", "storage", "parent of `runtime/` and `logs/`, relative to the install's folder"),
+        "time zone (IANA name) of log lines and of times in the settings; the program contains the zone data"),
+    text(Topic::Helpdesk, "STORAGE_PATH", "storage", "folder that contains `runtime/` and `logs/`, relative to the install's folder"),
     text(Topic::Helpdesk, "DB_CONNECTION", "mysql",
-        "`sqlite`: a database of its own in the file `DB_DATABASE`, made on first use; without `DB_HOST`, `DB_USERNAME` and the like"),
+        "`sqlite` means a database of its own in the file `DB_DATABASE`, created on first use; the other `DB_` variables are then \
+         ignored"),
     text(Topic::Helpdesk, "DB_HOST", "localhost",
-        "`localhost` means the Unix socket: `DB_SOCKET`, then the usual places, then TCP to 127.0.0.1; a port within it wins \
-         (`db:3307`, `[::1]:3307`); a path is that of a socket"),
+        "host of the database; `localhost` means its Unix socket: `DB_SOCKET`, then the usual places, then TCP to 127.0.0.1; it may \
+         contain a port, which overrides `DB_PORT` (`db:3307`, `[::1]:3307`), or be the path of a socket"),
     Spec { range: Some(0..=65535), ..text(Topic::Helpdesk, "DB_PORT", "3306", "port of the database") },
     text(Topic::Helpdesk, "DB_SOCKET", "", "Unix socket of the database"),
-    text(Topic::Helpdesk, "DB_DATABASE", "", "as the helpdesk has it"),
-    text(Topic::Helpdesk, "DB_USERNAME", "", "as the helpdesk has it"),
-    secret(Topic::Helpdesk, "DB_PASSWORD", "as the helpdesk has it"),
+    text(Topic::Helpdesk, "DB_DATABASE", "", "name of the database, as in the helpdesk"),
+    text(Topic::Helpdesk, "DB_USERNAME", "", "user of the database, as in the helpdesk"),
+    secret(Topic::Helpdesk, "DB_PASSWORD", "password of that user, as in the helpdesk"),
     text(Topic::Helpdesk, "DB_CHARSET", "utf8mb4",
-        "looked at for what the server refuses; the service itself always speaks utf8mb4"),
+        "only checked: the database is unusable if its server refuses it; the service itself always uses utf8mb4"),
     text(Topic::Helpdesk, "DB_COLLATION", "utf8mb4_unicode_ci", "as `DB_CHARSET`"),
     text(Topic::Helpdesk, "DB_SSL_MODE", "disabled",
-        "the line to the database: `disabled`, `preferred` (encrypted where the server can), `required` (encrypted, not \
-         verified), `verify-ca`, `verify-identity` (the default with `DB_SSL_CA`); a Unix socket needs none of it"),
-    text(Topic::Helpdesk, "DB_SSL_CA", "", "file with the certificates of the authorities that are trusted, and no others"),
-    text(Topic::Helpdesk, "DB_SSL_CERT", "", "file of this program's own certificate, where the account asks for one"),
-    text(Topic::Helpdesk, "DB_SSL_KEY", "", "file of its key"),
+        "protection of the connection to the database: `disabled`, `preferred` (encrypted if the server can), `required` (encrypted, not \
+         verified), `verify-ca`, `verify-identity` (the default with `DB_SSL_CA`); has no effect on a Unix socket"),
+    text(Topic::Helpdesk, "DB_SSL_CA", "", "file with the certificates of the trusted authorities; no others are trusted"),
+    text(Topic::Helpdesk, "DB_SSL_CERT", "", "file with this program's own certificate, if the account requires one"),
+    text(Topic::Helpdesk, "DB_SSL_KEY", "", "file with the key of `DB_SSL_CERT`"),
     text(Topic::Helpdesk, "DB_SERVER_PUBLIC_KEY", "",
-        "a copy of the server's `public_key.pem`: an account by `caching_sha2_password` on another machine needs it on a \
-         line without TLS"),
+        "file with a copy of the server's `public_key.pem`; an account with `caching_sha2_password` on another machine needs it \
+         on a connection without TLS"),
     Spec { flag: Some("--host"), ..text(Topic::Service, "CHAT_WEBSOCKET_HOST", "127.0.0.1",
-        "where to listen: a name, an IPv4 address, an IPv6 address in brackets; not set: the setting") },
+        "listen host: a name, an IPv4 address, or an IPv6 address in brackets; if unset, the setting `chat_websocket_host` counts") },
     Spec { flag: Some("--port"), ..text(Topic::Service, "CHAT_WEBSOCKET_PORT", "8090",
-        "port to listen on; 0 takes any free one, which the log names; not set: the setting") },
+        "listen port; `--port 0` takes any free one, which the log names; if unset, the setting `chat_websocket_port` counts") },
     serve!("LOG_STDERR", "log-stderr", "WHEN", "auto", None,
-        "log to standard error as well: `auto` where that is a terminal or a journal, `always`, `never`"),
+        "whether the log also goes to standard error: `auto` (if that is a terminal or a journal), `always`, `never`"),
     serve!("TYPING_INTERVAL", "typing-interval", "MS", "1000", Some(0..=60_000),
         "minimum interval between forwarded typing events of one socket in one conversation; 0 forwards all"),
     serve!("PRESENCE_GRACE", "presence-grace", "S", "5", Some(0..=300), "delay before an agent without a socket is shown as offline"),
@@ -123,14 +182,14 @@ pub const OPTIONS: &[Spec] = &[
     serve!("RATE", "rate", "N", "20", Some(0..=1_000_000), "events a second that one socket may send; 0 for no limit"),
     serve!("BURST", "burst", "N", "60", Some(1..=1_000_000), "events that one socket may send at once"),
     serve!("AGENT_RATE", "agent-rate", "N", "60", Some(0..=3_000_000),
-        "events a second that all sockets of an agent may send together; 0 for no limit; three times that of a socket where \
-         that is set"),
+        "events a second that all sockets of an agent may send together; 0 for no limit; if unset, three times \
+         `CHAT_WEBSOCKET_RATE`"),
     serve!("AGENT_BURST", "agent-burst", "N", "180", Some(1..=3_000_000),
-        "events that all sockets of an agent may send at once; three times those of a socket where these are set"),
+        "events that all sockets of an agent may send at once; if unset, three times `CHAT_WEBSOCKET_BURST`"),
     serve!("CONTROL_RATE", "control-rate", "N", "10", Some(0..=1_000_000),
         "WebSocket pings and pongs a second that one socket may send; 0 for no limit"),
     serve!("MESSAGE_BYTES", "message-bytes", "BYTES", "0", Some(0..=16_777_216),
-        "largest message, at least 1024; 0: 65536, or more where `chat_max_message_length` needs it"),
+        "largest message; less than 1024 counts as 1024, and 0 as 65536, or as more if `chat_max_message_length` needs it"),
     serve!("MAX_CONNECTIONS", "max-connections", "N", "1024", Some(1..=1_000_000),
         "total sockets, bounded by the limits of open files and threads"),
     serve!("MAX_PER_AGENT", "max-per-agent", "N", "32", Some(1..=1_000_000), "sockets of one agent"),
@@ -144,26 +203,26 @@ pub const OPTIONS: &[Spec] = &[
     serve!("IDLE_TIMEOUT", "idle-timeout", "S", "60", Some(2..=7200), "drop a peer that has been silent for this long"),
     serve!("QUEUE_BYTES", "queue-bytes", "BYTES", "1048576", Some(131_072..=1_073_741_824),
         "most bytes queued for one slow reader before it is dropped"),
-    serve!("QUEUE_SECONDS", "queue-seconds", "S", "30", Some(1..=3600), "longest time that they may be queued"),
+    serve!("QUEUE_SECONDS", "queue-seconds", "S", "30", Some(1..=3600), "longest time that bytes may be queued for one slow reader before it is dropped"),
     serve!("HEALTH_PEERS", "health-peers", "LIST", "loopback", None,
         "peers besides this machine that may read `/healthz` and `/metrics`: addresses, networks, `any`"),
     serve!("METRICS_HOSTS", "metrics-hosts", "LIST", "", None,
         "host names accepted for `/metrics`, besides `localhost`, addresses and the listen host; any other is answered 421"),
-    secret(Topic::Service, "CHAT_BUS_URL", "Redis between several daemons on one database"),
+    secret(Topic::Service, "CHAT_BUS_URL", "Redis that connects several daemons on one database: `redis://HOST:6379/`"),
     Spec { range: Some(1..=60), ..text(Topic::Push, "CHAT_WEBSOCKET_PUSH_TIMEOUT", "10",
-        "seconds for one push, from the look-up of its host to the end of the answer") },
-    Spec { range: Some(1..=100_000), ..text(Topic::Push, "CHAT_WEBSOCKET_PUSH_QUEUE", "1000", "notices that may wait") },
+        "seconds for one push, from the look-up of the host to the end of the answer") },
+    Spec { range: Some(1..=100_000), ..text(Topic::Push, "CHAT_WEBSOCKET_PUSH_QUEUE", "1000", "notices that may wait to be pushed") },
     text(Topic::Push, "CHAT_WEBSOCKET_PUSH_ALLOW", "",
-        "`HOST:PORT`, several separated by commas: push services of your own inside your network"),
+        "push services inside your own network, as `HOST:PORT`, separated by commas"),
     text(Topic::Push, "CHAT_WEBSOCKET_PUSH_CA", "",
-        "a PEM file of certificates that are trusted as well; relative to the install's folder"),
-    text(Topic::Cache, "CACHE", "", "for `cache_enabled`: anything but `0`, `off`, `no`, `false`, `none` is a yes"),
-    text(Topic::Cache, "CACHE_HOME", "", "for `cache_home`: relative to the install's folder; left alone where it does not exist"),
-    text(Topic::Cache, "CACHEHOME", "", "the same"),
-    text(Topic::Cache, "REDIS_HOST", "", "for `redis_host`"),
-    text(Topic::Cache, "REDIS_PORT", "", "for `redis_port`"),
-    text(Topic::Cache, "REDIS_PREFIX", "", "for `redis_prefix`"),
-    text(Topic::Cache, "REDIS_DATABASE", "", "for `redis_database`"),
+        "PEM file of additional trusted certificates, relative to the install's folder"),
+    text(Topic::Cache, "CACHE", "", "overrides `cache_enabled`: any value but `0`, `off`, `no`, `false`, `none` means on"),
+    text(Topic::Cache, "CACHE_HOME", "", "overrides `cache_home`: the cache's folder, relative to the install's; ignored if it does not exist"),
+    text(Topic::Cache, "CACHEHOME", "", "as `CACHE_HOME`, which overrides it"),
+    text(Topic::Cache, "REDIS_HOST", "", "overrides `redis_host`"),
+    text(Topic::Cache, "REDIS_PORT", "", "overrides `redis_port`"),
+    text(Topic::Cache, "REDIS_PREFIX", "", "overrides `redis_prefix`"),
+    text(Topic::Cache, "REDIS_DATABASE", "", "overrides `redis_database`"),
     Spec { flag: Some("--control-burst"), ..text(Topic::Retired, "CHAT_WEBSOCKET_CONTROL_BURST", "", "no longer used") },
     Spec { flag: Some("--handshake-bytes"), ..text(Topic::Retired, "CHAT_WEBSOCKET_HANDSHAKE_BYTES", "", "no longer used") },
     Spec { flag: Some("--fragments"), ..text(Topic::Retired, "CHAT_WEBSOCKET_FRAGMENTS", "", "no longer used") },
@@ -175,8 +234,15 @@ pub fn spec(name: &str) -> Option<&'static Spec> {
     OPTIONS.iter().find(|spec| spec.name == name)
 }
 
+fn form() -> String {
+    let head = "| in the file | what it means |\n|---|---|\n".to_owned();
+    FORM.iter().fold(head, |table, (form, meaning)| {
+        format!("{table}| `{form}` | {meaning} |\n")
+    })
+}
+
 /// The tables of `docs/configuration.md`, each with the heading under which it stands.
-pub fn document() -> Vec<(&'static str, String)> {
+pub fn document() -> Vec<(String, String)> {
     let table = |topic: Topic| {
         let rows = OPTIONS.iter().filter(|spec| spec.topic == topic);
         let rows = rows.map(|spec| {
@@ -188,25 +254,16 @@ pub fn document() -> Vec<(&'static str, String)> {
             let range = spec.range.as_ref().map_or(String::new(), |range| {
                 format!("{} to {}", range.start(), range.end())
             });
-            let unit = match spec.unit {
-                "S" => " s",
-                "MS" => " ms",
-                "BYTES" => " bytes",
-                _ => "",
-            };
-            let (name, meaning) = (spec.name, spec.meaning);
+            let (unit, name, meaning) = (spec.unit_word(), spec.name, spec.meaning);
             format!("| `{name}` | {flag} | {default}{unit} | {range} | {meaning} |\n")
         });
         let head =
             "| variable | option of `serve` | default | range | meaning |\n|---|---|---|---|---|\n";
         std::iter::once(head.to_owned()).chain(rows).collect()
     };
-    vec![
-        ("## Shared with the helpdesk", table(Topic::Helpdesk)),
-        ("## The service's own", table(Topic::Service)),
-        ("## Web Push", table(Topic::Push)),
-        ("## The helpdesk's query cache", table(Topic::Cache)),
-    ]
+    let tables = Topic::SHOWN.map(|topic| (format!("## {}", topic.heading()), table(topic)));
+    let form = ("## The form of the file".to_owned(), form());
+    std::iter::once(form).chain(tables).collect()
 }
 
 #[cfg(test)]
@@ -226,5 +283,19 @@ mod tests {
                 assert!(range.contains(&default), "{}", spec.name);
             }
         }
+    }
+
+    #[test]
+    fn the_example_can_be_used() {
+        let pairs = crate::config::env_file::parse(EXAMPLE, &|_| None).expect("it can be read");
+        assert_eq!(pairs.len(), EXAMPLE.matches('=').count());
+        let pairs: Vec<(&str, &str)> = pairs
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        assert!(pairs.iter().all(|(name, _)| spec(name).is_some()));
+        let variables = crate::config::Variables::of_file(&pairs);
+        let folder = std::path::Path::new("/srv/helpdesk");
+        crate::config::Config::from_variables(folder, &variables).expect("it is valid");
     }
 }

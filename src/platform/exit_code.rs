@@ -1,4 +1,4 @@
-//! The exit codes of every subcommand; docs/operations.md has the same table.
+//! The exit codes. `cli/manual.rs` says which subcommand ends with which, and when.
 
 /// A clean end, or a healthy daemon runs already.
 pub const OK: u8 = 0;
@@ -20,3 +20,26 @@ pub const SOFTWARE: u8 = 70;
 pub const CANNOT_CREATE: u8 = 73;
 /// `.env`, environment or settings are wrong (EX_CONFIG).
 pub const CONFIG: u8 = 78;
+
+/// All of them, each with what it means wherever it is given.
+pub const ALL: [(u8, &str); 10] = [
+    (OK, "done; `status`: the service runs"),
+    (
+        FAILED,
+        "failed or refused; `status`: the service is stopped",
+    ),
+    (
+        STALE,
+        "`status`: recorded as running, but without a heartbeat",
+    ),
+    (START_FAILED, "`status`: the last start failed"),
+    (CANNOT_TELL, "`status`: cannot tell"),
+    (USAGE, "wrong command line"),
+    (UNAVAILABLE, "the database or the service does not answer"),
+    (SOFTWARE, "an internal fault"),
+    (
+        CANNOT_CREATE,
+        "a file or folder cannot be created or written",
+    ),
+    (CONFIG, "wrong configuration"),
+];

@@ -10,6 +10,17 @@ use crate::platform::owned_file;
 /// Mode of folders that are made, before the umask.
 const FOLDER_MODE: u32 = 0o775;
 
+/// In `runtime/`.
+pub const PID_FILE: &str = "chat-websocket.pid";
+/// In `runtime/`.
+pub const INSPECTION_SOCKET: &str = "chat-websocket.sock";
+/// In `runtime/`.
+pub const SUPERVISOR_LOCK: &str = "chat-supervisor.lock";
+/// In `logs/`.
+pub const LOG_FILE: &str = "chat-websocket.log";
+/// In `logs/`; written by cron's shell.
+pub const SUPERVISOR_LOG: &str = "chat-supervisor.log";
+
 /// What to do where the file system knows no locks.
 pub const LOCKS_REMEDY: &str = "pid file and supervisor need locks (flock): let the file system have them (on NFS: lockd runs, and it is \
                                 not mounted with nolock), or set STORAGE_PATH to a local folder";
@@ -76,10 +87,10 @@ impl Paths {
         let (runtime, logs) = (folder("runtime"), folder("logs"));
         Paths {
             root: root.to_owned(),
-            pid_file: runtime.join("chat-websocket.pid"),
-            inspection_socket: runtime.join("chat-websocket.sock"),
-            supervisor_lock: runtime.join("chat-supervisor.lock"),
-            log_file: logs.join("chat-websocket.log"),
+            pid_file: runtime.join(PID_FILE),
+            inspection_socket: runtime.join(INSPECTION_SOCKET),
+            supervisor_lock: runtime.join(SUPERVISOR_LOCK),
+            log_file: logs.join(LOG_FILE),
             runtime,
             logs,
         }

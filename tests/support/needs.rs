@@ -38,6 +38,8 @@ pub enum Need {
     Logrotate,
     Runit,
     Man,
+    /// The other reader of man pages, with its checks.
+    Mandoc,
     /// Prometheus with its promtool.
     Prometheus,
     /// systemd's tools; a running systemd is not needed.
@@ -167,7 +169,8 @@ impl Need {
             Php | PhpExtensions => &["php"],
             Logrotate => &["logrotate", "gzip"],
             Runit => &["runsv", "chpst", "sv"],
-            Man => &["man"],
+            Man => &["man", "lexgrog"],
+            Mandoc => &["mandoc"],
             Prometheus => &["promtool", "prometheus"],
             Systemd => &["systemd-analyze", "systemd-socket-activate"],
             Script => &["script"],
@@ -213,6 +216,7 @@ impl fmt::Display for Need {
             Logrotate => "logrotate",
             Runit => "runit",
             Man => "man",
+            Mandoc => "mandoc",
             Prometheus => "Prometheus",
             Systemd => "systemd's tools",
             Script => "script (util-linux)",

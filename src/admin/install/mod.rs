@@ -18,11 +18,11 @@ use crate::platform::exit_code;
 /// Name of units and files, as of the shipped ones.
 const NAME: &str = env!("CARGO_PKG_NAME");
 /// Where the administrator's units are.
-const UNITS: &str = "/etc/systemd/system";
+pub const UNITS: &str = "/etc/systemd/system";
 /// Where those of packages are.
 const PACKAGED: [&str; 2] = ["/usr/lib/systemd/system", "/lib/systemd/system"];
 /// Where crontabs of one job are.
-const CRONTABS: &str = "/etc/cron.d";
+pub const CRONTABS: &str = "/etc/cron.d";
 /// There where systemd is what runs the machine.
 const BOOTED: &str = "/run/systemd/system";
 

@@ -3,6 +3,7 @@
 use super::Installation;
 use crate::admin::Problem;
 use crate::platform::exit_code;
+use crate::platform::paths::SUPERVISOR_LOG;
 
 const SERVICE: &str = include_str!("../../../contrib/systemd/andrea-chat-websocket.service");
 const SOCKET: &str = include_str!("../../../contrib/systemd/andrea-chat-websocket.socket");
@@ -68,7 +69,7 @@ pub(super) fn crontab(found: &Installation) -> Result<String, Problem> {
         .replace("www-data", &found.user)
         .replace(
             "\u{1}log",
-            &quoted(&found.storage.join("logs/chat-supervisor.log")),
+            &quoted(&found.storage.join("logs").join(SUPERVISOR_LOG)),
         )
         .replace("\u{1}program", &quoted(&found.program))
         .replace("\u{1}root", &quoted(&found.root));

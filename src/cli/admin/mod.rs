@@ -30,49 +30,36 @@ pub enum Operate {
         long_about = "Run one supervisor pass: start, stop or restart the service as the settings ask. Run it from cron \
                       every minute, as the web server's user.\n\n\
                       In management mode external it only records the service's status. Only one supervisor runs at a \
-                      time; a second one, or the PHP application's own, exits at once and silently.",
-        after_help = "Exit codes: 0 done, or another supervisor runs; 1 the daemon does not start or does not end, \
-                      or the database does not answer; 64 wrong command line; 78 wrong configuration."
+                      time; a second one, or the PHP application's own, exits at once and silently."
     )]
     Supervise(Root),
     /// Show the status of the service
     #[command(
         long_about = "Show the status of the service: the recorded status, its process, heartbeat and address, pending \
-                      requests, the last error and the last lines of its log.",
-        after_help = "Exit codes: 0 running; 1 stopped; 2 stale: recorded as running, but without a heartbeat; \
-                      3 the last start failed; 4 cannot tell; 64 wrong command line. With --watch that of the last status."
+                      requests, the last error and the last lines of its log. With --watch the exit code is \
+                      that of the last look."
     )]
     Status(status::Status),
     /// Ask the supervisor to start the service
-    #[command(after_help = CONTROL_CODES)]
     Start(Root),
     /// Ask the running service to stop
-    #[command(after_help = CONTROL_CODES)]
     Stop(Root),
     /// Ask the supervisor to restart the service
-    #[command(after_help = CONTROL_CODES)]
     Restart(Root),
     /// Show or change the chat's settings
-    #[command(
-        after_help = "Exit codes: 0 done; 64 no such setting, or an invalid value; 69 no database; \
-                            78 wrong configuration."
-    )]
     Settings(Settings),
     /// Show every option, its value and where it comes from
     #[command(
         long_about = "Show every option with its effective value and where that comes from: option, environment, .env, \
                       setting or default. Takes the options of serve and shows the values that serve would use. Secrets are \
-                      shown as ***.",
-        after_help = "Exit codes: 0 done; 64 wrong command line; 69 no database, so the settings are left out; 78 wrong \
-                      configuration. The known values are shown all the same."
+                      shown as ***."
     )]
     Config(Box<ConfigOptions>),
     /// List the connected clients
     #[command(
         long_about = "List the connected clients: numbers of connection and agent, start, address, and the bytes queued \
                       for a slow reader. The running service answers over a Unix socket in STORAGE_PATH/runtime, and \
-                      only its own user and root.",
-        after_help = "Exit codes: 0 done; 64 wrong command line; 69 no service answers; 78 wrong configuration."
+                      only its own user and root."
     )]
     Connections(Connections),
     /// Mark messages past their retention as deleted
@@ -80,9 +67,7 @@ pub enum Operate {
         long_about = "Mark messages past the retention of their channel, or of direct messages, as deleted. \
                       Only counts them unless --run is given. Never removes a row.\n\n\
                       The report is text on a terminal, otherwise JSON; if standard error is a terminal, a bar shows progress, speed \
-                      and remaining time. A run may be interrupted and repeated at any time.",
-        after_help = "Exit codes: 0 done; 1 interrupted, or no such channel; 64 wrong command line; 69 no database; \
-                      78 wrong configuration."
+                      and remaining time. A run may be interrupted and repeated at any time."
     )]
     Prune(prune::Prune),
     /// Check configuration, database and environment
@@ -91,36 +76,29 @@ pub enum Operate {
                       privileges, clocks, address and, with --url, the connection through the web server. Changes \
                       nothing. Run it as the service's user.\n\n\
                       For https:// and wss:// it trusts Mozilla's roots and those of this machine (SSL_CERT_FILE \
-                      names another file of certificates).",
-        after_help = "Exit codes: 0 passed, perhaps with warnings; 1 a check failed; 64 wrong command line."
+                      names another file of certificates)."
     )]
     Check(Check),
     /// Set up systemd or cron to run the service
-    #[command(long_about = install::INSTALL, after_help = install::CODES)]
+    #[command(long_about = install::INSTALL)]
     Install(install::InstallOptions),
     /// Remove the files written by install
-    #[command(long_about = install::UNINSTALL, after_help = install::CODES)]
+    #[command(long_about = install::UNINSTALL)]
     Uninstall(install::UninstallOptions),
     /// Check the health of the running service (for containers)
     #[command(
         long_about = "Check the health of the running service, at the address from options, variables or settings. \
-                      A hung service is unhealthy, whatever status the settings record.",
-        after_help = "Exit codes: 0 healthy; 1 unhealthy, or no answer in time; 64 wrong command line."
+                      A hung service is unhealthy, whatever status the settings record."
     )]
     Healthcheck(Healthcheck),
     /// Create an access token for an agent (for tests)
     #[command(
         long_about = "Create a token like the one that the application gives to a logged-in agent, and write it to \
                       standard output.\n\n\
-                      Until it expires it grants the same access as that agent's login, so protect it like a password.",
-        after_help = "Exit codes: 0 done; 64 wrong command line; 78 wrong configuration."
+                      Until it expires it grants the same access as that agent's login, so protect it like a password."
     )]
     Token(Token),
     /// Read and send chat messages as an agent
-    #[command(
-        after_help = "Exit codes: 0 done; 1 the service refuses, or standard output was closed; 64 wrong command line; \
-                      69 no service or no database; 78 wrong configuration."
-    )]
     Chat(Chat),
     /// Run another subcommand in a new session
     #[command(name = supervisor::DETACHED, hide = true)]
@@ -129,10 +107,6 @@ pub enum Operate {
         arguments: Vec<OsString>,
     },
 }
-
-const CONTROL_CODES: &str = "Exit codes: 0 the request is recorded for the supervisor; 1 use the service manager \
-                             instead (management mode external); 64 wrong command line; 69 no database; \
-                             78 wrong configuration.";
 
 #[derive(Args)]
 pub struct Root {
@@ -302,16 +276,22 @@ struct Place {
     /// Agent to act as
     #[arg(long, value_name = "ID", allow_negative_numbers = true, value_parser = number(1..=u64::MAX))]
     agent: u64,
+    #[command(flatten)]
+    conversation: ChannelOrThread,
+    /// Write each message as a line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct ChannelOrThread {
     /// Channel
-    #[arg(long, value_name = "ID", allow_negative_numbers = true, value_parser = number(1..=u64::MAX),
-          required_unless_present = "thread", conflicts_with = "thread")]
+    #[arg(long, value_name = "ID", allow_negative_numbers = true, value_parser = number(1..=u64::MAX))]
     channel: Option<u64>,
     /// Direct thread
     #[arg(long, value_name = "ID", allow_negative_numbers = true, value_parser = number(1..=u64::MAX))]
     thread: Option<u64>,
-    /// Write each message as a line of JSON
-    #[arg(long)]
-    json: bool,
 }
 
 /// An install whose configuration is valid; its database is not asked yet.
@@ -455,7 +435,7 @@ fn chat(options: &Chat, out: &mut dyn Write) -> Result<u8, Problem> {
         secret: &install.config.jwt_secret,
         address: (host, port),
         agent: AgentId(place.agent),
-        conversation: match (place.channel, place.thread) {
+        conversation: match (place.conversation.channel, place.conversation.thread) {
             (Some(id), _) => Conversation::Channel(ChannelId(id)),
             (None, id) => Conversation::Direct(ThreadId(id.unwrap_or_default())),
         },
