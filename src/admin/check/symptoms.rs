@@ -97,7 +97,7 @@ symptoms! {
         "`net::ERR_CERT_AUTHORITY_INVALID`",
         "nothing", "TLS",
         "the certificate is self-signed, or signed by an authority that this machine does not trust, or the web server leaves out the intermediate certificate",
-        "install the whole chain in the web server; where the authority is your own, name its certificate with --ca FILE and let the browsers trust it";
+        "install the whole chain in the web server; if the authority is your own, name its certificate with --ca FILE and let the browsers trust it";
     CERTIFICATE_EXPIRED: "The certificate has expired",
         "`net::ERR_CERT_DATE_INVALID`",
         "nothing", "TLS",
@@ -116,9 +116,9 @@ symptoms! {
     CERTIFICATE_FORM: "The certificate is of the wrong kind",
         "`net::ERR_CERT_INVALID`, or in Firefox `MOZILLA_PKIX_ERROR_CA_CERT_USED_AS_END_ENTITY`",
         "nothing", "TLS",
-        "the certificate is none that a server may show to a browser",
-        "make one for a server: CA:FALSE, subjectAltName with the name, and of today's algorithms";
-    NO_TLS: "Plain HTTP where https is asked for",
+        "a server may not use this kind of certificate",
+        "make one for a server: CA:FALSE, the name in subjectAltName, and current algorithms";
+    NO_TLS: "Plain HTTP on a port for https",
         "`net::ERR_SSL_PROTOCOL_ERROR`",
         "nothing", "TLS",
         "what answers on this port speaks no TLS",
@@ -126,23 +126,23 @@ symptoms! {
     TLS_FAILED: "No agreement on TLS",
         "`net::ERR_SSL_VERSION_OR_CIPHER_MISMATCH` or the like",
         "nothing", "TLS",
-        "the web server and this program found no TLS in common",
+        "the web server and this program have no TLS version or cipher in common",
         "let the web server offer TLS 1.2 or 1.3; its error log says more";
-    TLS_IS_ASKED: "https where plain HTTP is asked for",
+    TLS_IS_ASKED: "https on a port for plain HTTP",
         "`Unexpected response code: 400`",
         "nothing", "proxy, 400",
         "this port speaks TLS only",
         "use https (wss) in the URL and in APP_URL";
-    HTTP2_ONLY: "The port speaks HTTP/2 alone",
+    HTTP2_ONLY: "The port speaks only HTTP/2",
         "`net::ERR_INVALID_HTTP_RESPONSE`",
         "nothing", "proxy, or TLS",
-        "a WebSocket begins with HTTP/1.1, and this port speaks HTTP/2 alone",
+        "a WebSocket begins with HTTP/1.1, and this port speaks only HTTP/2",
         "let the web server speak HTTP/1.1 on this port as well (nginx: no http2 on a listen without ssl; elsewhere: ALPN http/1.1 beside h2)";
     REDIRECTED: "The web server redirects",
         "`Unexpected response code: 301`",
         "nothing", "proxy, 301",
         "the web server wants another scheme, host or ending of the path, and a browser's WebSocket does not follow",
-        "use the address that it leads to, in the browser's bar and in APP_URL";
+        "use the address to which it redirects, in the browser's bar and in APP_URL";
     SENT_ELSEWHERE: "The web server leads to another page",
         "`Unexpected response code: 302`",
         "nothing", "proxy, 302",
@@ -191,7 +191,7 @@ symptoms! {
     ORIGIN_STALE: "The proxy changes Origin, or the service has an older APP_URL",
         "`Unexpected response code: 403`",
         "`refused with 403`, with the Origin", "proxy, 403 of the chat service",
-        "APP_URL fits, and yet the running service refuses the page's Origin",
+        "APP_URL is right, but the running service refuses the page's Origin",
         "restart the service, which reads APP_URL at its start; let the proxy pass Origin and Host on unchanged (the service's log shows the Origin that it got)";
     FORBIDDEN: "The web server forbids it",
         "`Unexpected response code: 403`, or 405, 406 and the like",
@@ -211,7 +211,7 @@ symptoms! {
     CDN_FAILED: "The CDN does not reach the web server",
         "`Unexpected response code: 52x`",
         "nothing", "proxy, 520 to 530",
-        "the CDN in front answers, since it does not reach the web server behind it",
+        "the CDN in front answers because it cannot reach the web server behind it",
         "compare address, port and certificate that the CDN has with those of the web server, and let WebSockets through there; check with the web server's own name says more";
     SERVICE_OFF: "The WebSocket service is switched off",
         "`Unexpected response code: 503`, in cron mode 502",
@@ -221,7 +221,7 @@ symptoms! {
     SERVICE_FULL: "The service's limit is reached",
         "`Unexpected response code: 503`",
         "`was refused with 503`, with the limit", "proxy, 503 of the chat service",
-        "as many connections are open as the service takes",
+        "the service has as many open connections as it accepts",
         "raise CHAT_WEBSOCKET_MAX_CONNECTIONS, and what the machine allows: see the lines room";
     STOPPED: "The service is stopped",
         "`Unexpected response code: 502` (nginx) or `503` (Apache)",
@@ -238,10 +238,10 @@ symptoms! {
         "nothing", "service, and proxy",
         "the mode is cron, the service is wanted and does not run: no cron job starts it",
         "start cron (systemctl enable --now cron), and see that a crontab runs supervise every minute: install cron (as root) writes the line";
-    PORT_WRONG: "The proxy asks a wrong port",
+    PORT_WRONG: "The proxy uses a wrong port",
         "`Unexpected response code: 502` (nginx) or `503` (Apache)",
         "nothing", "proxy, although the service answers at its own address",
-        "the service runs, and the web server asks elsewhere or cannot reach it",
+        "the service runs, but the web server connects to another address or cannot reach it",
         "compare http://, host and port in the web server's file with chat_websocket_host and chat_websocket_port (settings list); Apache asks again only 60 s after a failure; SELinux: setsebool -P httpd_can_network_connect 1";
     HANGS: "The service hangs",
         "`Unexpected response code: 504`, or pending",
@@ -266,7 +266,7 @@ symptoms! {
     LED_ELSEWHERE: "The proxy leads to another install",
         "connected, then closed with 4401",
         "nothing; in the other install's log: another secret", "token",
-        "the service of this install takes the token, and what the web server leads to does not",
+        "the service of this install accepts the token, and the one behind the web server does not",
         "compare host and port in the web server's file with chat_websocket_host and chat_websocket_port (settings list)";
     OTHER_SERVER: "Another WebSocket server answers",
         "`Invalid frame header`, or connected and no chat",
@@ -276,7 +276,7 @@ symptoms! {
     HELD_BACK: "The proxy holds frames back",
         "connected, then closed with 4408 after 10 s, or with 1006",
         "nothing", "proxy, no answer to a frame",
-        "the handshake comes through, and frames do not",
+        "the handshake gets through, but frames do not",
         "let the proxy pass the connection through as a WebSocket, without buffering (nginx: proxy_buffering off)";
     TOKEN_REFUSED: "The token is refused",
         "closed with 4401",
@@ -291,7 +291,7 @@ symptoms! {
     SECRET_STALE: "The running service has another JWT_SECRET",
         "closed with 4401",
         "`signed under another secret`", "token, with --agent",
-        "the token fits the JWT_SECRET of this install, and the running service has another secret or clock",
+        "the token matches the JWT_SECRET of this install, but the running service has another secret or clock",
         "restart the service; does it run with the same --root and .env?";
     TOKEN_OLD: "The token has expired",
         "closed with 4401",
@@ -311,7 +311,7 @@ symptoms! {
     AGENT_FULL: "The agent's limit is reached",
         "`too_many_connections`, closed with 1008",
         "`as many connections as one may have`", "token",
-        "as many connections of this agent are open as one agent may have",
+        "this agent has as many open connections as one agent may have",
         "close pages of the agent, or raise CHAT_WEBSOCKET_MAX_PER_AGENT";
     DATABASE_DOWN: "The database does not answer",
         "`database_unavailable`, or closed with 1013",
@@ -347,7 +347,7 @@ symptoms! {
         "the error's text",
         "nothing", "message, with --thread",
         "the service refuses the message",
-        "name a direct thread that the agent has a part in, with another active agent";
+        "name a direct thread in which the agent takes part, with another active agent";
     TIMEOUT_SHORT: "The proxy's time-out is below the ping interval",
         "closed with 1006 after a silence, again and again",
         "nothing", "silence, with --agent",
