@@ -102,8 +102,8 @@ complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcomm
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand status" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR is set), always, never' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand status" -l json -d 'Write one JSON object; with --watch one a line'
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand status" -l watch -d 'Look again every 2 s, until Ctrl-C; a terminal is redrawn'
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand status" -l json -d 'Write one JSON object; with --watch, one per line'
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand status" -l watch -d 'Repeat every 2 s until Ctrl-C; on a terminal, in place'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand start" -l root -d 'Folder of the helpdesk install, where its .env is' -r -F
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand start" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR is set), always, never' -r -f -a "auto\t''
@@ -186,16 +186,16 @@ never\t''"
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand config" -l json -d 'Write a JSON list'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand config" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand prune" -l root -d 'Folder of the helpdesk install, where its .env is' -r -F
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand prune" -l scope -d 'Which messages' -r -f -a "all\t''
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand prune" -l scope -d 'Messages to look at' -r -f -a "all\t''
 channel\t''
 direct\t''"
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand prune" -l channel-id -d 'Those of this channel alone' -r
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand prune" -l channel-id -d 'Only messages of this channel' -r
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand prune" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR is set), always, never' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand prune" -l dry-run -d 'Only count the messages; this is the default'
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand prune" -l run -d 'Mark them deleted'
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand prune" -l json -d 'Write a JSON report; without it, too, where standard output is no terminal'
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand prune" -l dry-run -d 'Only count the messages (the default)'
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand prune" -l run -d 'Mark the messages as deleted'
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand prune" -l json -d 'Write a JSON report (the default if standard output is not a terminal)'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand prune" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand check" -l root -d 'Folder of the helpdesk install, where its .env is' -r -F
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand check" -l url -d 'Also connect through the web server as a browser does, for example to wss://helpdesk.example/ws/chat' -r
@@ -236,19 +236,19 @@ complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcomm
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand chat; and not __fish_seen_subcommand_from tail send help" -f -a "send" -d 'Send a message and wait until it is stored'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand chat; and not __fish_seen_subcommand_from tail send help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand chat; and __fish_seen_subcommand_from tail" -l agent -d 'Agent to act as' -r
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand chat; and __fish_seen_subcommand_from tail" -l channel -d 'Channel' -r
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand chat; and __fish_seen_subcommand_from tail" -l thread -d 'Direct thread' -r
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand chat; and __fish_seen_subcommand_from tail" -l channel -d 'Channel to read from or send to' -r
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand chat; and __fish_seen_subcommand_from tail" -l thread -d 'Direct thread to read from or send to' -r
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand chat; and __fish_seen_subcommand_from tail" -s n -l lines -d 'Number of messages to start with' -r
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand chat; and __fish_seen_subcommand_from tail" -l root -d 'Folder of the helpdesk install, where its .env is' -r -F
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand chat; and __fish_seen_subcommand_from tail" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR is set), always, never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand chat; and __fish_seen_subcommand_from tail" -l json -d 'Write each message as a line of JSON'
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand chat; and __fish_seen_subcommand_from tail" -l no-follow -d 'Exit after these'
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand chat; and __fish_seen_subcommand_from tail" -l no-follow -d 'Exit after these messages'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand chat; and __fish_seen_subcommand_from tail" -s h -l help -d 'Print help'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand chat; and __fish_seen_subcommand_from send" -l agent -d 'Agent to act as' -r
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand chat; and __fish_seen_subcommand_from send" -l channel -d 'Channel' -r
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand chat; and __fish_seen_subcommand_from send" -l thread -d 'Direct thread' -r
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand chat; and __fish_seen_subcommand_from send" -l channel -d 'Channel to read from or send to' -r
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand chat; and __fish_seen_subcommand_from send" -l thread -d 'Direct thread to read from or send to' -r
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand chat; and __fish_seen_subcommand_from send" -l root -d 'Folder of the helpdesk install, where its .env is' -r -F
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand chat; and __fish_seen_subcommand_from send" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR is set), always, never' -r -f -a "auto\t''
 always\t''

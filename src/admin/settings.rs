@@ -39,7 +39,7 @@ pub enum Kind {
 
 /// A value is none of this kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OtherKind(Kind);
+pub struct OtherKind(pub Kind);
 
 impl fmt::Display for OtherKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -85,7 +85,8 @@ pub struct Setting {
     pub key: &'static str,
     /// What it may be.
     pub kind: Kind,
-    default: &'static str,
+    /// What it is where the table has no row.
+    pub default: &'static str,
     takes: Takes,
     /// The variable that wins over it.
     variable: Option<&'static str>,
@@ -118,7 +119,7 @@ pub const ALL: [Setting; 10] = [
         takes: Takes::NextPrune,
         variable: None,
         label: "Keep channel messages",
-        about: "days that a channel without a number of its own keeps messages",
+        about: "days that a channel without its own retention keeps messages",
     },
     Setting {
         key: key::DIRECT_RETENTION_DAYS,
@@ -166,7 +167,7 @@ pub const ALL: [Setting; 10] = [
         takes: Takes::NextSupervisor,
         variable: None,
         label: "Start by itself",
-        about: "whether the supervisor keeps it running",
+        about: "whether the supervisor keeps this service running",
     },
     Setting {
         key: key::MANAGEMENT_MODE,
@@ -175,7 +176,7 @@ pub const ALL: [Setting; 10] = [
         takes: Takes::NextSupervisor,
         variable: None,
         label: "Managed by",
-        about: "who starts and stops it: cron or external",
+        about: "what starts and stops this service: cron, or an external service manager",
     },
     Setting {
         key: key::HOST,

@@ -20,7 +20,7 @@ pub const UNINSTALL: &str = "Stop the service and remove the unit, drop-in or cr
 
 #[derive(Args)]
 pub struct InstallOptions {
-    /// Program that runs the service
+    /// What runs the service
     #[arg(value_enum)]
     way: WayWord,
     #[command(flatten)]

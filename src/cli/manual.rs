@@ -11,8 +11,13 @@ pub const OVERVIEW: &str = "andrea-chat-websocket carries the agents' internal c
                             A service manager or cron runs it; the other subcommands operate it, check it, and talk to it.";
 
 /// What the paths of [`FILES`] begin with.
-pub const FOLDERS: &str = "ROOT is the install's folder, from `--root`. STORAGE_PATH is that variable of `.env`; without it, the \
-                           folder is ROOT/storage.";
+pub const FOLDERS: [(&str, &str); 2] = [
+    ("ROOT", "ROOT is the install's folder, from `--root`."),
+    (
+        "STORAGE_PATH",
+        "STORAGE_PATH is that variable of `.env`; without it, the folder is ROOT/storage.",
+    ),
+];
 
 /// How variables of `.env` and of the environment go together.
 pub const SAME_IN_ENVIRONMENT: &str = "Each variable that may stand in `.env` may also be set in the environment, and then overrides it.";
@@ -153,6 +158,12 @@ const CRONTAB: File = file(
     CRONTABS,
     "andrea-chat-websocket",
     "crontab line of the supervisor",
+);
+
+const KEPT_UNIT: File = file(
+    UNITS,
+    "*.before-install",
+    "what was in the place of a file that `install` wrote; `uninstall` restores it",
 );
 
 /// Files of an install, in the order in which people read them.
@@ -340,7 +351,7 @@ pub const MANUALS: [Manual; 17] = [
         name: "install",
         codes: &INSTALLATION,
         is_configured: true,
-        files: &[UNIT, SOCKET_UNIT, DROP_IN, CRONTAB],
+        files: &[UNIT, SOCKET_UNIT, DROP_IN, CRONTAB, KEPT_UNIT],
         variables: &[PATH],
         examples: &[
             ("Show the unit, write nothing", "install systemd --dry-run"),
@@ -353,7 +364,7 @@ pub const MANUALS: [Manual; 17] = [
         name: "uninstall",
         codes: &INSTALLATION,
         is_configured: false,
-        files: &[UNIT, SOCKET_UNIT, DROP_IN, CRONTAB],
+        files: &[UNIT, SOCKET_UNIT, DROP_IN, CRONTAB, KEPT_UNIT],
         variables: &[PATH],
         examples: &[
             ("List what would be removed", "uninstall --dry-run"),
@@ -503,9 +514,9 @@ pub const MANUALS: [Manual; 17] = [
         ],
         is_configured: true,
         files: &[
-            file("DIR", ".env", "its secret and the place of its database, made at the first start; with it the other \
-                                 subcommands work on the demo by `--root DIR`"),
-            file("DIR", "chat.sqlite", "its database"),
+            file("DIR", ".env", "secret of the demo and place of its database, made at the first start; because of it, the \
+                                 other subcommands work on the demo with `--root DIR`"),
+            file("DIR", "chat.sqlite", "database of the demo"),
             file("DIR", "demo.lock", "keeps a second demo off the folder"),
             file("DIR/logs", paths::LOG_FILE, "log of the service"),
         ],

@@ -96,7 +96,7 @@ fn main_page(parser: &Command, date: &str) -> Page {
     let codes: String = codes.collect();
     let note = ".PP\nThe page of each subcommand says which of them it gives, and when.\n";
     page.section("EXIT STATUS", &format!("{codes}{note}"));
-    page.section("FILES", &(files(FILES.iter()) + &prose_after(FOLDERS)));
+    page.section("FILES", &files(FILES.iter()));
     let mut variables: Vec<&Variable> = Vec::new();
     for variable in MANUALS.iter().flat_map(|manual| manual.variables) {
         if !variables.contains(&variable) {
@@ -127,14 +127,22 @@ fn subcommand(command: &Command, manual: &Manual, date: &str) -> Page {
         let one = |one: &&Command| {
             let heading = format!("{} {}", manual.name, one.get_name());
             let about = prose(&with_end(&about_of(one)));
-            format!(".SS {heading}\n{about}{}", own_options(one))
+            format!(".SS {heading}\n{about}{}", options_beyond(command, one))
         };
         let list: String = below.iter().map(one).collect();
         page.section("SUBCOMMANDS", &list);
     }
     page.section("OPTIONS", &options(command));
     if manual.name == "settings" {
-        let setting = |one: &settings::Setting| item(&bold(one.key), &sentence(one.about));
+        let setting = |one: &settings::Setting| {
+            let text = format!(
+                "{} It {}. Default: `{}`.",
+                sentence(one.about),
+                settings::OtherKind(one.kind),
+                one.default
+            );
+            item(&bold(one.key), &text)
+        };
         let list: String = settings::ALL.iter().map(setting).collect();
         page.section("SETTINGS", &list);
     }
@@ -149,13 +157,7 @@ fn subcommand(command: &Command, manual: &Manual, date: &str) -> Page {
     page.section("EXIT STATUS", &codes.collect::<String>());
     let has_own = manual.files.iter().any(|file| file.name == ENV_FILE.name);
     let env = (manual.is_configured && !has_own).then_some(&ENV_FILE);
-    let below_root = env.is_some() || manual.files.iter().any(|file| FILES.contains(file));
-    let note = match below_root {
-        true => prose_after(FOLDERS),
-        false => String::new(),
-    };
-    let list = files(env.into_iter().chain(manual.files));
-    page.section("FILES", &format!("{list}{note}"));
+    page.section("FILES", &files(env.into_iter().chain(manual.files)));
     let variables = environment(manual.is_configured, manual.variables.iter());
     page.section("ENVIRONMENT", &variables);
     page.section("EXAMPLES", &examples(manual.examples.iter()));
@@ -192,8 +194,7 @@ fn env_page(date: &str) -> Page {
         }
     }
     page.section("VARIABLES", &list);
-    let storage = FILES.iter();
-    page.section("FILES", &(files(storage) + &prose_after(FOLDERS)));
+    page.section("FILES", &files(FILES.iter()));
     page.section("ENVIRONMENT", &paragraphs(SAME_IN_ENVIRONMENT));
     let before = prose("A helpdesk on this machine, whose chat listens on another port:");
     page.section("EXAMPLES", &format!("{before}{}", typed(EXAMPLE)));
@@ -280,6 +281,7 @@ fn usage(line: &str) -> String {
             }
             '<' => ends.push(""),
             '>' => out += ends.pop().unwrap_or_default(),
+            '|' => out += " | ",
             c => out.push(c),
         }
     }
@@ -304,6 +306,17 @@ fn options(command: &Command) -> String {
         text += &format!(".SS {heading}\n{}", own.map(argument).collect::<String>());
     }
     text
+}
+
+/// Those that the subcommand above it does not have.
+fn options_beyond(above: &Command, command: &Command) -> String {
+    let is_known = |arg: &Arg| {
+        above
+            .get_arguments()
+            .any(|one| one.get_id() == arg.get_id())
+    };
+    let own = command.get_arguments().filter(|one| !is_known(one));
+    own.map(argument).collect()
 }
 
 /// Without those that stand below a heading.
@@ -377,16 +390,25 @@ fn lower(help: &clap::builder::StyledStr) -> String {
     format!("{}{rest}", first.to_lowercase())
 }
 
+/// With what the folders in their paths stand for.
 fn files<'a>(files: impl Iterator<Item = &'a File>) -> String {
-    files
-        .map(|file| {
-            let about = match *file == ENV_FILE {
-                true => format!("{}; see `{ENV_PAGE}`(5)", file.about),
-                false => file.about.to_owned(),
-            };
-            item(&italic(&file.path()), &sentence(&about))
-        })
-        .collect()
+    let files: Vec<&File> = files.collect();
+    let list = files.iter().map(|file| {
+        let about = match **file == ENV_FILE {
+            true => format!("{}; see `{ENV_PAGE}`(5)", file.about),
+            false => file.about.to_owned(),
+        };
+        item(&italic(&file.path()), &sentence(&about))
+    });
+    let list: String = list.collect();
+    let used = FOLDERS
+        .iter()
+        .filter(|(folder, _)| files.iter().any(|file| file.folder.starts_with(folder)));
+    let notes: Vec<&str> = used.map(|(_, note)| *note).collect();
+    match notes.is_empty() {
+        true => list,
+        false => list + &prose_after(&notes.join(" ")),
+    }
 }
 
 fn environment<'a>(is_configured: bool, variables: impl Iterator<Item = &'a Variable>) -> String {

@@ -257,7 +257,7 @@ enum ChatCommand {
         #[arg(short = 'n', long, value_name = "N", default_value_t = 10,
               allow_negative_numbers = true, value_parser = number(0..=200))]
         lines: u64,
-        /// Exit after these
+        /// Exit after these messages
         #[arg(long)]
         no_follow: bool,
     },
@@ -286,10 +286,10 @@ struct Place {
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 struct ChannelOrThread {
-    /// Channel
+    /// Channel to read from or send to
     #[arg(long, value_name = "ID", allow_negative_numbers = true, value_parser = number(1..=u64::MAX))]
     channel: Option<u64>,
-    /// Direct thread
+    /// Direct thread to read from or send to
     #[arg(long, value_name = "ID", allow_negative_numbers = true, value_parser = number(1..=u64::MAX))]
     thread: Option<u64>,
 }

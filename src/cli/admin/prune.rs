@@ -18,19 +18,19 @@ use crate::platform::exit_code;
 pub struct Prune {
     #[command(flatten)]
     root: Root,
-    /// Only count the messages; this is the default
+    /// Only count the messages (the default)
     #[arg(long, conflicts_with = "run")]
     dry_run: bool,
-    /// Mark them deleted
+    /// Mark the messages as deleted
     #[arg(long)]
     run: bool,
-    /// Which messages
+    /// Messages to look at
     #[arg(long, value_enum, default_value_t = ScopeWord::All)]
     scope: ScopeWord,
-    /// Write a JSON report; without it, too, where standard output is no terminal
+    /// Write a JSON report (the default if standard output is not a terminal)
     #[arg(long)]
     json: bool,
-    /// Those of this channel alone
+    /// Only messages of this channel
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = number(1..=u64::MAX))]
     channel_id: Option<u64>,
 }

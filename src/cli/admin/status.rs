@@ -27,10 +27,10 @@ const CLEAR_BELOW: &str = "\u{1b}[J";
 pub struct Status {
     #[command(flatten)]
     root: Root,
-    /// Write one JSON object; with --watch one a line
+    /// Write one JSON object; with --watch, one per line
     #[arg(long)]
     json: bool,
-    /// Look again every 2 s, until Ctrl-C; a terminal is redrawn
+    /// Repeat every 2 s until Ctrl-C; on a terminal, in place
     #[arg(long)]
     watch: bool,
 }
