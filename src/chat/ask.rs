@@ -38,7 +38,7 @@ pub fn run([light, heavy]: &Questions, takes_heavy: bool, pool: &Pool) {
     }
 }
 
-/// Held while one heavy question of an agent runs: an agent may have one at a time.
+/// Held while an agent waits for one heavy question: it may wait for one at a time.
 struct HeavyQueryGuard<'a>(&'a Chat, AgentId);
 
 impl Drop for HeavyQueryGuard<'_> {

@@ -87,7 +87,7 @@ pub type Channels = (Receiver<CommitOrder>, Questions);
 
 impl Chat {
     /// A chat without clients, and what its threads take from. Neither channel has a bound of its own: every connection
-    /// has at most one message and one question on its way.
+    /// waits for at most one message and one question, and what it does not wait for any more is skipped.
     pub fn new(
         threads: Threads,
         hub: Hub,
@@ -219,12 +219,13 @@ impl Chat {
         pending.set_done();
     }
 
-    /// Ends the query threads, once they have asked what waits.
+    /// Ends the query threads; a question that waits is given up.
     pub fn stop_questions(&self) {
         drop(lock(&self.questions).take());
     }
 
-    /// Ends the commit thread: what was handed to it before is stored until `deadline` at most.
+    /// Ends the commit thread: what was handed to it before is tried until `deadline`, or until its own
+    /// deadline where it is being tried already.
     pub fn stop_commit(&self, deadline: Instant) {
         let _ = self.posts.send(CommitOrder::Stop(deadline));
     }

@@ -1,6 +1,6 @@
 //! A message between its hand-over to the commit thread and its answer. A call to the database may not come back for longer
 //! than a sender should wait, so the thread that watches deadlines can answer in its place: each message is answered once,
-//! by the thread that takes the answer first.
+//! by the thread that takes the answer first; one whose outcome was unknown still goes to all where it was stored.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};

@@ -73,8 +73,8 @@ impl Poller<'_> {
             false => feed.wait_while(state, GAP_POLL_INTERVAL, |_| true),
         };
         let is_idle = |state: &FeedState| {
-            let is_coming = state.woken.is_some_and(|at| at.elapsed() < IDLE_AFTER);
-            state.held.is_empty() && !is_coming
+            let is_coming = |until: Instant| until.elapsed() < IDLE_AFTER;
+            state.held.is_empty() && !state.wanted_until.is_some_and(is_coming)
         };
         if self.chat.hub.is_anyone_here() || !is_idle(&state) {
             self.busy = Instant::now();

@@ -50,8 +50,9 @@ impl Chat {
             hold: after.is_some(),
         }));
         if let Some(after) = after {
-            // Where it was refused, or the hub has ended, there is nothing to send.
-            let backlog = newest.recv_deadline(deadline);
+            // Where it was refused, or the hub has ended, there is nothing to send. The hub has a time of its own: being in
+            // step with the database may have taken all of the other.
+            let backlog = newest.recv_timeout(STORE_TIMEOUT);
             let backlog = backlog.map_or_else(
                 |_| Backlog::default(),
                 |last| self.backlog(subscriber, id, after, last),

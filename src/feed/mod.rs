@@ -3,8 +3,8 @@
 //! (contract: database.md, "Messages that arrive by another door").
 //!
 //! Where nothing else writes, ids are contiguous, and a message of this process goes through at once. If an id is missing
-//! before it, delivery waits briefly for the gap to fill, while the poller looks. A row committed even later is delivered
-//! late.
+//! before it, delivery waits briefly for the gap to fill, while the poller looks. A row committed even later, by up
+//! to 10 s, is delivered late.
 
 mod sequencer;
 #[cfg(test)]
@@ -38,8 +38,9 @@ pub(crate) struct FeedState {
     pub(crate) held: VecDeque<Held>,
     /// Waits for a gap in a row that did not fill.
     pub(crate) vain: u32,
-    /// When a client was last about to be: it is not in the hub's list yet.
-    pub(crate) woken: Option<Instant>,
+    /// When the client that announced itself last has joined at the latest, or will not: until then it need not be in the
+    /// hub's list.
+    pub(crate) wanted_until: Option<Instant>,
     /// The sequencer knows what the database shows.
     pub(crate) synced: bool,
     /// There is something new.
@@ -85,10 +86,8 @@ impl Feed {
         };
         let now = Instant::now();
         let mut state = self.lock();
-        if state.stopping {
-            // The poller has ended: no gap is looked into any more.
-            state.release_held(hub, now);
-        }
+        // The poller may be waiting for the database, or have ended.
+        state.release_held(hub, now);
         let contiguous = state.held.is_empty() && state.sequencer.is_contiguous_before(first);
         if contiguous || !state.synced || state.stopping {
             return state.let_through(hub, messages, now);
@@ -113,7 +112,7 @@ impl Feed {
     /// everything committed from now on is delivered.
     pub fn wake(&self, deadline: Instant) {
         let mut state = self.lock();
-        state.woken = Some(Instant::now());
+        state.wanted_until = state.wanted_until.max(Some(deadline));
         if !state.synced {
             self.changed.notify_all();
         }
@@ -125,6 +124,11 @@ impl Feed {
     pub fn look_now(&self) {
         self.lock().nudged = true;
         self.changed.notify_all();
+    }
+
+    /// Lets through what has waited for a gap long enough, whatever the poller waits for.
+    pub fn release_overdue(&self, hub: &Hub, now: Instant) {
+        self.lock().release_held(hub, now);
     }
 
     /// Ends the poller; what is held goes through.

@@ -105,14 +105,14 @@ impl Sequencer {
     pub fn forget(&mut self, now: Instant) {
         while let Some((&id, &since)) = self.delivered.first_key_value() {
             // Ids that are being written, or held, are never given up.
-            let complete = id == self.low_watermark + 1;
+            let complete = id <= self.low_watermark + 1;
             let own = self.claimed.first().into_iter().chain(self.held.first());
             let given_up = now.saturating_duration_since(since) >= GIVE_UP_AFTER
                 && own.min().is_none_or(|own| *own > id);
             if !complete && !given_up {
                 return;
             }
-            self.low_watermark = id;
+            self.low_watermark = self.low_watermark.max(id);
             self.delivered.remove(&id);
         }
     }
@@ -154,6 +154,24 @@ mod tests {
         sequencer.mark_delivered(MessageId(9), now);
         sequencer.forget(now + GIVE_UP_AFTER);
         assert_eq!(sequencer.low_watermark(), MessageId(9));
+    }
+
+    #[test]
+    fn what_was_delivered_long_ago_does_not_lower_the_watermark_of_a_new_begin() {
+        let now = Instant::now();
+        let mut sequencer = Sequencer::default();
+        sequencer.begin(&ids(&[50]), now);
+        sequencer.mark_delivered(MessageId(52), now);
+        sequencer.forget(now);
+        let later = now + GIVE_UP_AFTER;
+        sequencer.begin(&ids(&[9801, 9802]), later);
+        assert_eq!(sequencer.low_watermark(), MessageId(9802));
+        // Nor does what is not old yet keep it from rising.
+        let mut sequencer = Sequencer::default();
+        sequencer.begin(&ids(&[50]), now);
+        sequencer.mark_delivered(MessageId(52), now);
+        sequencer.begin(&ids(&[9801, 9802]), now);
+        assert_eq!(sequencer.low_watermark(), MessageId(9802));
     }
 
     #[test]

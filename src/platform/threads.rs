@@ -2,7 +2,7 @@
 //! that goes on without one would keep its sockets and serve no client. Some of them also say all the time that they make
 //! progress, whether they have work or not, so that a watchdog sees a hang without asking them.
 //!
-//! Not critical are a connection's thread, `push` and `push-send`, which survive a panic, and `stop-limit` and `last-rows`,
+//! Not critical are a connection's thread, `push`, `push-send` and `inspect`, which survive a panic, and `stop-limit` and `last-rows`,
 //! which run only while the process ends anyway.
 
 use std::io;

@@ -1,5 +1,5 @@
-//! One socket, from its first byte to its last. Its thread reads the request, then one event after the other, and never
-//! blocks for long elsewhere; the hub, the flusher and the thread itself write through its outbox.
+//! One socket, from its first byte to its last. Its thread reads the request, then one event after the other, and waits
+//! elsewhere only for the database, up to [`STORE_TIMEOUT`](crate::config::limits::STORE_TIMEOUT) for each answer; the hub, the flusher and the thread itself write through its outbox.
 
 use std::io::{self, Read};
 use std::mem;
@@ -33,9 +33,11 @@ use crate::session::{Action, ChatRequest, Session, SessionContext};
 
 /// What is read from a socket at once. Small, because every connection keeps a buffer of this size.
 pub(super) const READ_BYTES: usize = 1024;
-/// After this long without a byte a socket that has not authenticated is silent.
+/// What stands before the data of a ping of a client: two bytes and the mask (RFC 6455 section 5.2).
+const CONTROL_HEADER_BYTES: usize = 6;
+/// After this long a socket whose request is not complete, or that has sent nothing since, is silent.
 const SILENT_AFTER: Duration = Duration::from_secs(1);
-/// After this long a socket that has not authenticated counts as silent, whatever it sends.
+/// After this long a socket that has not authenticated counts as silent, whatever it has sent before.
 const IDLING_AFTER: Duration = Duration::from_secs(3);
 
 /// One socket.
@@ -363,15 +365,7 @@ impl Subscriber for Connection {
     fn push(&self, frames: &Frames, skipped: usize, weight: Weight) -> Queued {
         let limit = self.server.chat.limits.queue_bytes;
         let socket = &mut NonBlocking(&self.stream);
-        let mut outbox = lock(&self.outbox);
-        if let Some(written) = outbox.write_through(frames.bytes_from(skipped), limit, &mut *socket)
-        {
-            drop(outbox);
-            self.wrote(written);
-            return Queued::Nothing;
-        }
-        let pushed = outbox.push_all(frames, skipped, weight, limit, socket);
-        drop(outbox);
+        let pushed = lock(&self.outbox).push_all(frames, skipped, weight, limit, socket);
         self.after(pushed)
     }
 
@@ -525,9 +519,14 @@ impl<'a> Reader<'a> {
                 max_bytes,
             });
             let is_too_big = self.message_bytes > max_bytes;
-            if message.is_ok() {
-                self.message_bytes = 0;
-            }
+            self.message_bytes = match &message {
+                // It may stand between the fragments of a message.
+                Ok(Message::Ping(data) | Message::Pong(data)) => self
+                    .message_bytes
+                    .saturating_sub(CONTROL_HEADER_BYTES + data.len()),
+                Ok(_) => 0,
+                Err(_) => self.message_bytes,
+            };
             let is_control = matches!(message, Ok(Message::Ping(_) | Message::Pong(_)));
             if is_control && self.session.take_control(Instant::now()) {
                 continue;

@@ -1,5 +1,6 @@
 //! Enforces deadlines on every connection once a second: handshake, authentication, silence, backlog, messages that
-//! the database does not store in time. Never asks the database and blocks on nothing.
+//! the database does not store in time. Never asks the database; waits for nothing but room in the hub's
+//! channel.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,6 +27,7 @@ pub(super) fn run(server: &Server, progress: &Progress) {
         let now = Instant::now();
         server.registry.drop_refused(now);
         server.chat.tell_left_out(now);
+        server.chat.feed.release_overdue(&server.chat.hub, now);
         for connection in server.registry.all() {
             if let Some(post) = connection.post() {
                 server.chat.refuse_overdue(&post, Some(now));

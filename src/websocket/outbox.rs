@@ -93,7 +93,9 @@ impl Outbox {
         }
     }
 
-    /// Queues all but the first `skipped` of these frames: in one piece where they fit, else one by one.
+    /// Queues all but the first `skipped` of these frames: in one piece where they fit, else one by one. A large piece is
+    /// written at once where nothing waits before it, and what the socket does not take is queued: to append it to every
+    /// recipient's outbox would take memory for all of them, which halves the rate of a saturated fan-out.
     pub(super) fn push_all(
         &mut self,
         frames: &Frames,
@@ -103,8 +105,14 @@ impl Outbox {
         socket: &mut impl Write,
     ) -> Result<Queued, Overflow> {
         let bytes = frames.bytes_from(skipped);
-        if !self.is_closing() && self.backlog() + bytes.len() <= limit / EPHEMERAL_SHARE {
-            return Ok(self.append(bytes));
+        let backlog = self.backlog();
+        if !self.is_closing() && backlog + bytes.len() <= limit / EPHEMERAL_SHARE {
+            let count = match backlog == 0 && bytes.len() >= WRITE_THROUGH_BYTES {
+                // What is broken is found out by the next call.
+                true => socket.write(bytes).unwrap_or(0),
+                false => 0,
+            };
+            return Ok(self.append(&bytes[count..]));
         }
         let mut outcome = Queued::Nothing;
         for frame in frames.iter_from(skipped) {
@@ -113,29 +121,6 @@ impl Outbox {
             }
         }
         Ok(outcome)
-    }
-
-    /// Writes frames that are large together without queueing them first, and queues what the socket does not take: to
-    /// append them to every recipient's outbox would take memory for all of them, which halves the rate of a saturated
-    /// fan-out. Does nothing (`None`) if the frames are small, something is queued, or they exceed the part of the
-    /// limit that one piece may take.
-    pub(super) fn write_through(
-        &mut self,
-        bytes: &[u8],
-        limit: usize,
-        mut socket: impl Write,
-    ) -> Option<Written> {
-        let sizes = WRITE_THROUGH_BYTES..=limit / EPHEMERAL_SHARE;
-        if self.is_closing() || self.backlog() > 0 || !sizes.contains(&bytes.len()) {
-            return None;
-        }
-        // What is broken is found out again by the next call.
-        let count = socket.write(bytes).unwrap_or(0);
-        if count == bytes.len() {
-            return Some(Written::All);
-        }
-        self.pending = bytes[count..].to_vec();
-        Some(self.write_to(socket))
     }
 
     /// Queues the last words. False where there were some already.
@@ -325,36 +310,41 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_through_waits_behind_nothing_and_its_rest_comes_first() {
+    fn a_large_piece_is_written_at_once_and_its_rest_comes_first() {
         const LIMIT: usize = 4 * WRITE_THROUGH_BYTES;
-        let large = vec![b'a'; WRITE_THROUGH_BYTES];
+        let piece = |bytes: usize| {
+            let mut frames = Frames::default();
+            frames.push(&Frame::text(&"a".repeat(bytes)));
+            frames
+        };
+        let large = piece(WRITE_THROUGH_BYTES - 4);
+        let bytes = large.bytes_from(0).to_vec();
         let mut socket = Socket {
-            room: large.len() - 3,
+            room: bytes.len() - 3,
             taken: Vec::new(),
         };
         let mut outbox = Outbox::default();
-        assert_eq!(outbox.write_through(b"small", LIMIT, &mut socket), None);
-        let written = outbox.write_through(&large, LIMIT, &mut socket);
-        assert_eq!(written, Some(Written::Blocked));
-        assert_eq!(
-            (outbox.backlog(), outbox.behind_since().is_some()),
-            (3, true)
-        );
-        assert_eq!(outbox.write_through(&large, LIMIT, &mut socket), None);
-        assert_eq!(
-            outbox.push(b"ijk", Weight::Essential, LIMIT, &mut socket),
-            Ok(Queued::Nothing)
-        );
-        socket.room = 100;
+        let push = |outbox: &mut Outbox, frames: &Frames, socket: &mut Socket| {
+            outbox.push_all(frames, 0, Weight::Essential, LIMIT, socket)
+        };
+        let pushed = push(&mut outbox, &large, &mut socket);
+        assert_eq!((pushed, outbox.backlog()), (Ok(Queued::NeedsFlush), 3));
+        let pushed = push(&mut outbox, &piece(3), &mut socket);
+        assert_eq!((pushed, outbox.backlog()), (Ok(Queued::Nothing), 8));
+        socket.room = 2 * bytes.len();
         assert_eq!(outbox.write_to(&mut socket), Written::All);
-        assert_eq!(socket.taken, [&large[..], b"ijk"].concat());
-        socket.room = large.len();
-        let written = outbox.write_through(&large, LIMIT, &mut socket);
-        assert_eq!(written, Some(Written::All));
-        let too_large = vec![0; LIMIT / EPHEMERAL_SHARE + 1];
-        assert_eq!(outbox.write_through(&too_large, LIMIT, &mut socket), None);
+        assert_eq!(socket.taken, [&bytes[..], piece(3).bytes_from(0)].concat());
+        // Where the socket takes all of it nothing is left to flush; what is small waits for the others.
+        let pushed = push(&mut outbox, &large, &mut socket);
+        assert_eq!((pushed, outbox.backlog()), (Ok(Queued::Nothing), 0));
+        let pushed = push(&mut outbox, &piece(3), &mut socket);
+        assert_eq!((pushed, outbox.backlog()), (Ok(Queued::NeedsFlush), 5));
+        assert_eq!(outbox.write_to(&mut socket), Written::All);
+        // Nothing is written behind the last words.
         assert!(outbox.close(b"!", Closing::Gracefully));
-        assert_eq!(outbox.write_through(&large, LIMIT, &mut socket), None);
+        let taken = socket.taken.len();
+        let pushed = push(&mut outbox, &large, &mut socket);
+        assert_eq!((pushed, socket.taken.len()), (Ok(Queued::Nothing), taken));
     }
 
     #[test]

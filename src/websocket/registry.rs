@@ -14,7 +14,7 @@ use crate::platform::threads::lock;
 const MAX_REFUSED: usize = 64;
 /// How often it is looked whether the last connection has gone.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
-/// How long they are kept.
+/// How long refused sockets are kept.
 const REFUSED_LINGER: Duration = Duration::from_secs(1);
 
 #[derive(Default)]

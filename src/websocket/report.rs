@@ -49,8 +49,8 @@ impl Connection {
     /// An event, without what it says.
     #[inline(never)]
     pub(super) fn tell_event(&self, text: &str) {
-        let (kind, bytes) = (protocol::kind_of(text), text.len());
-        debug!("{self}: event {kind}, {bytes} bytes");
+        let bytes = text.len();
+        debug!("{self}: event {}, {bytes} bytes", protocol::kind_of(text));
     }
 
     /// The end, and how it came.

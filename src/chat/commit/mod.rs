@@ -153,7 +153,10 @@ impl Committer<'_> {
                 Outcome::Done(written) => return self.finish(&batch, written),
                 Outcome::Unknown(written) => match self.was_committed(lent, &batch, &written) {
                     Some(true) => return self.finish(&batch, written),
-                    Some(false) => self.nothing_is_stored(&batch),
+                    Some(false) => {
+                        self.chat.feed.release_claims();
+                        self.nothing_is_stored(&batch);
+                    }
                     None => return self.answer_unknown(&batch, written),
                 },
                 Outcome::Overtaken => self.roll_back(lent, &batch),
@@ -202,15 +205,19 @@ impl Committer<'_> {
     }
 
     fn roll_back(&self, lent: &mut Lent<'_>, batch: &[Waiting]) {
-        // A connection that cannot even roll back is given up; the server then does it by itself.
-        if lent.is_connected() && lent.run(|store| store.rollback()).is_err() {
-            lent.disconnect();
+        match lent.is_connected() && lent.run(|store| store.rollback()).is_ok() {
+            true => self.chat.feed.void_claims(),
+            // A connection that cannot even roll back is given up; the server then does it by itself.
+            // If the server failed, another writer may get the same ids.
+            false => {
+                lent.disconnect();
+                self.chat.feed.release_claims();
+            }
         }
         self.nothing_is_stored(batch);
     }
 
     fn nothing_is_stored(&self, batch: &[Waiting]) {
-        self.chat.feed.void_claims();
         for one in batch {
             one.pending.end_commit();
         }
