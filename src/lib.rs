@@ -7,6 +7,7 @@
 //! ```
 
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub)]
 
 pub mod cli;
 
@@ -14,26 +15,26 @@ pub mod cli;
 pub mod demo;
 
 pub mod admin;
-pub mod server;
+pub(crate) mod server;
 pub mod supervisor;
 
 pub mod websocket;
 
 pub mod chat;
-pub mod feed;
+pub(crate) mod feed;
 pub mod session;
 
-pub mod notifications;
+pub(crate) mod notifications;
 
-pub mod bus;
+pub(crate) mod bus;
 pub mod hub;
-pub mod push;
+pub(crate) mod push;
 
 pub mod store;
 pub mod text;
 
 pub mod auth;
-pub mod http;
+pub(crate) mod http;
 pub mod protocol;
 
 pub mod config;

@@ -47,7 +47,7 @@ impl Kind {
 ///
 /// # Errors
 /// A statement failed.
-pub fn insert<'m>(
+pub(crate) fn insert<'m>(
     store: &mut dyn DatabaseConnection,
     push: Option<&push::Queue>,
     context: &PostingContext,

@@ -9,10 +9,10 @@ use tungstenite::protocol::{Role, WebSocket};
 use tungstenite::{Error, Message};
 
 /// A client's socket.
-pub struct Client<S = TcpStream>(WebSocket<S>);
+pub(super) struct Client<S = TcpStream>(WebSocket<S>);
 
 /// What a client hears.
-pub enum Heard {
+pub(super) enum Heard {
     /// An event.
     Event(Value),
     /// A ping, which is answered with the next call.
@@ -23,7 +23,7 @@ pub enum Heard {
 
 impl<S: Read + Write> Client<S> {
     /// Over this stream, of which `rest` was read behind the handshake.
-    pub fn new(stream: S, rest: Vec<u8>) -> Self {
+    pub(super) fn new(stream: S, rest: Vec<u8>) -> Self {
         Client(WebSocket::from_partially_read(
             stream,
             rest,
@@ -36,7 +36,7 @@ impl<S: Read + Write> Client<S> {
     ///
     /// # Errors
     /// The connection is lost.
-    pub fn send(&mut self, event: &Value) -> io::Result<()> {
+    pub(super) fn send(&mut self, event: &Value) -> io::Result<()> {
         self.0
             .send(Message::text(event.to_string()))
             .map_err(io_error)
@@ -46,7 +46,7 @@ impl<S: Read + Write> Client<S> {
     ///
     /// # Errors
     /// The connection is lost or silent for its read time-out, or something else than events came.
-    pub fn next_event(&mut self) -> io::Result<Value> {
+    pub(super) fn next_event(&mut self) -> io::Result<Value> {
         loop {
             if let Heard::Event(event) = self.hear()? {
                 return Ok(event);
@@ -58,7 +58,7 @@ impl<S: Read + Write> Client<S> {
     ///
     /// # Errors
     /// As [`Client::next_event`].
-    pub fn hear(&mut self) -> io::Result<Heard> {
+    pub(super) fn hear(&mut self) -> io::Result<Heard> {
         loop {
             return Ok(match self.0.read().map_err(io_error)? {
                 Message::Text(text) => Heard::Event(serde_json::from_str(&text)?),

@@ -19,7 +19,7 @@ const MAX_BYTES: u64 = 256 << 20;
 ///
 /// # Errors
 /// No service answers there, or standard output cannot be written.
-pub fn list(path: &Path, as_json: bool, out: &mut dyn Write) -> Result<u8, Problem> {
+pub(crate) fn list(path: &Path, as_json: bool, out: &mut dyn Write) -> Result<u8, Problem> {
     let json = ask(path).map_err(|error| {
         let remedy = match error.kind() {
             io::ErrorKind::PermissionDenied => "run it as the user of the service, or as root",

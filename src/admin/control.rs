@@ -15,7 +15,7 @@ use crate::supervisor::Mode;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Request {
+pub(crate) enum Request {
     /// That the service run from now on.
     Start,
     /// That it run no longer.
@@ -26,13 +26,17 @@ pub enum Request {
 
 impl Request {
     /// The request of this name.
-    pub fn of_word(word: &str) -> Option<Self> {
+    #[cfg_attr(
+        not(feature = "embedded"),
+        allow(dead_code, reason = "the demo alone uses it")
+    )]
+    pub(crate) fn of_word(word: &str) -> Option<Self> {
         let all = [Request::Start, Request::Stop, Request::Restart];
         all.into_iter().find(|request| request.word() == word)
     }
 
     /// Its name.
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Request::Start => "start",
             Request::Stop => "stop",
@@ -58,7 +62,7 @@ impl Request {
 ///
 /// # Errors
 /// The failure of the statement.
-pub fn leave(
+pub(crate) fn leave(
     request: Request,
     mode: Mode,
     store: &mut dyn DatabaseConnection,
@@ -80,7 +84,7 @@ pub fn leave(
 ///
 /// # Errors
 /// The database cannot be asked, this install lacks a row that is needed, or the service manager has to be asked.
-pub fn request(
+pub(crate) fn request(
     request: Request,
     database: &mut Database,
     out: &mut dyn Write,

@@ -16,7 +16,7 @@ const MAX_ANSWER: u64 = 4096;
 ///
 /// # Errors
 /// It is not well, or does not answer by `deadline`, or something else does.
-pub fn ask(host: &str, port: u16, deadline: Instant) -> Result<(), Problem> {
+pub(crate) fn ask(host: &str, port: u16, deadline: Instant) -> Result<(), Problem> {
     // Every address of this machine is reached at its loopback.
     let host = match host {
         "0.0.0.0" => "127.0.0.1",

@@ -3,19 +3,19 @@
 
 pub mod check;
 mod client;
-pub mod connections;
-pub mod control;
-pub mod healthcheck;
-pub mod install;
-pub mod options;
-pub mod probe;
-pub mod prune;
-pub mod response;
+pub(crate) mod connections;
+pub(crate) mod control;
+pub(crate) mod healthcheck;
+pub(crate) mod install;
+pub(crate) mod options;
+pub(crate) mod probe;
+pub(crate) mod prune;
+pub(crate) mod response;
 pub mod settings;
-pub mod status;
-pub mod style;
-pub mod talk;
-pub mod token;
+pub(crate) mod status;
+pub(crate) mod style;
+pub(crate) mod talk;
+pub(crate) mod token;
 
 use std::sync::Arc;
 use std::time::Instant;

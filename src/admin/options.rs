@@ -13,7 +13,7 @@ use crate::platform::printable::{HIDDEN, printable, printable_json, without_pass
 
 /// One option, as it counts.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// The variable or the setting.
     pub name: &'static str,
     /// Its value, `***` for a secret, nothing where it is not set.
@@ -23,7 +23,7 @@ pub struct Entry {
 }
 
 /// All of them; without `rows` the settings are left out.
-pub fn look(variables: &Variables, rows: Option<&Rows>) -> Vec<Entry> {
+pub(crate) fn look(variables: &Variables, rows: Option<&Rows>) -> Vec<Entry> {
     let shown = OPTIONS.iter().filter(|spec| spec.topic != Topic::Retired);
     let of_variables = shown.map(|spec| of_variable(spec, variables, rows));
     let of_settings = rows.into_iter().flat_map(|rows| {
@@ -79,7 +79,7 @@ fn of_variable(spec: &Spec, variables: &Variables, rows: Option<&Rows>) -> Entry
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub fn write(entries: &[Entry], as_json: bool, out: &mut dyn Write) -> Result<(), Problem> {
+pub(crate) fn write(entries: &[Entry], as_json: bool, out: &mut dyn Write) -> Result<(), Problem> {
     let text = if as_json {
         let json = serde_json::to_string_pretty(entries).map_err(|error| {
             Problem::new(exit_code::SOFTWARE, "cannot write the options").because(error)

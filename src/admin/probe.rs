@@ -93,7 +93,7 @@ impl Url {
 ///
 /// # Errors
 /// Nothing does.
-pub fn listener(host: &str, port: u16, timeout: Duration) -> io::Result<HandshakeResponse> {
+pub(crate) fn listener(host: &str, port: u16, timeout: Duration) -> io::Result<HandshakeResponse> {
     let mut stream = net::connect(host, port, timeout)?;
     stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(timeout))?;

@@ -12,7 +12,7 @@ const MAX_INTERIM: usize = 8;
 
 /// The kind of server that answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HandshakeResponse {
+pub(crate) enum HandshakeResponse {
     /// A WebSocket server that switched protocols.
     WebSocket,
     /// Something that speaks HTTP and did not: its status line.
@@ -22,7 +22,7 @@ pub enum HandshakeResponse {
 }
 
 /// The request for `path`, or for the chat's own. `host` as a browser would send it, `origin` if any.
-pub fn request(host: &str, path: Option<&str>, origin: Option<&str>) -> String {
+pub(crate) fn request(host: &str, path: Option<&str>, origin: Option<&str>) -> String {
     let path = path.unwrap_or(PATH);
     let origin = origin.map_or(String::new(), |origin| format!("Origin: {origin}\r\n"));
     format!(
@@ -32,7 +32,7 @@ pub fn request(host: &str, path: Option<&str>, origin: Option<&str>) -> String {
 }
 
 /// Who answered with these bytes, and how many of them are the response's head; `None` while it is not complete.
-pub fn judge(bytes: &[u8]) -> Option<(HandshakeResponse, usize)> {
+pub(crate) fn judge(bytes: &[u8]) -> Option<(HandshakeResponse, usize)> {
     let mut begin = 0;
     for _ in 0..MAX_INTERIM {
         match judge_one(&bytes[begin..])? {

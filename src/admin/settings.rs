@@ -204,7 +204,7 @@ pub const ALL: [Setting; 10] = [
 const _: () = assert!(DEFAULT_PORT == 8090, "the default above");
 
 /// Names of all of them, for help and completion.
-pub fn keys() -> Vec<&'static str> {
+pub(crate) fn keys() -> Vec<&'static str> {
     ALL.iter().map(|setting| setting.key).collect()
 }
 
@@ -212,7 +212,7 @@ pub fn keys() -> Vec<&'static str> {
 ///
 /// # Errors
 /// There is none.
-pub fn find(key: &str) -> Result<&'static Setting, Problem> {
+pub(crate) fn find(key: &str) -> Result<&'static Setting, Problem> {
     ALL.iter()
         .find(|setting| setting.key == key)
         .ok_or_else(|| {
@@ -225,12 +225,12 @@ pub fn find(key: &str) -> Result<&'static Setting, Problem> {
 
 impl Setting {
     /// The variable that wins over it, if there is one.
-    pub fn variable(&self) -> Option<&'static str> {
+    pub(crate) fn variable(&self) -> Option<&'static str> {
         self.variable
     }
 
     /// The value as the table has it, or the default.
-    pub fn stored<'a>(&self, rows: &'a Rows) -> &'a str {
+    pub(crate) fn stored<'a>(&self, rows: &'a Rows) -> &'a str {
         rows.text(self.key, self.default)
     }
 
@@ -248,7 +248,7 @@ impl Setting {
     ///
     /// # Errors
     /// It is of another kind.
-    pub fn checked(&self, value: &str) -> Result<String, OtherKind> {
+    pub(crate) fn checked(&self, value: &str) -> Result<String, OtherKind> {
         let stored = match self.kind {
             Kind::Switch => match value.to_ascii_lowercase().as_str() {
                 "1" | "true" | "yes" | "on" => Some("1".to_owned()),
@@ -268,7 +268,7 @@ impl Setting {
     }
 
     /// The row of the audit log about a new value, which came `from` there.
-    pub fn audit(&self, before: &str, after: &str, from: &str) -> AuditEntry {
+    pub(crate) fn audit(&self, before: &str, after: &str, from: &str) -> AuditEntry {
         AuditEntry {
             action: "chat_websocket_settings_updated".to_owned(),
             subject_type: "chat_websocket",
@@ -281,7 +281,7 @@ impl Setting {
 ///
 /// # Errors
 /// The database cannot be asked.
-pub fn list(
+pub(crate) fn list(
     database: &mut Database,
     variables: &Variables,
     as_json: bool,
@@ -322,7 +322,7 @@ pub fn list(
 ///
 /// # Errors
 /// There is no such setting, or the database cannot be asked.
-pub fn get(
+pub(crate) fn get(
     key: &str,
     database: &mut Database,
     variables: &Variables,
@@ -339,7 +339,7 @@ pub fn get(
 ///
 /// # Errors
 /// There is no such setting, the value cannot be, or the database cannot be asked.
-pub fn set(
+pub(crate) fn set(
     key: &str,
     value: &str,
     database: &mut Database,

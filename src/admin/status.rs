@@ -28,7 +28,7 @@ const LOG_LINES: usize = 5;
 
 /// How the service is.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct StatusReport {
+pub(crate) struct StatusReport {
     /// Of what is recorded, process and heartbeat.
     status: Status,
     /// What keeps the status from being known.
@@ -70,7 +70,7 @@ pub struct StatusReport {
 }
 
 /// Looks at the service of an install.
-pub fn look(config: &Config, database: &mut Database) -> StatusReport {
+pub(crate) fn look(config: &Config, database: &mut Database) -> StatusReport {
     let places = config.paths();
     let held = pid_file::holder(&places);
     let holder = held.as_ref().ok().copied().flatten();
@@ -216,7 +216,7 @@ fn answer(host: &str, port: u16) -> (bool, String) {
 
 impl StatusReport {
     /// Nothing is known, for this reason.
-    pub fn unknown(problem: String) -> Self {
+    pub(crate) fn unknown(problem: String) -> Self {
         StatusReport {
             problem: Some(problem),
             ..StatusReport::default()
@@ -224,7 +224,7 @@ impl StatusReport {
     }
 
     /// 0 running, 1 stopped, 2 stale, 3 failed, 4 cannot tell.
-    pub fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(&self) -> u8 {
         match self.status {
             Status::Running => exit_code::OK,
             Status::Stopped => exit_code::FAILED,
@@ -238,13 +238,13 @@ impl StatusReport {
     ///
     /// # Errors
     /// The writer fails.
-    pub fn write_json(&self, out: &mut dyn Write) -> Result<(), Problem> {
+    pub(crate) fn write_json(&self, out: &mut dyn Write) -> Result<(), Problem> {
         let text = serde_json::to_string_pretty(self).unwrap_or_default();
         writeln!(out, "{}", printable_json(&text)).map_err(Problem::of_output)
     }
 
     /// The same as a line.
-    pub fn json_line(&self) -> String {
+    pub(crate) fn json_line(&self) -> String {
         let text = serde_json::to_string(self).unwrap_or_default();
         printable_json(&text) + "\n"
     }
@@ -253,13 +253,13 @@ impl StatusReport {
     ///
     /// # Errors
     /// The writer fails.
-    pub fn write_text(&self, style: Style, out: &mut dyn Write) -> Result<(), Problem> {
+    pub(crate) fn write_text(&self, style: Style, out: &mut dyn Write) -> Result<(), Problem> {
         out.write_all(self.text(style).as_bytes())
             .map_err(Problem::of_output)
     }
 
     /// What people read.
-    pub fn text(&self, style: Style) -> String {
+    pub(crate) fn text(&self, style: Style) -> String {
         let tone = match self.status {
             Status::Running => Tone::Good,
             Status::Stale | Status::Failed => Tone::Bad,

@@ -28,7 +28,7 @@ const INSIST: Duration = Duration::from_secs(30);
 const PAGE: u64 = 200;
 
 /// Who talks where.
-pub struct Talk<'a> {
+pub(crate) struct Talk<'a> {
     /// Signs the token.
     pub secret: &'a str,
     /// Where the service listens.
@@ -76,7 +76,7 @@ impl Talk<'_> {
     ///
     /// # Errors
     /// It was refused, or the service cannot be reached.
-    pub fn send(&self, text: &str, out: &mut dyn Write) -> Result<u8, Problem> {
+    pub(crate) fn send(&self, text: &str, out: &mut dyn Write) -> Result<u8, Problem> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         // The same for each try, so that none stores it twice.
         let reference = format!(
@@ -123,7 +123,7 @@ impl Talk<'_> {
     ///
     /// # Errors
     /// The service refuses, or cannot be reached to begin with.
-    pub fn tail(
+    pub(crate) fn tail(
         &self,
         lines: u64,
         follow: bool,

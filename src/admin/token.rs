@@ -12,13 +12,13 @@ use crate::platform::exit_code;
 use crate::platform::printable::printable;
 
 /// Longest life of such a token, in seconds; the application's own have 15 minutes.
-pub const MAX_TTL: u64 = 3600;
+pub(crate) const MAX_TTL: u64 = 3600;
 
 /// Writes the token to `out`, and to `notes` what it is; 1 where there is no such agent.
 ///
 /// # Errors
 /// The token cannot be signed or written.
-pub fn mint(
+pub(crate) fn mint(
     secret: &str,
     agent: AgentId,
     ttl: u64,
@@ -66,7 +66,12 @@ pub fn mint(
 ///
 /// # Errors
 /// It cannot be signed.
-pub fn signed(secret: &str, agent: AgentId, role: &str, ttl: u64) -> Result<String, Problem> {
+pub(crate) fn signed(
+    secret: &str,
+    agent: AgentId,
+    role: &str,
+    ttl: u64,
+) -> Result<String, Problem> {
     let now = epoch_seconds();
     let claims = json!({
         "sub": agent.0,

@@ -12,16 +12,16 @@ use crate::platform::threads::Threads;
 pub enum Bus {}
 
 /// A bus that is not running yet.
-pub enum Connector {}
+pub(crate) enum Connector {}
 
 /// The threads of the bus.
-pub enum BusThreads {}
+pub(crate) enum BusThreads {}
 
 /// There is no bus, whatever the address.
 ///
 /// # Errors
 /// None.
-pub fn prepare(_: &str, _: &str) -> Result<Option<(Bus, Connector)>, BadAddress> {
+pub(crate) fn prepare(_: &str, _: &str) -> Result<Option<(Bus, Connector)>, BadAddress> {
     Ok(None)
 }
 
@@ -52,7 +52,7 @@ impl Connector {
     ///
     /// # Errors
     /// None.
-    pub fn start(
+    pub(crate) fn start(
         self,
         _: &Threads,
         _: &Hub,
@@ -65,7 +65,7 @@ impl Connector {
 
 impl BusThreads {
     /// Cannot be called.
-    pub fn stop(self, _: &Bus) {
+    pub(crate) fn stop(self, _: &Bus) {
         match self {}
     }
 }

@@ -15,19 +15,19 @@ mod note;
 mod threads;
 
 #[cfg(not(feature = "bus"))]
-pub use self::disabled::{Bus, BusThreads, Connector, prepare};
+pub(crate) use self::disabled::{Bus, BusThreads, Connector, prepare};
 #[cfg(feature = "bus")]
-pub use self::threads::{Bus, BusThreads, Connector, prepare};
+pub(crate) use self::threads::{Bus, BusThreads, Connector, prepare};
 
 /// What is said where the variable is set and the feature is missing.
-pub const NOT_IN_THIS_BUILD: &str = "CHAT_BUS_URL is set, but this build has no bus: typing, presence and read markers \
+pub(crate) const NOT_IN_THIS_BUILD: &str = "CHAT_BUS_URL is set, but this build has no bus: typing, presence and read markers \
      stay on this machine, and messages of other machines come up to a quarter of a second later";
 /// What to do about it.
-pub const BUILD_WITH_IT: &str = "build with the feature bus, or leave the variable out";
+pub(crate) const BUILD_WITH_IT: &str = "build with the feature bus, or leave the variable out";
 
 /// The address of the bus cannot be used. It may hold a password, so it is not repeated.
 #[derive(Debug)]
-pub struct BadAddress;
+pub(crate) struct BadAddress;
 
 impl fmt::Display for BadAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -12,9 +12,9 @@ use sha2::Sha256;
 use crate::model::{Agent, AgentId, ChannelId, Conversation, MessageId, ThreadId};
 
 /// Agents that one note may name; of a daemon with more, the others do not see all.
-pub const MAX_AGENTS: usize = 4096;
+pub(super) const MAX_AGENTS: usize = 4096;
 /// Longest note, in bytes: its agents as numbers of ten digits, and room for the rest.
-pub const MAX_BYTES: usize = 64 * 1024;
+pub(super) const MAX_BYTES: usize = 64 * 1024;
 /// Daemons that are listened to at once.
 const MAX_DAEMONS: usize = 64;
 /// How far the clocks of two machines may be apart, and how late a note may come, in milliseconds.
@@ -25,7 +25,7 @@ const MAC_BYTES: usize = 32;
 /// One thing said.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Note {
+pub(super) enum Note {
     /// A daemon has come and wants to know who is online.
     Hello,
     /// All agents that a daemon has.
@@ -74,14 +74,14 @@ pub enum Note {
 
 impl Note {
     /// All agents of a daemon, as many as a note may name.
-    pub fn agents(agents: &BTreeSet<AgentId>) -> Self {
+    pub(super) fn agents(agents: &BTreeSet<AgentId>) -> Self {
         Note::Agents {
             agents: agents.iter().take(MAX_AGENTS).map(|id| id.0).collect(),
         }
     }
 
     /// An agent types.
-    pub fn typing(conversation: Conversation, agent: &Agent, audience: &[AgentId]) -> Self {
+    pub(super) fn typing(conversation: Conversation, agent: &Agent, audience: &[AgentId]) -> Self {
         Note::Typing {
             channel: conversation.channel_id().map(|id| id.0),
             thread: conversation.thread_id().map(|id| id.0),
@@ -92,7 +92,7 @@ impl Note {
     }
 
     /// A read marker was moved.
-    pub fn read(
+    pub(super) fn read(
         conversation: Conversation,
         agent: AgentId,
         last_read: MessageId,
@@ -119,7 +119,7 @@ impl Note {
 }
 
 /// The conversation that a note names: a channel or a thread, and not both.
-pub fn conversation(channel: Option<u64>, thread: Option<u64>) -> Option<Conversation> {
+pub(super) fn conversation(channel: Option<u64>, thread: Option<u64>) -> Option<Conversation> {
     match (channel, thread) {
         (Some(id), None) => Some(Conversation::Channel(ChannelId(id))),
         (None, Some(id)) => Some(Conversation::Direct(ThreadId(id))),
@@ -140,11 +140,11 @@ struct Envelope<T> {
 
 /// Seals notes, and opens those of daemons with the same secret.
 #[derive(Clone)]
-pub struct Seal(Hmac<Sha256>);
+pub(super) struct Seal(Hmac<Sha256>);
 
 impl Seal {
     /// Daemons with the same secret understand each other.
-    pub fn new(secret: &str) -> Self {
+    pub(super) fn new(secret: &str) -> Self {
         let key = keyed(secret, "chat bus: key of notes");
         Seal(hmac(&key))
     }
@@ -156,7 +156,7 @@ impl Seal {
     }
 
     /// A note of daemon `from`; `None` where it is too long to be taken.
-    pub fn seal(&self, from: u64, number: u64, at: u64, note: &Note) -> Option<Vec<u8>> {
+    pub(super) fn seal(&self, from: u64, number: u64, at: u64, note: &Note) -> Option<Vec<u8>> {
         let envelope = Envelope {
             from,
             number,
@@ -178,7 +178,7 @@ impl Seal {
 
 /// Why a note is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
+pub(super) enum Refused {
     /// Not sealed with this secret.
     Forged,
     /// Heard before, or sent before this daemon came.
@@ -206,7 +206,7 @@ impl fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 /// Takes notes in: each once, none from a stranger.
-pub struct Guard {
+pub(super) struct Guard {
     seal: Seal,
     started: u64,
     /// Of each daemon the number of the last note and when it was sent.
@@ -215,7 +215,7 @@ pub struct Guard {
 
 impl Guard {
     /// Takes what is said from now on, in milliseconds since 1970.
-    pub fn new(seal: Seal, now: u64) -> Self {
+    pub(super) fn new(seal: Seal, now: u64) -> Self {
         Guard {
             seal,
             started: now,
@@ -227,7 +227,7 @@ impl Guard {
     ///
     /// # Errors
     /// It is not to be believed.
-    pub fn take(&mut self, bytes: &[u8], now: u64) -> Result<(u64, Option<Note>), Refused> {
+    pub(super) fn take(&mut self, bytes: &[u8], now: u64) -> Result<(u64, Option<Note>), Refused> {
         let text = self.seal.open(bytes).ok_or(Refused::Forged)?;
         let Envelope {
             from,
@@ -260,7 +260,7 @@ impl Guard {
 }
 
 /// What only those who know the secret can make for a purpose.
-pub fn keyed(secret: &str, purpose: &str) -> [u8; MAC_BYTES] {
+pub(super) fn keyed(secret: &str, purpose: &str) -> [u8; MAC_BYTES] {
     let mut mac = hmac(secret.as_bytes());
     mac.update(purpose.as_bytes());
     mac.finalize().into_bytes().into()

@@ -47,7 +47,7 @@ pub struct Bus {
 }
 
 /// A bus that is not running yet.
-pub struct Connector {
+pub(crate) struct Connector {
     line: BusConfig,
     seal: Seal,
     own: u64,
@@ -55,7 +55,7 @@ pub struct Connector {
 }
 
 /// The threads of the bus, and what they share.
-pub struct BusThreads {
+pub(crate) struct BusThreads {
     spoken: Receiver<()>,
     stopping: Arc<AtomicBool>,
 }
@@ -71,7 +71,7 @@ struct BusConfig {
 ///
 /// # Errors
 /// The URL is none of Redis.
-pub fn prepare(url: &str, secret: &str) -> Result<Option<(Bus, Connector)>, BadAddress> {
+pub(crate) fn prepare(url: &str, secret: &str) -> Result<Option<(Bus, Connector)>, BadAddress> {
     let redis = address(url).ok_or(BadAddress)?;
     let (notes, queue) = bounded(QUEUE_LENGTH);
     // Containers share pids, and two daemons may start at once.
@@ -167,7 +167,7 @@ impl Connector {
     ///
     /// # Errors
     /// The system refuses a thread.
-    pub fn start(
+    pub(crate) fn start(
         self,
         threads: &Threads,
         hub: &Hub,
@@ -205,7 +205,7 @@ impl Connector {
 
 impl BusThreads {
     /// Says goodbye to the other daemons and ends.
-    pub fn stop(self, bus: &Bus) {
+    pub(crate) fn stop(self, bus: &Bus) {
         self.stopping.store(true, Ordering::Release);
         bus.say(Note::Gone);
         // A Redis that does not answer holds up no stop.

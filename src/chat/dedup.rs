@@ -13,12 +13,12 @@ use crate::platform::threads::lock;
 use crate::protocol::Ref;
 
 /// For how long, at least, a message that is sent again is not stored again.
-pub const WINDOW: Duration = Duration::from_secs(600);
+pub(super) const WINDOW: Duration = Duration::from_secs(600);
 /// What was sent within so long is forgotten together.
 const GENERATION: Duration = Duration::from_secs(60);
 
 /// What makes two messages one: sender, conversation and `ref`.
-pub type IdempotencyKey = (AgentId, Conversation, Ref);
+pub(super) type IdempotencyKey = (AgentId, Conversation, Ref);
 
 /// The messages of the last [`WINDOW`] that were sent with a `ref`.
 #[derive(Debug, Default)]

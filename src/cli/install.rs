@@ -11,15 +11,15 @@ use crate::admin::install::{self, Installation, ServiceManager};
 use crate::config::settings::Rows;
 use crate::platform::exit_code;
 
-pub const INSTALL: &str = "Set up systemd or cron to run the service: write its unit (or a drop-in of the package's \
+pub(super) const INSTALL: &str = "Set up systemd or cron to run the service: write its unit (or a drop-in of the package's \
                            unit), or the supervisor's crontab line. Folder, owner, port, storage, database and limits \
                            are taken from the install. Run it again after these change; existing files in the same \
                            place are kept, and restored by uninstall.";
-pub const UNINSTALL: &str = "Stop the service and remove the unit, drop-in or crontab line that install has written \
+pub(super) const UNINSTALL: &str = "Stop the service and remove the unit, drop-in or crontab line that install has written \
                              for this install. The install itself is not changed.";
 
 #[derive(Args)]
-pub struct InstallOptions {
+pub(super) struct InstallOptions {
     /// What runs the service
     #[arg(value_enum)]
     way: WayWord,
@@ -42,7 +42,7 @@ enum WayWord {
 }
 
 #[derive(Args)]
-pub struct UninstallOptions {
+pub(super) struct UninstallOptions {
     #[command(flatten)]
     root: Root,
     /// Only list the files
@@ -50,7 +50,7 @@ pub struct UninstallOptions {
     dry_run: bool,
 }
 
-pub fn install(options: &InstallOptions, out: &mut dyn Write) -> Result<u8, Problem> {
+pub(super) fn install(options: &InstallOptions, out: &mut dyn Write) -> Result<u8, Problem> {
     let way = match (options.way, options.socket) {
         (WayWord::Cron, true) => {
             return Err(Problem::new(
@@ -71,7 +71,7 @@ pub fn install(options: &InstallOptions, out: &mut dyn Write) -> Result<u8, Prob
     Ok(exit_code::OK)
 }
 
-pub fn uninstall(options: &UninstallOptions, out: &mut dyn Write) -> Result<u8, Problem> {
+pub(super) fn uninstall(options: &UninstallOptions, out: &mut dyn Write) -> Result<u8, Problem> {
     let root = absolute(&options.root.root).map_err(cannot)?;
     install::uninstall(&root, options.dry_run, out)?;
     Ok(exit_code::OK)

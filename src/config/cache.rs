@@ -51,7 +51,7 @@ impl CacheOverrides {
 
 /// Where the cache is, if it is on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CacheTargets {
+pub(crate) struct CacheTargets {
     /// The folder of the file cache.
     pub home: PathBuf,
     /// Where Redis is.
@@ -62,7 +62,7 @@ pub struct CacheTargets {
 
 impl CacheTargets {
     /// `None`: the cache is off.
-    pub fn of(overrides: &CacheOverrides, rows: &Rows) -> Option<Self> {
+    pub(crate) fn of(overrides: &CacheOverrides, rows: &Rows) -> Option<Self> {
         let is_on = match &overrides.enabled {
             Some(word) => is_yes(word),
             None => rows.boolean("cache_enabled", false),

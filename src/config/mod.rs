@@ -4,7 +4,7 @@
 
 mod address;
 mod app_url;
-pub mod cache;
+pub(crate) mod cache;
 pub mod env_file;
 pub mod limits;
 pub mod options;

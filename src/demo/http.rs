@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use serde_json::Value;
 
 /// A response by its status line, type and body.
-pub struct Response {
+pub(super) struct Response {
     status: &'static str,
     content_type: &'static str,
     extra: &'static str,
@@ -14,7 +14,7 @@ pub struct Response {
 
 impl Response {
     /// A file of the page.
-    pub fn file(content_type: &'static str, body: &'static [u8]) -> Self {
+    pub(super) fn file(content_type: &'static str, body: &'static [u8]) -> Self {
         Response {
             status: "200 OK",
             content_type,
@@ -24,12 +24,12 @@ impl Response {
     }
 
     /// A JSON answer.
-    pub fn json(status: &'static str, value: &Value) -> Self {
+    pub(super) fn json(status: &'static str, value: &Value) -> Self {
         Response::json_text(status, value.to_string())
     }
 
     /// A JSON answer that is text already.
-    pub fn json_text(status: &'static str, text: String) -> Self {
+    pub(super) fn json_text(status: &'static str, text: String) -> Self {
         Response {
             status,
             content_type: "application/json",
@@ -39,12 +39,12 @@ impl Response {
     }
 
     /// A refusal, as the page's scripts read it.
-    pub fn refusal(status: &'static str, reason: &str) -> Self {
+    pub(super) fn refusal(status: &'static str, reason: &str) -> Self {
         Response::json(status, &serde_json::json!({ "error": reason }))
     }
 
     /// 405 with the one method that is allowed.
-    pub fn method(allow: &'static str) -> Self {
+    pub(super) fn method(allow: &'static str) -> Self {
         Response {
             extra: allow,
             ..Response::refusal("405 Method Not Allowed", "this method is not allowed here")
@@ -52,7 +52,7 @@ impl Response {
     }
 
     /// The bytes on the wire. `host` is this server as the browser knows it; without a `body` only the head.
-    pub fn bytes(self, host: &str, with_body: bool) -> Vec<u8> {
+    pub(super) fn bytes(self, host: &str, with_body: bool) -> Vec<u8> {
         // Named beside 'self', which does not everywhere include the scheme of a WebSocket.
         let socket = format!("ws://{host}");
         let mut bytes = format!(
@@ -77,7 +77,7 @@ impl Response {
 
 /// Whether a `Host` header names this machine by a name that no other can have: then no foreign name that was made to
 /// point here (DNS rebinding) is taken for ours.
-pub fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     let (name, port) = if host.starts_with('[') {
         match host.split_once(']') {
             Some((address, port)) => (address.trim_start_matches('['), port),

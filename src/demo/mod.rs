@@ -3,5 +3,5 @@
 pub mod data;
 mod http;
 mod panel;
-pub mod run;
-pub mod site;
+pub(crate) mod run;
+pub(crate) mod site;

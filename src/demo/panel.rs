@@ -25,7 +25,7 @@ const AUDIT_ROWS: usize = 8;
 const FROM: &str = "127.0.0.1";
 
 /// What the panel shows.
-pub fn status(site: &DemoSite) -> Response {
+pub(super) fn status(site: &DemoSite) -> Response {
     site.with_database(|database| {
         let rows = database.settings()?;
         let pid = u32::try_from(rows.integer(key::PID, 0)).ok().filter(|pid| *pid > 0);
@@ -75,7 +75,7 @@ fn described(setting: &Setting, rows: &Rows) -> Value {
 }
 
 /// Sets settings, all or none of them.
-pub fn set(site: &DemoSite, body: &[u8]) -> Response {
+pub(super) fn set(site: &DemoSite, body: &[u8]) -> Response {
     #[derive(Deserialize)]
     struct Body {
         values: BTreeMap<String, String>,
@@ -113,7 +113,7 @@ pub fn set(site: &DemoSite, body: &[u8]) -> Response {
 }
 
 /// What a button does.
-pub fn press(site: &DemoSite, request: Request, body: &[u8]) -> Response {
+pub(super) fn press(site: &DemoSite, request: Request, body: &[u8]) -> Response {
     let Some(AgentId(agent)) = agent_of(body) else {
         return Response::refusal("400 Bad Request", "which agent?");
     };

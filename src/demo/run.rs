@@ -58,7 +58,7 @@ const HANDOVER: Duration = Duration::from_millis(500);
 
 /// What the demo is told.
 #[derive(Clone, Debug)]
-pub struct DemoOptions {
+pub(crate) struct DemoOptions {
     /// Folder for everything that it writes; made if missing.
     pub data: PathBuf,
     /// Port; where it is taken, the next one that is free. 0 is any.
@@ -69,7 +69,7 @@ pub struct DemoOptions {
 
 /// What the user is told once the page can be opened.
 #[derive(Clone, Debug)]
-pub struct Announcement {
+pub(crate) struct Announcement {
     /// Address of the page.
     pub url: String,
     /// Folder with everything that the demo writes.
@@ -80,7 +80,10 @@ pub struct Announcement {
 ///
 /// # Errors
 /// The start failed, a part of the running service did, or a demo with this data runs already.
-pub fn demo(options: &DemoOptions, announce: impl FnOnce(&Announcement)) -> Result<(), Problem> {
+pub(crate) fn demo(
+    options: &DemoOptions,
+    announce: impl FnOnce(&Announcement),
+) -> Result<(), Problem> {
     let data = folder(&options.data)?;
     let mut lock = Lock::take(&data)?;
     let config = config(&data)?;

@@ -71,7 +71,7 @@ pub struct DemoSite {
 }
 
 /// The service as far as the panel shows it.
-pub struct Sockets {
+pub(crate) struct Sockets {
     /// Authenticated ones.
     pub connections: usize,
     /// Agents with at least one.

@@ -10,7 +10,7 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
 
 /// The state of all ids.
 #[derive(Debug, Default)]
-pub struct Sequencer {
+pub(crate) struct Sequencer {
     /// Every id up to this one has gone through, or was given up.
     low_watermark: u64,
     /// Ids above the low watermark that have gone through, and since when that is known.
@@ -26,7 +26,7 @@ pub struct Sequencer {
 impl Sequencer {
     /// Begins at what the database shows now: `visible` are its newest ids, ascending, without any that were
     /// skipped on purpose. Those that are missing between them may still appear.
-    pub fn begin(&mut self, visible: &[MessageId], now: Instant) {
+    pub(crate) fn begin(&mut self, visible: &[MessageId], now: Instant) {
         let Some((first, last)) = visible.first().zip(visible.last()) else {
             return;
         };
@@ -39,28 +39,28 @@ impl Sequencer {
     }
 
     /// Every id up to this one needs no look any more.
-    pub fn low_watermark(&self) -> MessageId {
+    pub(crate) fn low_watermark(&self) -> MessageId {
         MessageId(self.low_watermark)
     }
 
     /// This process writes the id.
-    pub fn claim(&mut self, id: MessageId) {
+    pub(crate) fn claim(&mut self, id: MessageId) {
         self.claimed.insert(id.0);
     }
 
     /// The id is committed, and waits for a gap before it.
-    pub fn hold(&mut self, id: MessageId) {
+    pub(crate) fn hold(&mut self, id: MessageId) {
         self.claimed.remove(&id.0);
         self.held.insert(id.0);
     }
 
     /// Whether this process delivers the id.
-    pub fn is_claimed(&self, id: MessageId) -> bool {
+    pub(crate) fn is_claimed(&self, id: MessageId) -> bool {
         self.claimed.contains(&id.0) || self.held.contains(&id.0)
     }
 
     /// What this process writes was rolled back.
-    pub fn void_claims(&mut self, now: Instant) {
+    pub(crate) fn void_claims(&mut self, now: Instant) {
         for id in std::mem::take(&mut self.claimed) {
             self.mark_delivered(MessageId(id), now);
         }
@@ -68,12 +68,12 @@ impl Sequencer {
     }
 
     /// What this process wrote is the poller's to deliver.
-    pub fn release_claims(&mut self) {
+    pub(crate) fn release_claims(&mut self) {
         self.claimed.clear();
     }
 
     /// The id has gone through, or never will.
-    pub fn mark_delivered(&mut self, id: MessageId, now: Instant) {
+    pub(crate) fn mark_delivered(&mut self, id: MessageId, now: Instant) {
         self.claimed.remove(&id.0);
         self.held.remove(&id.0);
         if id.0 > self.low_watermark {
@@ -82,12 +82,12 @@ impl Sequencer {
     }
 
     /// Whether the id has gone through.
-    pub fn is_delivered(&self, id: MessageId) -> bool {
+    pub(crate) fn is_delivered(&self, id: MessageId) -> bool {
         id.0 <= self.low_watermark || self.delivered.contains_key(&id.0)
     }
 
     /// True if no id is missing before this one, ignoring gaps that were waited for already.
-    pub fn is_contiguous_before(&self, id: MessageId) -> bool {
+    pub(crate) fn is_contiguous_before(&self, id: MessageId) -> bool {
         let start = self.low_watermark.max(self.waited.saturating_sub(1));
         if id.0 <= start + 1 {
             return true;
@@ -97,12 +97,12 @@ impl Sequencer {
     }
 
     /// What is missing below this id has been waited for.
-    pub fn waited_for(&mut self, id: MessageId) {
+    pub(crate) fn waited_for(&mut self, id: MessageId) {
         self.waited = self.waited.max(id.0);
     }
 
     /// Raises the low watermark over what is complete, and over gaps that are too old.
-    pub fn forget(&mut self, now: Instant) {
+    pub(crate) fn forget(&mut self, now: Instant) {
         while let Some((&id, &since)) = self.delivered.first_key_value() {
             // Ids that are being written, or held, are never given up.
             let complete = id <= self.low_watermark + 1;

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use crate::config::limits::MAX_HEAD_BYTES;
 
 /// The path of the chat.
-pub const PATH: &str = "/ws/chat";
+pub(crate) const PATH: &str = "/ws/chat";
 /// Most headers of a request.
 pub(crate) const MAX_HEADERS: usize = 100;
 
@@ -32,7 +32,7 @@ pub struct SiteRequest<'a> {
 
 /// Where a request goes, in either form (RFC 9112 section 3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Target<'a> {
+pub(crate) struct Target<'a> {
     /// Host and port, in the absolute form; they then stand for those of the header `Host`.
     pub authority: Option<&'a str>,
     /// Path without its query.
@@ -43,7 +43,7 @@ pub struct Target<'a> {
 
 impl<'a> Target<'a> {
     /// Takes `/path?query` or `http://host/path?query` apart.
-    pub fn of(text: &'a str) -> Self {
+    pub(crate) fn of(text: &'a str) -> Self {
         let schemes = ["http", "https", "ws", "wss"];
         let absolute = text.split_once("://").filter(|(scheme, _)| {
             schemes
@@ -68,7 +68,7 @@ impl<'a> Target<'a> {
 }
 
 /// All values of a header.
-pub fn values<'a>(
+pub(crate) fn values<'a>(
     request: &httparse::Request<'_, 'a>,
     name: &str,
 ) -> impl Iterator<Item = &'a [u8]> {
@@ -85,7 +85,7 @@ pub fn values<'a>(
 ///
 /// # Errors
 /// The header `Host` is missing or doubled (RFC 9112 section 3.2).
-pub fn host<'a>(
+pub(crate) fn host<'a>(
     request: &httparse::Request<'_, 'a>,
     target: &Target<'a>,
 ) -> Result<Option<&'a str>, &'static str> {
@@ -103,7 +103,7 @@ pub fn host<'a>(
 }
 
 /// The host of `host[:port]`, an IPv6 address with its brackets; `None` where it is none, as with a user name.
-pub fn without_port(authority: &str) -> Option<&str> {
+pub(crate) fn without_port(authority: &str) -> Option<&str> {
     let (host, port) = match authority.starts_with('[') {
         true => authority.split_at(authority.find(']')? + 1),
         false => authority.split_at(authority.find(':').unwrap_or(authority.len())),
@@ -124,7 +124,7 @@ pub fn without_port(authority: &str) -> Option<&str> {
 }
 
 /// Makes the answer to a GET the one to a HEAD.
-pub fn drop_body(response: &mut Vec<u8>) {
+pub(crate) fn drop_body(response: &mut Vec<u8>) {
     let head = response.windows(4).position(|four| four == b"\r\n\r\n");
     response.truncate(head.map_or(response.len(), |end| end + 4));
 }
@@ -140,7 +140,7 @@ pub trait Site: Send + Sync {
 ///
 /// # Errors
 /// There is no such page, or the body cannot be read.
-pub fn page<'a>(
+pub(crate) fn page<'a>(
     site: &dyn Site,
     peer: SocketAddr,
     request: &httparse::Request<'_, 'a>,
@@ -181,7 +181,7 @@ pub fn page<'a>(
 
 /// A complete response of one line of text, after which the connection ends. `extra` are further header lines, each with
 /// its end.
-pub fn text_response(status: &str, extra: &str, text: &str) -> Vec<u8> {
+pub(crate) fn text_response(status: &str, extra: &str, text: &str) -> Vec<u8> {
     format!(
         "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
          Connection: close\r\n{extra}\r\n{text}\n",
@@ -192,7 +192,7 @@ pub fn text_response(status: &str, extra: &str, text: &str) -> Vec<u8> {
 
 /// A status line with what belongs to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
+pub(crate) enum Refused {
     /// 400.
     BadRequest(&'static str),
     /// 403.
@@ -258,7 +258,7 @@ impl Refused {
     }
 
     /// The number of its status.
-    pub fn status(self) -> u16 {
+    pub(crate) fn status(self) -> u16 {
         self.parts().0[..3].parse().unwrap_or_default()
     }
 
@@ -268,7 +268,7 @@ impl Refused {
     }
 
     /// The complete HTTP response: one line of text, and the connection ends.
-    pub fn response(self) -> Vec<u8> {
+    pub(crate) fn response(self) -> Vec<u8> {
         let (status, headers, text) = self.parts();
         text_response(status, headers, text)
     }

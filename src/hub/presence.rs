@@ -22,7 +22,7 @@ pub enum RemotePresence {
 }
 
 /// After this long without a word another daemon's agents are taken for gone.
-pub const REMOTE_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const REMOTE_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 struct Remote {
@@ -38,7 +38,7 @@ pub struct Presence {
 }
 
 /// An agent that came online (true) or went offline, seen as a whole.
-pub type Change = (AgentId, bool);
+pub(super) type Change = (AgentId, bool);
 
 impl Presence {
     /// All agents that are online, sorted.

@@ -2,7 +2,7 @@
 
 /// Panics, once, where a test has put a file of this name into the folder that `ANDREA_TEST_PANIC` names.
 #[cfg(debug_assertions)]
-pub fn reach(name: &str) {
+pub(crate) fn reach(name: &str) {
     if let Some(folder) = std::env::var_os("ANDREA_TEST_PANIC")
         && std::fs::remove_file(std::path::Path::new(&folder).join(name)).is_ok()
     {
@@ -15,6 +15,6 @@ pub fn reach(name: &str) {
 pub const fn reach(_: &str) {}
 
 /// Whether texts are to be sent back as they came, for conformance tests of the WebSocket module alone.
-pub fn echoes() -> bool {
+pub(crate) fn echoes() -> bool {
     cfg!(debug_assertions) && std::env::var_os("ANDREA_TEST_ECHO").is_some()
 }

@@ -80,7 +80,7 @@ static LAST: Mutex<String> = Mutex::new(String::new());
 static IS_ON_STDERR: AtomicBool = AtomicBool::new(false);
 
 /// What is left to be said on standard error of why the service ends; `is_log`: what is said there stands in the log, too.
-pub fn unsaid(text: &str, is_log: bool) -> Option<&str> {
+pub(crate) fn unsaid(text: &str, is_log: bool) -> Option<&str> {
     if !is_log && !IS_ON_STDERR.load(Ordering::Relaxed) {
         return Some(text);
     }
@@ -94,7 +94,7 @@ pub fn unsaid(text: &str, is_log: bool) -> Option<&str> {
 }
 
 /// Says on standard error why a command ends, to a journal as an error.
-pub fn complain(text: &str) {
+pub(crate) fn complain(text: &str) {
     // What reads it may be gone.
     let _ = match is_journal() {
         true => writeln!(io::stderr(), "<3>{text}"),
@@ -122,7 +122,7 @@ fn print(style: Style, time: &str, word: &str, text: &str, priority: u8) {
 ///
 /// # Errors
 /// The file cannot be opened for appending.
-pub fn install(
+pub(crate) fn install(
     path: &Path,
     level: LevelFilter,
     clock: AppClock,

@@ -10,7 +10,7 @@ use crate::platform::metrics::{Limit, METRICS};
 use crate::platform::threads::lock;
 
 /// Time between two lines of one throttle.
-pub const INTERVAL: Duration = Duration::from_secs(10);
+pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Lets a few lines through in an [`INTERVAL`]; by default one.
 #[derive(Debug)]

@@ -7,16 +7,16 @@ use std::time::Duration;
 use crate::model::Refusal;
 
 /// All of them.
-pub static METRICS: Metrics = Metrics::new();
+pub(crate) static METRICS: Metrics = Metrics::new();
 
 /// Upper bounds of the classes of durations, in microseconds.
-pub const DURATION_BOUNDS: [u64; 13] = [
+pub(crate) const DURATION_BOUNDS: [u64; 13] = [
     500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
     2_500_000, 5_000_000,
 ];
 
 /// Codes of the `error` event; whatever else there may be is counted as the last one.
-pub const ERROR_CODES: [&str; 19] = [
+pub(crate) const ERROR_CODES: [&str; 19] = [
     "invalid_event",
     "unsupported_type",
     "chat_disabled",
@@ -39,7 +39,7 @@ pub const ERROR_CODES: [&str; 19] = [
 ];
 
 /// Kinds of failures of the database.
-pub const FAILURES: [&str; 7] = [
+pub(crate) const FAILURES: [&str; 7] = [
     "lost",
     "stale",
     "took_too_long",
@@ -116,19 +116,19 @@ const LIMITS: [(Limit, &str); 15] = [
 
 /// What becomes of a push: the push service has it, its subscription is gone, it will never work, it is tried again, it was
 /// dropped since too many wait.
-pub const PUSH_OUTCOMES: [&str; 5] = ["accepted", "gone", "failed", "retried", "dropped"];
+pub(crate) const PUSH_OUTCOMES: [&str; 5] = ["accepted", "gone", "failed", "retried", "dropped"];
 
 /// Status codes of refused requests.
-pub const REFUSED_STATUSES: [u16; 9] = [400, 403, 404, 405, 408, 421, 426, 431, 503];
+pub(crate) const REFUSED_STATUSES: [u16; 9] = [400, 403, 404, 405, 408, 421, 426, 431, 503];
 
 /// Close codes; whatever else there may be is counted as the last one.
-pub const CLOSE_CODES: [u16; 13] = [
+pub(crate) const CLOSE_CODES: [u16; 13] = [
     1000, 1001, 1002, 1003, 1007, 1008, 1009, 1011, 1013, 4401, 4403, 4408, 0,
 ];
 
 /// Durations by class, not cumulated; the last class has no bound.
 #[derive(Debug)]
-pub struct Histogram {
+pub(crate) struct Histogram {
     classes: [Count; DURATION_BOUNDS.len() + 1],
     micros: Count,
 }
@@ -142,7 +142,7 @@ impl Histogram {
     }
 
     /// Adds a duration.
-    pub fn add(&self, duration: Duration) {
+    pub(crate) fn add(&self, duration: Duration) {
         let micros = duration.as_micros() as u64;
         let class = DURATION_BOUNDS.partition_point(|bound| *bound < micros);
         self.classes[class].add(1);
@@ -150,19 +150,19 @@ impl Histogram {
     }
 
     /// How many are in each class.
-    pub fn classes(&self) -> impl Iterator<Item = u64> {
+    pub(crate) fn classes(&self) -> impl Iterator<Item = u64> {
         self.classes.iter().map(Count::get)
     }
 
     /// Their sum, in seconds.
-    pub fn seconds(&self) -> f64 {
+    pub(crate) fn seconds(&self) -> f64 {
         self.micros.get() as f64 / 1e6
     }
 }
 
 /// A number that other threads may read at any time.
 #[derive(Debug)]
-pub struct Count(AtomicU64);
+pub(crate) struct Count(AtomicU64);
 
 impl Count {
     const fn new() -> Self {
@@ -170,29 +170,29 @@ impl Count {
     }
 
     /// Adds.
-    pub fn add(&self, count: u64) {
+    pub(crate) fn add(&self, count: u64) {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
 
     /// Takes away what was added before.
-    pub fn sub(&self, count: u64) {
+    pub(crate) fn sub(&self, count: u64) {
         self.0.fetch_sub(count, Ordering::Relaxed);
     }
 
     /// Puts another number in its place.
-    pub fn set(&self, value: u64) {
+    pub(crate) fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
     }
 
     /// The number.
-    pub fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
 /// What is counted.
 #[derive(Debug)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     /// WebSocket connections that are open.
     pub open: Count,
     /// WebSocket connections that were ever granted.
@@ -258,53 +258,53 @@ impl Metrics {
     }
 
     /// An `error` event was sent.
-    pub fn refused(&self, refusal: Refusal) {
+    pub(crate) fn refused(&self, refusal: Refusal) {
         let code = refusal.code();
         let place = ERROR_CODES.iter().position(|one| *one == code);
         self.errors[place.unwrap_or(ERROR_CODES.len() - 1)].add(1);
     }
 
     /// A request was refused with this status.
-    pub fn refused_request(&self, status: u16) {
+    pub(crate) fn refused_request(&self, status: u16) {
         if let Some(place) = REFUSED_STATUSES.iter().position(|one| *one == status) {
             self.refused[place].add(1);
         }
     }
 
     /// Refused requests by status.
-    pub fn refused_requests(&self) -> impl Iterator<Item = (u16, u64)> {
+    pub(crate) fn refused_requests(&self) -> impl Iterator<Item = (u16, u64)> {
         REFUSED_STATUSES
             .into_iter()
             .zip(self.refused.iter().map(Count::get))
     }
 
     /// A socket was closed with this code.
-    pub fn closed(&self, code: u16) {
+    pub(crate) fn closed(&self, code: u16) {
         let place = CLOSE_CODES.iter().position(|one| *one == code);
         self.closes[place.unwrap_or(CLOSE_CODES.len() - 1)].add(1);
     }
 
     /// Closed sockets by code; 0 stands for all others.
-    pub fn closes(&self) -> impl Iterator<Item = (u16, u64)> {
+    pub(crate) fn closes(&self) -> impl Iterator<Item = (u16, u64)> {
         CLOSE_CODES
             .into_iter()
             .zip(self.closes.iter().map(Count::get))
     }
 
     /// `error` events by code.
-    pub fn errors(&self) -> impl Iterator<Item = (&'static str, u64)> {
+    pub(crate) fn errors(&self) -> impl Iterator<Item = (&'static str, u64)> {
         ERROR_CODES
             .into_iter()
             .zip(self.errors.iter().map(Count::get))
     }
 
     /// Limits that were hit, by kind.
-    pub fn limits(&self) -> impl Iterator<Item = (&'static str, u64)> {
+    pub(crate) fn limits(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Limit::names().zip(self.limits.iter().map(Count::get))
     }
 
     /// The database was asked, and this is how it went: a failure is one of [`FAILURES`].
-    pub fn asked(&self, duration: Duration, failure: Option<&str>) {
+    pub(crate) fn asked(&self, duration: Duration, failure: Option<&str>) {
         self.database.add(duration);
         if let Some(place) = FAILURES.iter().position(|one| Some(*one) == failure) {
             self.failures[place].add(1);
@@ -312,7 +312,7 @@ impl Metrics {
     }
 
     /// Failures of the database by kind.
-    pub fn failures(&self) -> impl Iterator<Item = (&'static str, u64)> {
+    pub(crate) fn failures(&self) -> impl Iterator<Item = (&'static str, u64)> {
         FAILURES
             .into_iter()
             .zip(self.failures.iter().map(Count::get))

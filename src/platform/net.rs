@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 ///
 /// # Errors
 /// The name has no address.
-pub fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+pub(crate) fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     if is_localhost(host) {
         return Ok(vec![
             (Ipv4Addr::LOCALHOST, port).into(),
@@ -23,7 +23,7 @@ pub fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 }
 
 /// Whether a name is `localhost` or below it.
-pub fn is_localhost(host: &str) -> bool {
+pub(crate) fn is_localhost(host: &str) -> bool {
     let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     name == "localhost" || name.ends_with(".localhost")
 }
@@ -32,7 +32,7 @@ pub fn is_localhost(host: &str) -> bool {
 ///
 /// # Errors
 /// That of the last address, or that there is none.
-pub fn connect(host: &str, port: u16, timeout: Duration) -> io::Result<TcpStream> {
+pub(crate) fn connect(host: &str, port: u16, timeout: Duration) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address"));
     for address in addresses(host, port)? {
         match TcpStream::connect_timeout(&address, timeout) {
@@ -45,7 +45,7 @@ pub fn connect(host: &str, port: u16, timeout: Duration) -> io::Result<TcpStream
 
 /// A socket that is read and written until a deadline. A time-out of the socket bounds one call; a peer that sends one byte
 /// at a time would stretch that without end.
-pub struct Wire {
+pub(crate) struct Wire {
     /// The socket.
     pub socket: TcpStream,
     /// When reads and writes begin to fail with `TimedOut`.
@@ -74,7 +74,7 @@ impl Write for Wire {
 ///
 /// # Errors
 /// `TimedOut`: there is none.
-pub fn left(deadline: Instant) -> io::Result<Duration> {
+pub(crate) fn left(deadline: Instant) -> io::Result<Duration> {
     match deadline.saturating_duration_since(Instant::now()) {
         Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
         left => Ok(left),

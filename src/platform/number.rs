@@ -1,7 +1,7 @@
 //! Numbers as the application reads them.
 
 /// The integer that a text begins with, after white space; 0 where there is none.
-pub fn leading_integer(text: &str) -> i64 {
+pub(crate) fn leading_integer(text: &str) -> i64 {
     let text = text.trim_start_matches([' ', '\t', '\n', '\r', '\u{b}', '\u{c}']);
     let (negative, digits) = match text.as_bytes().first() {
         Some(b'-') => (true, &text[1..]),

@@ -11,18 +11,18 @@ use crate::platform::owned_file;
 const FOLDER_MODE: u32 = 0o775;
 
 /// In `runtime/`.
-pub const PID_FILE: &str = "chat-websocket.pid";
+pub(crate) const PID_FILE: &str = "chat-websocket.pid";
 /// In `runtime/`.
-pub const INSPECTION_SOCKET: &str = "chat-websocket.sock";
+pub(crate) const INSPECTION_SOCKET: &str = "chat-websocket.sock";
 /// In `runtime/`.
-pub const SUPERVISOR_LOCK: &str = "chat-supervisor.lock";
+pub(crate) const SUPERVISOR_LOCK: &str = "chat-supervisor.lock";
 /// In `logs/`.
-pub const LOG_FILE: &str = "chat-websocket.log";
+pub(crate) const LOG_FILE: &str = "chat-websocket.log";
 /// In `logs/`; written by cron's shell.
-pub const SUPERVISOR_LOG: &str = "chat-supervisor.log";
+pub(crate) const SUPERVISOR_LOG: &str = "chat-supervisor.log";
 
 /// What to do where the file system knows no locks.
-pub const LOCKS_REMEDY: &str = "pid file and supervisor need locks (flock): let the file system have them (on NFS: lockd runs, and it is \
+pub(crate) const LOCKS_REMEDY: &str = "pid file and supervisor need locks (flock): let the file system have them (on NFS: lockd runs, and it is \
                                 not mounted with nolock), or set STORAGE_PATH to a local folder";
 
 /// A file or folder that cannot be used.

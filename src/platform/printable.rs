@@ -2,7 +2,7 @@
 //! move the cursor, change what was printed before, or turn the order of letters round.
 
 /// The text with every such character escaped, as Rust writes it; line feeds too.
-pub fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let escaped = |c: char| (!is_plain(c)).then(|| c.escape_unicode());
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {
@@ -16,7 +16,7 @@ pub fn printable(text: &str) -> String {
 }
 
 /// The same for JSON, whose own escapes leave some of them out. They stand in strings alone, so the value stays the same.
-pub fn printable_json(json: &str) -> String {
+pub(crate) fn printable_json(json: &str) -> String {
     let mut plain = String::with_capacity(json.len());
     for c in json.chars() {
         match is_plain(c) || c == '\n' {
@@ -28,10 +28,10 @@ pub fn printable_json(json: &str) -> String {
 }
 
 /// What stands for a secret.
-pub const HIDDEN: &str = "***";
+pub(crate) const HIDDEN: &str = "***";
 
 /// A URL without a user's name and password.
-pub fn without_password(value: &str) -> String {
+pub(crate) fn without_password(value: &str) -> String {
     let Some((scheme, rest)) = value.split_once("//") else {
         return value.to_owned();
     };

@@ -16,7 +16,7 @@ const ERROR_CHARS: usize = 100;
 
 /// Where a server is, and who asks it.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct RedisAddress {
+pub(crate) struct RedisAddress {
     /// A name or an address; IPv6 in brackets.
     pub host: String,
     /// Its port.
@@ -37,7 +37,7 @@ impl fmt::Debug for RedisAddress {
 
 /// What a server answers.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Reply {
+pub(crate) enum Reply {
     /// A text, short or long.
     Text(Vec<u8>),
     /// A number.
@@ -51,7 +51,7 @@ pub enum Reply {
 }
 
 /// A connection to a server.
-pub struct RedisConnection {
+pub(crate) struct RedisConnection {
     input: BufReader<Wire>,
     largest: usize,
 }
@@ -61,7 +61,11 @@ impl RedisConnection {
     ///
     /// # Errors
     /// The server cannot be reached, or refuses.
-    pub fn open(address: &RedisAddress, largest: usize, deadline: Instant) -> io::Result<Self> {
+    pub(crate) fn open(
+        address: &RedisAddress,
+        largest: usize,
+        deadline: Instant,
+    ) -> io::Result<Self> {
         let socket = net::connect(&address.host, address.port, net::left(deadline)?)?;
         socket.set_nodelay(true)?;
         let input = BufReader::new(Wire { socket, deadline });
@@ -83,7 +87,7 @@ impl RedisConnection {
     ///
     /// # Errors
     /// The connection's, the server's, or `TimedOut`.
-    pub fn call(&mut self, words: &[&[u8]], deadline: Instant) -> io::Result<Reply> {
+    pub(crate) fn call(&mut self, words: &[&[u8]], deadline: Instant) -> io::Result<Reply> {
         let mut command = format!("*{}\r\n", words.len()).into_bytes();
         for word in words {
             command.extend(format!("${}\r\n", word.len()).into_bytes());
@@ -100,7 +104,7 @@ impl RedisConnection {
     ///
     /// # Errors
     /// As of [`RedisConnection::call`].
-    pub fn reply(&mut self, deadline: Instant) -> io::Result<Reply> {
+    pub(crate) fn reply(&mut self, deadline: Instant) -> io::Result<Reply> {
         self.input.get_mut().deadline = deadline;
         read(&mut self.input, self.largest, true)
     }

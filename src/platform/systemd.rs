@@ -27,14 +27,14 @@ const STACK_BYTES: usize = 128 * 1024;
 
 /// The way to the service manager, if one listens.
 #[derive(Debug)]
-pub struct Notifier {
+pub(crate) struct Notifier {
     to: Option<(UnixDatagram, SocketAddr)>,
     watchdog: Option<Duration>,
 }
 
 impl Notifier {
     /// As the environment says.
-    pub fn from_environment() -> Self {
+    pub(crate) fn from_environment() -> Self {
         let variable = |name: &str| env::var(name).ok();
         let to = variable("NOTIFY_SOCKET").and_then(|address| {
             let opened = open(&address);
@@ -54,7 +54,7 @@ impl Notifier {
     }
 
     /// How things stand, in one line.
-    pub fn status(&self, text: &str) {
+    pub(crate) fn status(&self, text: &str) {
         self.send(&format!("STATUS={}", text.replace('\n', " ")));
     }
 
@@ -77,7 +77,7 @@ fn open(address: &str) -> io::Result<(UnixDatagram, SocketAddr)> {
 }
 
 /// The thread that tells the service manager how the service is.
-pub struct Watch {
+pub(crate) struct Watch {
     notifier: Arc<Notifier>,
     thread: Option<(JoinHandle<()>, Sender<()>)>,
 }
@@ -87,7 +87,7 @@ impl Watch {
     ///
     /// # Errors
     /// The system refuses a thread.
-    pub fn start(
+    pub(crate) fn start(
         notifier: Notifier,
         threads: &Threads,
         describe: impl Fn() -> String + Send + 'static,
@@ -107,7 +107,7 @@ impl Watch {
     }
 
     /// Says that the service ends, and says no more.
-    pub fn stop(self) {
+    pub(crate) fn stop(self) {
         if let Some((thread, stop)) = self.thread {
             drop(stop);
             if thread.join().is_err() {

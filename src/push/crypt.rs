@@ -12,7 +12,7 @@ use super::key::{from_base64, to_base64url};
 use crate::store::push::PushSubscription;
 
 /// Length of an uncompressed point of P-256.
-pub const POINT_BYTES: usize = 65;
+pub(super) const POINT_BYTES: usize = 65;
 const AUTH_BYTES: usize = 16;
 const SALT_BYTES: usize = 16;
 const NONCE_BYTES: usize = 12;
@@ -23,7 +23,7 @@ const PLAINTEXT_BYTES: usize = RECORD_BYTES - 86 - 17;
 
 /// An encrypted payload and the headers that say how to read it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Sealed {
+pub(super) struct Sealed {
     /// `aes128gcm` or `aesgcm`.
     pub encoding: Encoding,
     /// For aesgcm, where they do not stand in the body: base64url of the sender's public key and of the salt.
@@ -34,7 +34,7 @@ pub struct Sealed {
 
 /// How a subscription wants to be written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encoding {
+pub(super) enum Encoding {
     /// RFC 8188.
     Aes128Gcm,
     /// Draft 4 of it.
@@ -43,7 +43,7 @@ pub enum Encoding {
 
 impl Encoding {
     /// Name in `Content-Encoding` and in the subscription.
-    pub fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Encoding::Aes128Gcm => "aes128gcm",
             Encoding::AesGcm => "aesgcm",
@@ -51,7 +51,7 @@ impl Encoding {
     }
 
     /// By its name; what is not known is taken for the standard.
-    pub fn of_name(name: &str) -> Self {
+    pub(super) fn of_name(name: &str) -> Self {
         match name.trim().eq_ignore_ascii_case("aesgcm") {
             true => Encoding::AesGcm,
             false => Encoding::Aes128Gcm,
@@ -61,7 +61,7 @@ impl Encoding {
 
 /// Why nothing can be encrypted for a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SealError {
+pub(super) enum SealError {
     /// `p256dh` is no point of the curve.
     PublicKey,
     /// `auth` is not 16 bytes.
@@ -89,7 +89,7 @@ impl std::error::Error for SealError {}
 ///
 /// # Errors
 /// The subscription's keys are none, or the payload is too long.
-pub fn seal(subscription: &PushSubscription, plaintext: &[u8]) -> Result<Sealed, SealError> {
+pub(super) fn seal(subscription: &PushSubscription, plaintext: &[u8]) -> Result<Sealed, SealError> {
     let random = SystemRandom::new();
     let receiver = from_base64(&subscription.p256dh)
         .filter(|point| point.len() == POINT_BYTES)

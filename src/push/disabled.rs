@@ -12,17 +12,17 @@ use crate::store::Pool;
 
 /// There is none.
 #[derive(Debug)]
-pub enum Starter {}
+pub(crate) enum Starter {}
 
 /// There is none.
 #[derive(Debug)]
-pub enum Worker {}
+pub(crate) enum Worker {}
 
 /// Nothing pushes.
 ///
 /// # Errors
 /// None.
-pub fn prepare(_: &PushOptions) -> Result<Option<(Queue, Starter)>, Problem> {
+pub(crate) fn prepare(_: &PushOptions) -> Result<Option<(Queue, Starter)>, Problem> {
     Ok(None)
 }
 
@@ -31,19 +31,19 @@ impl Starter {
     ///
     /// # Errors
     /// None.
-    pub fn start(self, _: Arc<Pool>, _: AppClock, _: String) -> io::Result<Worker> {
+    pub(crate) fn start(self, _: Arc<Pool>, _: AppClock, _: String) -> io::Result<Worker> {
         match self {}
     }
 }
 
 impl Worker {
     /// Cannot be called.
-    pub fn finish_by(&self, _: Instant) {
+    pub(crate) fn finish_by(&self, _: Instant) {
         match *self {}
     }
 
     /// Cannot be called.
-    pub fn wait(&self, _: Instant) {
+    pub(crate) fn wait(&self, _: Instant) {
         match *self {}
     }
 }

@@ -50,7 +50,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const STACK_BYTES: usize = 512 * 1024;
 
 /// A thread that is not running yet.
-pub struct Starter {
+pub(crate) struct Starter {
     options: PushOptions,
     roots: Vec<CertificateDer<'static>>,
     shared: Arc<Shared>,
@@ -59,7 +59,7 @@ pub struct Starter {
 
 /// The thread that pushes.
 #[derive(Debug)]
-pub struct Worker {
+pub(crate) struct Worker {
     stop: Sender<Instant>,
     done: Receiver<()>,
 }
@@ -68,7 +68,7 @@ pub struct Worker {
 ///
 /// # Errors
 /// The file of certificates cannot be read, or has none.
-pub fn prepare(options: &PushOptions) -> Result<Option<(Queue, Starter)>, Problem> {
+pub(crate) fn prepare(options: &PushOptions) -> Result<Option<(Queue, Starter)>, Problem> {
     let roots = read_roots(options)?;
     let (sender, notices) = bounded(options.queue);
     let shared = Arc::new(Shared::default());
@@ -116,7 +116,12 @@ impl Starter {
     ///
     /// # Errors
     /// The system refuses a thread.
-    pub fn start(self, pool: Arc<Pool>, clock: AppClock, jwt_secret: String) -> io::Result<Worker> {
+    pub(crate) fn start(
+        self,
+        pool: Arc<Pool>,
+        clock: AppClock,
+        jwt_secret: String,
+    ) -> io::Result<Worker> {
         let (stop, stopped) = bounded(1);
         let (ended, done) = bounded::<()>(0);
         let pusher = Arc::new(Pusher {
@@ -142,14 +147,14 @@ impl Starter {
 
 impl Worker {
     /// Lets what is on its way, and what was noticed last, go out until then.
-    pub fn finish_by(&self, until: Instant) {
+    pub(crate) fn finish_by(&self, until: Instant) {
         if self.stop.try_send(until).is_err() {
             error!("thread \"push\" had ended before the stop");
         }
     }
 
     /// Waits for that.
-    pub fn wait(&self, until: Instant) {
+    pub(crate) fn wait(&self, until: Instant) {
         let ended = self.done.recv_deadline(until);
         if ended.is_err_and(|error| error.is_timeout()) {
             warn!("a push service does not answer; what was pushed last is given up");

@@ -16,7 +16,7 @@ const HTTPS: u16 = 443;
 
 /// A URL that may be called as far as can be seen without looking its host up.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Endpoint {
+pub(super) struct Endpoint {
     host: Host,
     port: u16,
     /// Called wherever it is.
@@ -35,7 +35,7 @@ impl fmt::Debug for Endpoint {
 
 /// Why an endpoint is not called.
 #[derive(Debug)]
-pub enum Unreachable {
+pub(super) enum Unreachable {
     /// It is no URL that could be called.
     NoUrl,
     /// Not `https`.
@@ -84,7 +84,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// It may not be called, wherever its host is.
-    pub fn parse(text: &str, allow: &[(String, u16)]) -> Result<Self, Unreachable> {
+    pub(super) fn parse(text: &str, allow: &[(String, u16)]) -> Result<Self, Unreachable> {
         if text.len() > MAX_CHARS {
             return Err(Unreachable::NoUrl);
         }
@@ -121,7 +121,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// The host is unknown, or inside.
-    pub fn addresses(&self) -> Result<Vec<SocketAddr>, Unreachable> {
+    pub(super) fn addresses(&self) -> Result<Vec<SocketAddr>, Unreachable> {
         self.judged(|name, port| Ok((name, port).to_socket_addrs()?.collect()))
     }
 
@@ -146,12 +146,12 @@ impl Endpoint {
     }
 
     /// Host, and the port where it is not the usual one, as in the `Host` header.
-    pub fn authority(&self) -> &str {
+    pub(super) fn authority(&self) -> &str {
         self.origin.strip_prefix("https://").unwrap_or(&self.origin)
     }
 
     /// Host, as a certificate names it.
-    pub fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         match &self.host {
             Host::Domain(name) => name.clone(),
             Host::Ipv4(address) => address.to_string(),

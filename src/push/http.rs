@@ -24,7 +24,7 @@ const MOST_KEPT: usize = 8;
 const TTL: &str = "3600";
 
 /// Calls push services.
-pub struct PushClient {
+pub(super) struct PushClient {
     tls: Arc<ClientConfig>,
     timeout: Duration,
     kept: Mutex<Vec<Kept>>,
@@ -40,7 +40,7 @@ type Stream = StreamOwned<ClientConnection, Wire>;
 
 /// Why a push has no answer.
 #[derive(Debug)]
-pub enum PostError {
+pub(super) enum PostError {
     /// No connection was attempted.
     Unreachable(Unreachable),
     /// Connecting, or the exchange.
@@ -49,7 +49,7 @@ pub enum PostError {
 
 impl PostError {
     /// Whether another server answered than the intended one: a retry would not help.
-    pub fn is_impostor(&self) -> bool {
+    pub(super) fn is_impostor(&self) -> bool {
         let PostError::Io(error) = self else {
             return false;
         };
@@ -90,7 +90,7 @@ impl PushClient {
     ///
     /// # Errors
     /// A certificate of `extra` is none.
-    pub fn new(
+    pub(super) fn new(
         extra: &[CertificateDer<'static>],
         timeout: Duration,
     ) -> Result<Self, rustls::Error> {
@@ -117,7 +117,7 @@ impl PushClient {
     ///
     /// # Errors
     /// The endpoint may not be called, or no server answers in time.
-    pub fn post(
+    pub(super) fn post(
         &self,
         endpoint: &Endpoint,
         headers: &[(&str, String)],

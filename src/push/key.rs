@@ -18,19 +18,19 @@ const PLAIN: GeneralPurpose = GeneralPurpose::new(&STANDARD, CONFIG);
 const IV_BYTES: usize = 16;
 
 /// Base64url without padding.
-pub fn to_base64url(bytes: &[u8]) -> String {
+pub(super) fn to_base64url(bytes: &[u8]) -> String {
     URL.encode(bytes)
 }
 
 /// Base64 in either alphabet, padded or not.
-pub fn from_base64(text: &str) -> Option<Vec<u8>> {
+pub(super) fn from_base64(text: &str) -> Option<Vec<u8>> {
     let text = text.trim();
     URL.decode(text).or_else(|_| PLAIN.decode(text)).ok()
 }
 
 /// What a stored private key may be, the likeliest first: what it decrypts to, then the value itself. About one plain
 /// key in 250 happens to decrypt to something, so the caller has to try each.
-pub fn candidates(stored: &str, jwt_secret: &str) -> Vec<Vec<u8>> {
+pub(super) fn candidates(stored: &str, jwt_secret: &str) -> Vec<Vec<u8>> {
     let texts = [decrypt(stored, jwt_secret), Some(stored.to_owned())];
     texts
         .into_iter()

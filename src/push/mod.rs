@@ -37,9 +37,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crossbeam_channel::Sender;
 
 #[cfg(not(feature = "push"))]
-pub use self::disabled::{Starter, Worker, prepare};
+pub(crate) use self::disabled::{Starter, Worker, prepare};
 #[cfg(feature = "push")]
-pub use self::dispatch::{Starter, Worker, prepare};
+pub(crate) use self::dispatch::{Starter, Worker, prepare};
 
 use crate::config::settings::Rows;
 use crate::model::AgentId;

@@ -19,7 +19,7 @@ struct Payload {
 }
 
 /// The JSON of a notice.
-pub fn payload(notice: &Notice) -> Vec<u8> {
+pub(super) fn payload(notice: &Notice) -> Vec<u8> {
     let payload = Payload {
         title: collapse(&notice.title, TITLE_CHARS),
         body: collapse(&notice.body, BODY_CHARS),

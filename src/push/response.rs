@@ -11,7 +11,7 @@ const HEADERS: usize = 64;
 
 /// An answer.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Response {
+pub(super) struct Response {
     /// Three digits.
     pub status: u16,
     /// `Retry-After`.
@@ -23,7 +23,7 @@ pub struct Response {
 }
 
 /// Whether a request failed before a byte of an answer came.
-pub fn is_unanswered(error: &io::Error) -> bool {
+pub(super) fn is_unanswered(error: &io::Error) -> bool {
     use io::ErrorKind::{
         BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof,
     };
@@ -37,7 +37,7 @@ pub fn is_unanswered(error: &io::Error) -> bool {
 ///
 /// # Errors
 /// The connection's, or it is no HTTP. One that ends before the first byte is [`is_unanswered`].
-pub fn read(from: &mut impl Read) -> io::Result<Response> {
+pub(super) fn read(from: &mut impl Read) -> io::Result<Response> {
     let mut reader = Reader {
         from,
         bytes: Vec::new(),

@@ -33,7 +33,7 @@ const MOST_AGE: Duration = Duration::from_secs(600);
 
 /// One push to one browser.
 #[derive(Debug)]
-pub struct Delivery {
+pub(super) struct Delivery {
     /// What it says.
     pub payload: Arc<[u8]>,
     /// The browser.
@@ -50,7 +50,7 @@ pub struct Delivery {
 
 /// What came of a push.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(super) enum Outcome {
     /// The push service has it.
     Accepted,
     /// The subscription is no more.
@@ -65,7 +65,7 @@ pub enum Outcome {
 
 /// What there is to do.
 #[derive(Debug)]
-pub enum Next {
+pub(super) enum Next {
     /// Send this.
     Send(Delivery),
     /// Say that this one failed.
@@ -76,7 +76,7 @@ pub enum Next {
 
 /// What became of a push that was sent.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Settled {
+pub(super) enum Settled {
     /// It is done.
     Done,
     /// Its subscription is to be forgotten.
@@ -89,7 +89,7 @@ pub enum Settled {
 
 /// All pushes that wait, and what is known of those that are on their way.
 #[derive(Debug, Default)]
-pub struct Schedule {
+pub(super) struct Schedule {
     waiting: Vec<Delivery>,
     hosts: HashMap<String, Peer>,
     agents: HashMap<u64, Peer>,
@@ -110,17 +110,17 @@ struct Peer {
 
 impl Schedule {
     /// How many wait.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }
 
     /// Forgets all that waits.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.waiting.clear();
     }
 
     /// Adds a push; returns one that is given up in its place.
-    pub fn add(&mut self, delivery: Delivery) -> Option<Delivery> {
+    pub(super) fn add(&mut self, delivery: Delivery) -> Option<Delivery> {
         let given_up = (self.waiting.len() >= MOST_WAITING).then(|| {
             let mut counts: HashMap<u64, usize> = HashMap::new();
             for one in &self.waiting {
@@ -142,7 +142,7 @@ impl Schedule {
     }
 
     /// What to do now. What is to be sent counts as on its way until it is settled.
-    pub fn next(&mut self, now: Instant) -> Next {
+    pub(super) fn next(&mut self, now: Instant) -> Next {
         let is_old = |peer: &Peer| peer.used.is_none_or(|used| now > used + MOST_AGE);
         self.hosts
             .retain(|_, host| host.on_their_way > 0 || !is_old(host));
@@ -193,7 +193,12 @@ impl Schedule {
     }
 
     /// Takes in what came of a push that was sent.
-    pub fn settle(&mut self, mut delivery: Delivery, outcome: Outcome, now: Instant) -> Settled {
+    pub(super) fn settle(
+        &mut self,
+        mut delivery: Delivery,
+        outcome: Outcome,
+        now: Instant,
+    ) -> Settled {
         let host = self
             .hosts
             .entry(delivery.endpoint.origin.clone())

@@ -14,7 +14,7 @@ use crate::platform::clock;
 const WORDS: usize = 200;
 
 /// Encrypts a push and posts it.
-pub fn send(client: &PushClient, delivery: &Delivery, credentials: &Credentials) -> Outcome {
+pub(super) fn send(client: &PushClient, delivery: &Delivery, credentials: &Credentials) -> Outcome {
     let sealed = match seal(&delivery.subscription, &delivery.payload) {
         Ok(sealed) => sealed,
         Err(why) => return Outcome::Refused(format!("cannot encrypt: {why}")),

@@ -20,7 +20,7 @@ const MOST_TOKENS: usize = 256;
 
 /// Why an install cannot push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IdentityError {
+pub(super) enum IdentityError {
     /// The public key is none.
     PublicKey,
     /// The private key is none of its pair.
@@ -43,7 +43,7 @@ impl fmt::Display for IdentityError {
 impl std::error::Error for IdentityError {}
 
 /// An install that may push.
-pub struct Identity {
+pub(super) struct Identity {
     pair: EcdsaKeyPair,
     public: String,
     subject: String,
@@ -52,14 +52,14 @@ pub struct Identity {
 }
 
 /// What one push shows.
-pub struct Credentials {
+pub(super) struct Credentials {
     token: String,
     public: String,
 }
 
 impl Credentials {
     /// The headers of a push with this body.
-    pub fn headers(&self, sealed: &Sealed) -> Vec<(&'static str, String)> {
+    pub(super) fn headers(&self, sealed: &Sealed) -> Vec<(&'static str, String)> {
         let Credentials { token, public } = self;
         let mut headers = vec![("Content-Encoding", sealed.encoding.name().to_owned())];
         match (sealed.encoding, &sealed.key_and_salt) {
@@ -91,7 +91,7 @@ impl Identity {
     ///
     /// # Errors
     /// The keys are none, or not a pair.
-    pub fn new(settings: &PushSettings, jwt_secret: &str) -> Result<Self, IdentityError> {
+    pub(super) fn new(settings: &PushSettings, jwt_secret: &str) -> Result<Self, IdentityError> {
         let public = from_base64(&settings.public_key)
             .filter(|point| point.len() == POINT_BYTES)
             .ok_or(IdentityError::PublicKey)?;
@@ -118,7 +118,7 @@ impl Identity {
     }
 
     /// What a push to `origin` shows at `now`, seconds since 1970.
-    pub fn credentials(&mut self, origin: &str, now: u64) -> Credentials {
+    pub(super) fn credentials(&mut self, origin: &str, now: u64) -> Credentials {
         Credentials {
             token: self.token(origin, now),
             public: self.public.clone(),

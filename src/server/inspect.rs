@@ -24,7 +24,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
 /// The socket and its thread. Not critical: without it the chat goes on.
-pub struct Inspection {
+pub(super) struct Inspection {
     path: PathBuf,
     listener: Arc<UnixListener>,
     thread: JoinHandle<()>,
@@ -35,7 +35,7 @@ impl Inspection {
     ///
     /// # Errors
     /// The socket or the thread cannot be made.
-    pub fn start(path: PathBuf, server: Arc<Server>, clock: AppClock) -> io::Result<Self> {
+    pub(super) fn start(path: PathBuf, server: Arc<Server>, clock: AppClock) -> io::Result<Self> {
         let listener = Arc::new(owned_file::listen(&path)?);
         let its_listener = Arc::clone(&listener);
         let thread = thread::Builder::new()
@@ -50,7 +50,7 @@ impl Inspection {
     }
 
     /// Removes the socket and ends the thread.
-    pub fn stop(self) {
+    pub(super) fn stop(self) {
         owned_file::remove_socket(&self.path);
         // Ends the wait in `accept`; where it cannot, the thread ends with the process.
         if rustix::net::shutdown(&self.listener, Shutdown::Both).is_ok()

@@ -1,11 +1,11 @@
 //! `serve` and `demo`: wires the parts, owns every long-lived thread, and ends them in one written sequence. No protocol
 //! and no policy here.
 
-pub mod health;
+pub(crate) mod health;
 mod inspect;
 mod shutdown;
 pub(crate) mod startup;
-pub mod timer;
+pub(crate) mod timer;
 
 use std::io;
 use std::path::Path;
@@ -80,7 +80,11 @@ pub(crate) enum Ending {
 ///
 /// # Errors
 /// The start failed, or a part of the running service did.
-pub fn serve(root: &Path, variables: &Variables, level: log::LevelFilter) -> Result<(), Problem> {
+pub(crate) fn serve(
+    root: &Path,
+    variables: &Variables,
+    level: log::LevelFilter,
+) -> Result<(), Problem> {
     let config = Config::from_variables(root, variables)?;
     let bus = match &config.bus_url {
         None => None,

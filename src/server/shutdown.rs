@@ -34,7 +34,7 @@ const ROWS_SHARE: Duration = Duration::from_millis(3700);
 const CACHE_SHARE: Duration = Duration::from_millis(3900);
 
 /// Ends a running service; `code` is what the process ends with if that takes too long.
-pub fn run(running: Running, code: u8) {
+pub(super) fn run(running: Running, code: u8) {
     let begun = Instant::now();
     let Running {
         config,

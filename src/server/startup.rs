@@ -42,7 +42,7 @@ const FIRST_BEAT_TIMEOUT: Duration = Duration::from_secs(5);
 const BACKLOG: i32 = 4096;
 
 /// A socket that listens, and how the log calls its address.
-pub struct Listener {
+pub(crate) struct Listener {
     /// The socket.
     pub socket: TcpListener,
     /// `host:port`.
@@ -50,7 +50,7 @@ pub struct Listener {
 }
 
 /// Makes the folders and opens the log.
-pub fn prepare_storage(config: &Config, level: LevelFilter) -> Result<Paths, Problem> {
+pub(crate) fn prepare_storage(config: &Config, level: LevelFilter) -> Result<Paths, Problem> {
     let places = config.paths();
     owned_file::become_owner(&config.storage)
         .map_err(PathError::of("use", &config.storage))
@@ -70,7 +70,7 @@ pub fn prepare_storage(config: &Config, level: LevelFilter) -> Result<Paths, Pro
 }
 
 /// What an administrator wants to know of a service that has started, in one line without a secret.
-pub fn describe(
+pub(crate) fn describe(
     config: &Config,
     rows: &Rows,
     address: &str,
@@ -113,13 +113,13 @@ fn cannot_create(error: PathError) -> Problem {
 }
 
 /// Writes a problem to the log, and returns it.
-pub fn logged(problem: Problem) -> Problem {
+pub(crate) fn logged(problem: Problem) -> Problem {
     error!("{problem}");
     problem
 }
 
 /// The database that the configuration names; not connected yet.
-pub fn open_store(config: &Config) -> Arc<dyn Store> {
+pub(crate) fn open_store(config: &Config) -> Arc<dyn Store> {
     match &config.database {
         Database::Mysql(database) => {
             let cache = AppCache::new(config.cache.clone());
@@ -132,7 +132,9 @@ pub fn open_store(config: &Config) -> Arc<dyn Store> {
 
 /// Waits for a database that is down, with one log line a try; returns the settings, and the connection that they were read
 /// on: an account that allows no second one may not have noticed the end of the first.
-pub fn wait_for_store(store: &dyn Store) -> Result<(Rows, Box<dyn DatabaseConnection>), Problem> {
+pub(crate) fn wait_for_store(
+    store: &dyn Store,
+) -> Result<(Rows, Box<dyn DatabaseConnection>), Problem> {
     let deadline = Instant::now() + STORE_START_TIMEOUT;
     loop {
         let read = store.connect().and_then(|mut connection| {
@@ -165,7 +167,7 @@ pub fn wait_for_store(store: &dyn Store) -> Result<(Rows, Box<dyn DatabaseConnec
 
 /// How many connections to the database there are to be: as configured, or fewer where the account may not have so many.
 /// One is left to the helpdesk, which may use the same account.
-pub fn db_connections(config: &Config, connection: &mut dyn DatabaseConnection) -> usize {
+pub(crate) fn db_connections(config: &Config, connection: &mut dyn DatabaseConnection) -> usize {
     let wanted = config.limits.db_connections;
     let most = connection.line().ok().and_then(|line| line.connections);
     let Some(most) = most.map(|most| most as usize) else {
@@ -183,7 +185,7 @@ pub fn db_connections(config: &Config, connection: &mut dyn DatabaseConnection) 
 }
 
 /// Takes the pid file, without changing it; `None` where a healthy daemon runs already.
-pub fn claim(
+pub(crate) fn claim(
     places: &Paths,
     config: &Config,
     pool: &Pool,
@@ -234,7 +236,11 @@ pub fn claim(
 }
 
 /// Writes the pid and the first rows.
-pub fn announce(mut pid_file: PidFile, config: &Config, pool: &Pool) -> Result<PidFile, Problem> {
+pub(crate) fn announce(
+    mut pid_file: PidFile,
+    config: &Config,
+    pool: &Pool,
+) -> Result<PidFile, Problem> {
     pid_file
         .write()
         .map_err(PathError::of("write the pid file", pid_file.path()))
@@ -274,7 +280,7 @@ fn read_again(pool: &Pool) -> Result<Rows, Problem> {
 }
 
 /// Binds the address of option, environment or settings.
-pub fn listen(config: &Config, rows: &Rows, pool: &Pool) -> Result<Listener, Problem> {
+pub(crate) fn listen(config: &Config, rows: &Rows, pool: &Pool) -> Result<Listener, Problem> {
     let (host, port, warnings) = listen_address(config, rows);
     for warning in warnings {
         warn!("{warning}");
@@ -355,7 +361,7 @@ fn passed_socket() -> Result<Option<Listener>, Problem> {
 
 /// Adds the limits up, says what cannot hold, raises the soft limit of open files to the hard one, and returns how many
 /// connections it allows.
-pub fn make_room(config: &Config, settings: &Settings) -> usize {
+pub(crate) fn make_room(config: &Config, settings: &Settings) -> usize {
     let message_bytes = settings.max_message_bytes(&config.limits);
     let demand = Demand::of(&config.limits, message_bytes);
     debug!("limits: {demand}");
@@ -392,7 +398,7 @@ pub fn make_room(config: &Config, settings: &Settings) -> usize {
 }
 
 /// Gives up what is never needed. Before the first thread, since threads inherit it.
-pub fn drop_privileges() {
+pub(crate) fn drop_privileges() {
     // A core would hold the secret.
     let none = Rlimit {
         current: Some(0),

@@ -21,7 +21,7 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// What the timer thread is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
+pub(crate) enum Order {
     /// Look at the settings now.
     Reload,
     /// End.
@@ -29,7 +29,7 @@ pub enum Order {
 }
 
 /// Runs until it is told to stop. `stop_requested` is told when the settings ask for a stop.
-pub fn run(
+pub(crate) fn run(
     chat: &Chat,
     pools: &Pools,
     clock: &AppClock,
@@ -110,7 +110,7 @@ fn recheck_agents(chat: &Chat, pool: &Pool) -> crate::store::Result<()> {
 ///
 /// # Errors
 /// The failure of the statement.
-pub fn beat(pool: &Pool, clock: &AppClock) -> crate::store::Result<()> {
+pub(crate) fn beat(pool: &Pool, clock: &AppClock) -> crate::store::Result<()> {
     let (pid, now) = (std::process::id().to_string(), clock.now_text());
     let beaten = pool.run_anew(|store| {
         store.update_settings(&[

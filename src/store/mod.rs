@@ -3,12 +3,12 @@
 //!
 //! Connections come from a [`Pool`], which opens one on first use and again after a loss.
 
-pub mod cache_invalidation;
+pub(crate) mod cache_invalidation;
 pub mod mysql;
 pub mod operations;
 mod page;
 mod pool;
-pub mod push;
+pub(crate) mod push;
 #[cfg(feature = "embedded")]
 pub mod sqlite;
 
@@ -53,7 +53,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Its name in the metrics, one of [`FAILURES`](crate::platform::metrics::FAILURES).
+    /// Its name in the metrics, one of `platform::metrics::FAILURES`.
     pub fn name(self) -> &'static str {
         match self {
             Failure::Lost => "lost",

@@ -6,7 +6,7 @@ use super::{NewNotification, Result};
 use crate::model::AgentId;
 
 /// Subscriptions of one agent that are pushed to.
-pub const MAX_SUBSCRIPTIONS: usize = 20;
+pub(crate) const MAX_SUBSCRIPTIONS: usize = 20;
 
 /// A row of `agent_push_subscriptions`: a browser of an agent.
 #[derive(Clone, Default, PartialEq, Eq)]

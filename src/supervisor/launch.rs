@@ -39,7 +39,7 @@ pub const ALLOCATOR: [(&str, &str); 2] = [
 const LOG_TAIL_BYTES: u64 = 16 * 1024;
 
 /// A daemon that was started and is watched until it is up.
-pub struct Launched {
+pub(super) struct Launched {
     /// The process; its id is the daemon's.
     pub child: Child,
     log: PathBuf,
@@ -50,7 +50,7 @@ pub struct Launched {
 ///
 /// # Errors
 /// The log cannot be opened or the process cannot be made.
-pub fn launch(root: &Path, log: &Path) -> io::Result<Launched> {
+pub(super) fn launch(root: &Path, log: &Path) -> io::Result<Launched> {
     let output = owned_file::append_log(log)?;
     let log_start = output.metadata()?.len();
     let mut command = Command::new(std::env::current_exe()?);
@@ -78,7 +78,7 @@ pub fn launch(root: &Path, log: &Path) -> io::Result<Launched> {
 
 impl Launched {
     /// The last thing that the log says since the start, for the reason of a failure.
-    pub fn last_words(&self) -> Option<String> {
+    pub(super) fn last_words(&self) -> Option<String> {
         let mut file = owned_file::open(&self.log, Use::Read).ok()?;
         let length = file.metadata().ok()?.len();
         let unread = match length.checked_sub(self.log_start) {
@@ -110,7 +110,7 @@ impl Launched {
 }
 
 /// Leaves the caller's session and becomes this program with other arguments. Returns only where that failed.
-pub fn detach_and_become(arguments: &[OsString]) -> io::Error {
+pub(super) fn detach_and_become(arguments: &[OsString]) -> io::Error {
     // Refused only to the leader of a group, which a child never is and a process started by hand does not mind.
     let _ = rustix::process::setsid();
     let program = match std::env::current_exe() {

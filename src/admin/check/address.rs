@@ -17,7 +17,7 @@ use crate::platform::{net, pid_file};
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Whether the service could listen, or does.
-pub fn listen(config: &Config, rows: &Rows, findings: &mut Vec<Finding>) {
+pub(super) fn listen(config: &Config, rows: &Rows, findings: &mut Vec<Finding>) {
     const ABOUT: &str = "address";
     let (host, port, warnings) = listen_address(config, rows);
     for warning in warnings {
@@ -65,7 +65,7 @@ pub fn listen(config: &Config, rows: &Rows, findings: &mut Vec<Finding>) {
 
 /// What is at the service's own address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Local {
+pub(super) enum Local {
     /// This install's service, switched on or off.
     Own,
     /// Nothing.
@@ -84,7 +84,7 @@ pub enum Local {
 
 impl Local {
     /// What is wrong with what is there.
-    pub fn trouble(self) -> Option<&'static Symptom> {
+    pub(super) fn trouble(self) -> Option<&'static Symptom> {
         match self {
             Local::Own | Local::Nothing | Local::Unknown => None,
             Local::Hanging => Some(&symptoms::HANGS),
@@ -96,7 +96,7 @@ impl Local {
 }
 
 /// Who answers at the service's address, and its process in words, where that can be known.
-pub fn who_answers(config: &Config, rows: Option<&Rows>) -> (Local, String) {
+pub(super) fn who_answers(config: &Config, rows: Option<&Rows>) -> (Local, String) {
     let Some(rows) = rows else {
         return (Local::Unknown, String::new());
     };

@@ -63,7 +63,11 @@ const LARGEST_ROW: u64 = 2 * 64 * 1024 + 1024;
 const CLOCKS_APART: u64 = 2;
 
 /// Looks at all of it; the settings, where they could be read.
-pub fn look(config: &Config, database: &mut Database, findings: &mut Vec<Finding>) -> Option<Rows> {
+pub(super) fn look(
+    config: &Config,
+    database: &mut Database,
+    findings: &mut Vec<Finding>,
+) -> Option<Rows> {
     let version = match database.run(|store| store.server_version()) {
         Ok(version) => version,
         Err(problem) => {

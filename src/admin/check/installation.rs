@@ -22,7 +22,7 @@ use crate::platform::problem::Problem;
 use crate::push;
 
 /// Whether `.env`, which could be read, is there and read by those alone who should.
-pub fn dotenv(root: &Path, findings: &mut Vec<Finding>) {
+pub(super) fn dotenv(root: &Path, findings: &mut Vec<Finding>) {
     const ABOUT: &str = ".env";
     let path = root.join(".env");
     let shown = path.display();
@@ -42,7 +42,7 @@ pub fn dotenv(root: &Path, findings: &mut Vec<Finding>) {
 }
 
 /// Every variable that has a form and a line of its own.
-pub fn variables(variables: &Variables, findings: &mut Vec<Finding>) {
+pub(super) fn variables(variables: &Variables, findings: &mut Vec<Finding>) {
     let mut push = |about, result: Result<String, Problem>| {
         findings.push(match result {
             Ok(detail) => Finding::ok(about, detail),
@@ -94,7 +94,7 @@ pub fn variables(variables: &Variables, findings: &mut Vec<Finding>) {
 }
 
 /// Whether a page of the helpdesk may connect. One that is doubtful stands among the warnings.
-pub fn app_url(config: &Config, rows: &Rows, findings: &mut Vec<Finding>) {
+pub(super) fn app_url(config: &Config, rows: &Rows, findings: &mut Vec<Finding>) {
     const ABOUT: &str = "APP_URL";
     let row = rows.text("app_url", "");
     let url = match config.app_url.as_str() {
@@ -118,7 +118,7 @@ pub fn app_url(config: &Config, rows: &Rows, findings: &mut Vec<Finding>) {
 }
 
 /// What leads to other services: the bus and Web Push.
-pub fn links(config: &Config, variables: &Variables, findings: &mut Vec<Finding>) {
+pub(super) fn links(config: &Config, variables: &Variables, findings: &mut Vec<Finding>) {
     if let Some(url) = &config.bus_url {
         findings.push(match bus::prepare(url, "") {
             Ok(Some(_)) => Finding::ok("bus", "CHAT_BUS_URL is an address of Redis"),
@@ -136,7 +136,7 @@ pub fn links(config: &Config, variables: &Variables, findings: &mut Vec<Finding>
 }
 
 /// Whether the units and crontabs that run the service fit this install.
-pub fn installed(root: &Path, config: &Config, rows: &Rows, findings: &mut Vec<Finding>) {
+pub(super) fn installed(root: &Path, config: &Config, rows: &Rows, findings: &mut Vec<Finding>) {
     const ABOUT: &str = "installed";
     let found = install::program()
         .and_then(|program| Installation::look(root, program, config, Ok(rows.clone())));
@@ -163,7 +163,7 @@ pub fn installed(root: &Path, config: &Config, rows: &Rows, findings: &mut Vec<F
 }
 
 /// Whether the limits can hold here. The service's own process may have other bounds than this one.
-pub fn room(config: &Config, rows: &Rows, findings: &mut Vec<Finding>) {
+pub(super) fn room(config: &Config, rows: &Rows, findings: &mut Vec<Finding>) {
     let message_bytes = Settings::from_rows(rows).max_message_bytes(&config.limits);
     let demand = Demand::of(&config.limits, message_bytes);
     let shortages = resource_limits::shortages(&demand, &Room::here());
@@ -176,7 +176,7 @@ pub fn room(config: &Config, rows: &Rows, findings: &mut Vec<Finding>) {
 }
 
 /// Whether this user is one that the service should run as.
-pub fn user(findings: &mut Vec<Finding>) {
+pub(super) fn user(findings: &mut Vec<Finding>) {
     if rustix::process::geteuid().is_root() {
         findings.push(Finding::warning(
             "user",
@@ -187,7 +187,7 @@ pub fn user(findings: &mut Vec<Finding>) {
 }
 
 /// Whether this user may write where the service does.
-pub fn storage(config: &Config, findings: &mut Vec<Finding>) {
+pub(super) fn storage(config: &Config, findings: &mut Vec<Finding>) {
     const ABOUT: &str = "storage";
     let places = config.paths();
     let mut all_well = true;

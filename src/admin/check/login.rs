@@ -31,7 +31,7 @@ const TEXT: &str = "A test of the chat by andrea-chat-websocket check. It is del
 struct LoginError(&'static Symptom, String);
 
 /// Logs in, and does what else was asked for.
-pub fn follow(
+pub(super) fn follow(
     login: &Login,
     way: &WebServerCheck,
     install: (&Config, Option<&Rows>),

@@ -21,7 +21,7 @@ pub(super) struct Refusal {
 
 impl Refusal {
     /// What came.
-    pub fn in_words(&self, reason: &str) -> String {
+    pub(super) fn in_words(&self, reason: &str) -> String {
         let part = |word: &str, text: &str| match text {
             "" => String::new(),
             text => format!(" {word} {}", printable(text)),
@@ -33,7 +33,7 @@ impl Refusal {
     }
 
     /// What it means, and what else was found out.
-    pub fn symptom(
+    pub(super) fn symptom(
         &self,
         way: &WebServerCheck,
         install: Install<'_>,

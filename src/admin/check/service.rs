@@ -20,7 +20,7 @@ const ABOUT: &str = "service";
 const TRIED: &str = "look for its process";
 
 /// Whether it runs, and is looked after.
-pub fn look(config: &Config, rows: &Rows, findings: &mut Vec<Finding>) {
+pub(super) fn look(config: &Config, rows: &Rows, findings: &mut Vec<Finding>) {
     let paths = config.paths();
     let holder = pid_file::holder(&paths).ok().flatten();
     let held = holder.map(|holder| holder.pid);
@@ -49,7 +49,7 @@ pub fn look(config: &Config, rows: &Rows, findings: &mut Vec<Finding>) {
 }
 
 /// Why no service runs here.
-pub fn idle(config: &Config, rows: &Rows) -> (&'static Symptom, String) {
+pub(super) fn idle(config: &Config, rows: &Rows) -> (&'static Symptom, String) {
     let seen = Observed::new(rows, None, None);
     let pass = last_pass(&config.paths());
     let row = |key: &str| format!("there is none, as the setting {key} wants it");

@@ -12,7 +12,7 @@ use super::symptoms::{self, Symptom};
 use crate::admin::probe::Url;
 
 /// What a browser's bytes go through.
-pub trait Stream: Read + Write {}
+pub(super) trait Stream: Read + Write {}
 
 impl<T: Read + Write> Stream for T {}
 
@@ -30,7 +30,7 @@ const MACHINE_ROOTS: [&str; 2] = [
 /// # Errors
 /// Why there is none.
 #[cfg(feature = "push")]
-pub fn agree(
+pub(super) fn agree(
     url: &Url,
     mut stream: TcpStream,
     ca: Option<&Path>,
@@ -134,7 +134,7 @@ fn symptom(error: &rustls::Error) -> &'static Symptom {
 /// # Errors
 /// Always.
 #[cfg(not(feature = "push"))]
-pub fn agree(
+pub(super) fn agree(
     url: &Url,
     _: TcpStream,
     _: Option<&Path>,

@@ -58,10 +58,10 @@ pub(super) struct Open {
 }
 
 /// What is known of an install whose configuration can be read; its settings, where these or `.env` tell the address.
-pub type Install<'a> = Option<(&'a Config, Option<&'a Rows>)>;
+pub(super) type Install<'a> = Option<(&'a Config, Option<&'a Rows>)>;
 
 /// Goes the way as far as it leads, without a login where the install is not known.
-pub fn follow(
+pub(super) fn follow(
     way: &WebServerCheck,
     install: Install<'_>,
     database: Option<Database>,

@@ -8,7 +8,7 @@ use super::{CRONTABS, Installation, NAME, PACKAGED, UNITS, unit};
 
 /// A unit or crontab of this install, and what does not fit.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Misfit {
+pub(crate) struct Misfit {
     /// Its name.
     pub of: String,
     /// `systemd` or `cron`, as `install` calls it.
@@ -18,7 +18,7 @@ pub struct Misfit {
 }
 
 /// Everything that is installed for this install.
-pub fn compare(found: &Installation) -> Vec<Misfit> {
+pub(crate) fn compare(found: &Installation) -> Vec<Misfit> {
     let wanted = unit::directives(found).unwrap_or_default();
     let mut misfits: Vec<Misfit> = unit_names()
         .into_iter()
@@ -58,7 +58,7 @@ pub fn compare(found: &Installation) -> Vec<Misfit> {
 }
 
 /// Whether a unit starts the service of the install in this folder.
-pub fn has_unit(root: &Path) -> bool {
+pub(crate) fn has_unit(root: &Path) -> bool {
     unit_names().iter().any(|name| {
         let unit = effective(name);
         let command = unit.get("ExecStart");

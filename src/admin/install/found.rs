@@ -12,7 +12,7 @@ use crate::config::{Config, Database, listen_address};
 use crate::platform::{exit_code, net};
 
 /// Of one install.
-pub struct Installation {
+pub(crate) struct Installation {
     /// Its folder.
     pub root: PathBuf,
     /// The program that is to run.
@@ -42,7 +42,7 @@ impl Installation {
     ///
     /// # Errors
     /// A folder is missing, or belongs to one that the service is not to run as.
-    pub fn look(
+    pub(crate) fn look(
         root: &Path,
         program: PathBuf,
         config: &Config,
@@ -145,7 +145,7 @@ impl Installation {
 }
 
 /// Whether opening the database would make its file: root's, where root installs, and the service could not write it.
-pub fn would_make_database(config: &Config) -> bool {
+pub(crate) fn would_make_database(config: &Config) -> bool {
     match &config.database {
         Database::Mysql(_) => false,
         #[cfg(feature = "embedded")]

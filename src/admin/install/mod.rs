@@ -9,26 +9,26 @@ mod unit;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-pub use self::compare::{Misfit, compare, has_unit};
+pub(crate) use self::compare::{compare, has_unit};
 use self::files::{Change, Place};
-pub use self::found::{Installation, would_make_database};
+pub(crate) use self::found::{Installation, would_make_database};
 use super::Problem;
 use crate::platform::exit_code;
 
 /// Name of units and files, as of the shipped ones.
 const NAME: &str = env!("CARGO_PKG_NAME");
 /// Where the administrator's units are.
-pub const UNITS: &str = "/etc/systemd/system";
+pub(crate) const UNITS: &str = "/etc/systemd/system";
 /// Where those of packages are.
 const PACKAGED: [&str; 2] = ["/usr/lib/systemd/system", "/lib/systemd/system"];
 /// Where crontabs of one job are.
-pub const CRONTABS: &str = "/etc/cron.d";
+pub(crate) const CRONTABS: &str = "/etc/cron.d";
 /// There where systemd is what runs the machine.
 const BOOTED: &str = "/run/systemd/system";
 
 /// By what the service is to be started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ServiceManager {
+pub(crate) enum ServiceManager {
     /// Its unit, and its socket unit if wanted.
     Systemd {
         /// Whether the port stays open while the service is restarted.
@@ -42,7 +42,7 @@ pub enum ServiceManager {
 ///
 /// # Errors
 /// It cannot be written, or another program's files would be in the way.
-pub fn install(
+pub(crate) fn install(
     way: ServiceManager,
     found: &Installation,
     dry_run: bool,
@@ -97,7 +97,7 @@ pub fn install(
 ///
 /// # Errors
 /// The service manager refuses, or a file cannot be removed.
-pub fn uninstall(root: &Path, dry_run: bool, out: &mut dyn Write) -> Result<(), Problem> {
+pub(crate) fn uninstall(root: &Path, dry_run: bool, out: &mut dyn Write) -> Result<(), Problem> {
     let written = files::written_for(root)?;
     if written.is_empty() {
         return say(
@@ -236,7 +236,7 @@ fn say(out: &mut dyn Write, text: &str) -> Result<(), Problem> {
 ///
 /// # Errors
 /// It is gone.
-pub fn program() -> Result<PathBuf, Problem> {
+pub(crate) fn program() -> Result<PathBuf, Problem> {
     std::env::current_exe()
         .and_then(|path| path.canonicalize())
         .map_err(|error| {

@@ -31,7 +31,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Which messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub(crate) enum Scope {
     /// Channel and direct messages.
     All,
     /// Those of all channels, or of this one.
@@ -58,7 +58,7 @@ impl Scope {
 }
 
 /// What to do, and how to show it.
-pub struct Options<'a> {
+pub(crate) struct Options<'a> {
     /// Which messages.
     pub scope: Scope,
     /// Whether to mark them, or only to count.
@@ -88,7 +88,7 @@ type Rules = BTreeMap<Option<ChannelId>, Rule>;
 ///
 /// # Errors
 /// There is no such channel, or the database cannot be asked.
-pub fn prune(
+pub(crate) fn prune(
     mut options: Options<'_>,
     database: &mut Database,
     out: &mut dyn Write,

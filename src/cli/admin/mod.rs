@@ -24,7 +24,7 @@ use crate::server::startup;
 use crate::supervisor;
 
 #[derive(Subcommand)]
-pub enum Operate {
+pub(super) enum Operate {
     /// Run one supervisor pass (for cron, every minute)
     #[command(
         long_about = "Run one supervisor pass: start, stop or restart the service as the settings ask. Run it from cron \
@@ -109,14 +109,14 @@ pub enum Operate {
 }
 
 #[derive(Args)]
-pub struct Root {
+pub(super) struct Root {
     /// Folder of the helpdesk install, where its .env is
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub root: PathBuf,
 }
 
 #[derive(Args)]
-pub struct Settings {
+pub(super) struct Settings {
     /// Folder of the helpdesk install, where its .env is
     #[arg(long, value_name = "DIR", default_value = ".", global = true)]
     root: PathBuf,
@@ -147,7 +147,7 @@ enum SettingsCommand {
 }
 
 #[derive(Args)]
-pub struct ConfigOptions {
+pub(super) struct ConfigOptions {
     #[command(flatten)]
     root: Root,
     /// Write a JSON list
@@ -158,7 +158,7 @@ pub struct ConfigOptions {
 }
 
 #[derive(Args)]
-pub struct Connections {
+pub(super) struct Connections {
     #[command(flatten)]
     root: Root,
     /// Write a JSON list
@@ -167,7 +167,7 @@ pub struct Connections {
 }
 
 #[derive(Args)]
-pub struct Check {
+pub(super) struct Check {
     #[command(flatten)]
     root: Root,
     /// Also connect through the web server as a browser does, for example to wss://helpdesk.example/ws/chat
@@ -211,7 +211,7 @@ impl Check {
 }
 
 #[derive(Args)]
-pub struct Healthcheck {
+pub(super) struct Healthcheck {
     #[command(flatten)]
     root: Root,
     /// Listen host of the service [default: as serve]
@@ -226,7 +226,7 @@ pub struct Healthcheck {
 }
 
 #[derive(Args)]
-pub struct Token {
+pub(super) struct Token {
     #[command(flatten)]
     root: Root,
     /// Agent of the token
@@ -239,7 +239,7 @@ pub struct Token {
 }
 
 #[derive(Args)]
-pub struct Chat {
+pub(super) struct Chat {
     /// Folder of the helpdesk install, where its .env is
     #[arg(long, value_name = "DIR", default_value = ".", global = true)]
     root: PathBuf,
@@ -295,7 +295,7 @@ struct ChannelOrThread {
 }
 
 /// An install whose configuration is valid; its database is not asked yet.
-pub struct Install {
+pub(super) struct Install {
     pub root: PathBuf,
     variables: Variables,
     pub config: Config,
@@ -303,7 +303,7 @@ pub struct Install {
 
 impl Install {
     /// Reads the configuration with the rights of the user who runs the command.
-    pub fn read(root: &Path) -> Result<Self, Problem> {
+    pub(super) fn read(root: &Path) -> Result<Self, Problem> {
         Install::with(root, Config::from_variables)
     }
 
@@ -328,7 +328,7 @@ impl Install {
 
     /// The same for what may write there: what root writes, the owner could not write later, and where links of the owner
     /// lead is no business of root's.
-    pub fn open(root: &Path) -> Result<Self, Problem> {
+    pub(super) fn open(root: &Path) -> Result<Self, Problem> {
         Install::read(root)?.run_as_owner()
     }
 
@@ -341,13 +341,13 @@ impl Install {
         Ok(self)
     }
 
-    pub fn database(&self) -> Database {
+    pub(super) fn database(&self) -> Database {
         Database::new(startup::open_store(&self.config))
     }
 }
 
 /// Runs one of them; the exit code.
-pub fn run(command: Operate, color: Color) -> Result<u8, Problem> {
+pub(super) fn run(command: Operate, color: Color) -> Result<u8, Problem> {
     let out = &mut io::stdout().lock();
     match command {
         Operate::Supervise(Root { root }) => {

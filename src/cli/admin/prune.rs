@@ -15,7 +15,7 @@ use crate::model::ChannelId;
 use crate::platform::exit_code;
 
 #[derive(Args)]
-pub struct Prune {
+pub(crate) struct Prune {
     #[command(flatten)]
     root: Root,
     /// Only count the messages (the default)

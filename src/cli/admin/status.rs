@@ -24,7 +24,7 @@ const CLEAR_LINE: &str = "\u{1b}[K\n";
 const CLEAR_BELOW: &str = "\u{1b}[J";
 
 #[derive(Args)]
-pub struct Status {
+pub(crate) struct Status {
     #[command(flatten)]
     root: Root,
     /// Write one JSON object; with --watch, one per line

@@ -24,7 +24,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 /// Mode of files that are made, before the umask: as the helpdesk's, and never writable by everybody.
-pub const FILE_MODE: u32 = 0o664;
+pub(crate) const FILE_MODE: u32 = 0o664;
 
 /// As many links as the kernel follows in one path.
 const MOST_LINKS: usize = 40;
@@ -42,7 +42,7 @@ const OUTPUTS: [(&str, u8); 6] = [
 
 /// What a file is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Use {
+pub(crate) enum Use {
     /// Reading.
     Read,
     /// Reading and writing; made if missing.
@@ -55,7 +55,7 @@ pub enum Use {
 ///
 /// # Errors
 /// It cannot be opened, or is something that another user may have put there.
-pub fn open(path: &Path, purpose: Use) -> io::Result<File> {
+pub(crate) fn open(path: &Path, purpose: Use) -> io::Result<File> {
     open_as(path, purpose, FILE_MODE, geteuid().is_root())
 }
 
@@ -63,7 +63,11 @@ pub fn open(path: &Path, purpose: Use) -> io::Result<File> {
 ///
 /// # Errors
 /// As [`open`].
-pub fn open_private(path: &Path, purpose: Use) -> io::Result<File> {
+#[cfg_attr(
+    not(feature = "embedded"),
+    allow(dead_code, reason = "the demo alone uses it")
+)]
+pub(crate) fn open_private(path: &Path, purpose: Use) -> io::Result<File> {
     open_as(path, purpose, 0o600, true)
 }
 
@@ -106,7 +110,7 @@ fn open_as(path: &Path, purpose: Use, mode: u32, strict: bool) -> io::Result<Fil
 ///
 /// # Errors
 /// As [`open`].
-pub fn append_log(path: &Path) -> io::Result<File> {
+pub(crate) fn append_log(path: &Path) -> io::Result<File> {
     match own_output(path) {
         Some(1) => Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?)),
         Some(_) => Ok(File::from(io::stderr().as_fd().try_clone_to_owned()?)),
@@ -131,7 +135,7 @@ fn own_output(path: &Path) -> Option<u8> {
 
 /// The path of a folder without links, where none of them is another user's; else `path` as it is, so that its use says
 /// why not.
-pub fn resolve(path: PathBuf) -> PathBuf {
+pub(crate) fn resolve(path: PathBuf) -> PathBuf {
     let opened = folder(&path, None, geteuid().is_root());
     let real =
         opened.and_then(|opened| fs::read_link(format!("/proc/self/fd/{}", opened.as_raw_fd())));
@@ -142,7 +146,7 @@ pub fn resolve(path: PathBuf) -> PathBuf {
 ///
 /// # Errors
 /// It cannot be made, or a link of another user leads there.
-pub fn make_folder(path: &Path, mode: u32, strict: bool) -> io::Result<OwnedFd> {
+pub(crate) fn make_folder(path: &Path, mode: u32, strict: bool) -> io::Result<OwnedFd> {
     folder(path, Some(mode), strict || geteuid().is_root())
 }
 
@@ -151,7 +155,7 @@ pub fn make_folder(path: &Path, mode: u32, strict: bool) -> io::Result<OwnedFd> 
 ///
 /// # Errors
 /// The folder is missing, or cannot be written.
-pub fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     let is_root = geteuid().is_root();
     let (folder, name) = parent(path, is_root)?;
     let mut random = [0; 16];
@@ -176,13 +180,13 @@ pub fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
 }
 
 /// Whether `path` still names this file.
-pub fn is_named(file: &File, path: &Path) -> bool {
+pub(crate) fn is_named(file: &File, path: &Path) -> bool {
     let strict = geteuid().is_root();
     parent(path, strict).is_ok_and(|(folder, name)| is_in(&folder, name, strict, file))
 }
 
 /// Removes the file that `path` names, if it is this one.
-pub fn remove(file: &File, path: &Path) {
+pub(crate) fn remove(file: &File, path: &Path) {
     let strict = geteuid().is_root();
     if let Ok((folder, name)) = parent(path, strict)
         && is_in(&folder, name, strict, file)
@@ -196,7 +200,7 @@ pub fn remove(file: &File, path: &Path) {
 ///
 /// # Errors
 /// It cannot be made, or something else has its name.
-pub fn listen(path: &Path) -> io::Result<UnixListener> {
+pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
     let (folder, name) = parent(path, geteuid().is_root())?;
     unlink_socket(&folder, name)?;
     let socket = rustix::net::socket_with(
@@ -216,13 +220,13 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
 ///
 /// # Errors
 /// There is none, or this user may not.
-pub fn connect(path: &Path) -> io::Result<UnixStream> {
+pub(crate) fn connect(path: &Path) -> io::Result<UnixStream> {
     let (folder, name) = parent(path, geteuid().is_root())?;
     UnixStream::connect(short_name(&folder, name))
 }
 
 /// Removes a Unix socket.
-pub fn remove_socket(path: &Path) {
+pub(crate) fn remove_socket(path: &Path) {
     if let Ok((folder, name)) = parent(path, geteuid().is_root()) {
         let _ = unlink_socket(&folder, name);
     }
@@ -262,7 +266,7 @@ fn is_in(folder: &OwnedFd, name: &OsStr, strict: bool, file: &File) -> bool {
 ///
 /// # Errors
 /// The folder cannot be looked at, or the system does not allow the change.
-pub fn become_owner(path: &Path) -> io::Result<()> {
+pub(crate) fn become_owner(path: &Path) -> io::Result<()> {
     if !geteuid().is_root() {
         return Ok(());
     }
@@ -383,7 +387,7 @@ fn are_trusted(link_owners: &[u32], folder: &OwnedFd) -> io::Result<()> {
 }
 
 /// Whether this error means that there is no such folder.
-pub fn is_no_folder(error: &io::Error) -> bool {
+pub(crate) fn is_no_folder(error: &io::Error) -> bool {
     use io::ErrorKind::{NotADirectory, NotFound};
     matches!(error.kind(), NotFound | NotADirectory)
 }

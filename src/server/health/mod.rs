@@ -22,7 +22,7 @@ use crate::store::Availability;
 const SILENCE_LIMIT: Duration = Duration::from_secs(60);
 
 /// The two pages, in front of others, if there are any.
-pub struct Health {
+pub(crate) struct Health {
     chat: Arc<Chat>,
     database: Arc<Availability>,
     /// `HOST:PORT` where the service listens.
@@ -46,7 +46,7 @@ struct HealthReport {
 
 impl Health {
     /// The pages about `chat`; `database` says whether it answered last time, `address` where the service listens.
-    pub fn new(
+    pub(crate) fn new(
         chat: Arc<Chat>,
         database: Arc<Availability>,
         address: String,

@@ -60,7 +60,7 @@ const LATIN: [(&str, &str); 38] = [
 ];
 
 /// The order of two texts; equal where the helpdesk's database calls them equal.
-pub fn compare(one: &str, other: &str) -> Ordering {
+pub(super) fn compare(one: &str, other: &str) -> Ordering {
     let (one, other) = (one.trim_end_matches(' '), other.trim_end_matches(' '));
     if one.is_ascii() && other.is_ascii() {
         let lower = u8::to_ascii_lowercase;
@@ -73,16 +73,16 @@ pub fn compare(one: &str, other: &str) -> Ordering {
 }
 
 /// A text to be found in others.
-pub struct Needle(String);
+pub(super) struct Needle(String);
 
 impl Needle {
     /// Of this text.
-    pub fn new(text: &str) -> Self {
+    pub(super) fn new(text: &str) -> Self {
         Needle(folded(text).collect())
     }
 
     /// Whether a text holds it.
-    pub fn is_in(&self, text: &str) -> bool {
+    pub(super) fn is_in(&self, text: &str) -> bool {
         if text.is_ascii() {
             return text.to_ascii_lowercase().contains(&self.0);
         }

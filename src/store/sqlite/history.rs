@@ -25,7 +25,11 @@ const READABLE: &str = "(m.channel_id IN \
      (SELECT t.id FROM chat_threads t WHERE t.agent_one_id = ?2 OR t.agent_two_id = ?2))";
 
 /// The messages that `rest`, the end of a statement from WHERE on, finds.
-pub fn messages(conn: &Sqlite, rest: &str, params: impl Params) -> rusqlite::Result<Vec<Message>> {
+pub(super) fn messages(
+    conn: &Sqlite,
+    rest: &str,
+    params: impl Params,
+) -> rusqlite::Result<Vec<Message>> {
     select(conn, &format!("{SELECT_MESSAGE} {rest}"), params, message)
 }
 
@@ -55,7 +59,7 @@ fn place(row: &Row<'_>) -> rusqlite::Result<Conversation> {
 }
 
 /// Ids of the newest messages, ascending.
-pub fn newest_ids(conn: &Sqlite, most: usize) -> rusqlite::Result<Vec<MessageId>> {
+pub(super) fn newest_ids(conn: &Sqlite, most: usize) -> rusqlite::Result<Vec<MessageId>> {
     let mut ids = select(
         conn,
         "SELECT id FROM chat_messages ORDER BY id DESC LIMIT ?",
@@ -67,7 +71,7 @@ pub fn newest_ids(conn: &Sqlite, most: usize) -> rusqlite::Result<Vec<MessageId>
 }
 
 /// The newest messages of a conversation below an id. Of those that are deleted so many are looked at and no more.
-pub fn history(
+pub(super) fn history(
     conn: &Sqlite,
     conversation: Conversation,
     before: Option<MessageId>,
@@ -98,7 +102,7 @@ pub fn history(
 }
 
 /// The newest messages above an id that an agent may see.
-pub fn missed(
+pub(super) fn missed(
     conn: &Sqlite,
     agent: AgentId,
     after: MessageId,
@@ -115,7 +119,11 @@ pub fn missed(
 }
 
 /// Messages that hold a text. The collation is ours, so the texts are compared here.
-pub fn search(conn: &Sqlite, search: &Search, room: PageLimit) -> rusqlite::Result<SearchResult> {
+pub(super) fn search(
+    conn: &Sqlite,
+    search: &Search,
+    room: PageLimit,
+) -> rusqlite::Result<SearchResult> {
     let (column, id) = search.conversation.map_or(("id", 0), conversation_column);
     let is_here = match search.conversation {
         Some(_) => format!("m.{column} = ?1"),
@@ -174,7 +182,7 @@ fn newest_first(
 }
 
 /// What an agent has not read, channels first.
-pub fn unread(conn: &Sqlite, agent: AgentId) -> rusqlite::Result<Vec<Unread>> {
+pub(super) fn unread(conn: &Sqlite, agent: AgentId) -> rusqlite::Result<Vec<Unread>> {
     let count = |column: &str| {
         format!(
             "COALESCE(r.last_read_message_id, 0), (SELECT COUNT(*) FROM \
@@ -215,7 +223,7 @@ pub fn unread(conn: &Sqlite, agent: AgentId) -> rusqlite::Result<Vec<Unread>> {
 }
 
 /// Messages of these senders with a `metadata_json`, up to one id or above another, and not older than so many seconds.
-pub fn recent_with_metadata(
+pub(super) fn recent_with_metadata(
     conn: &Sqlite,
     senders: &[AgentId],
     (until, above): (MessageId, MessageId),

@@ -6,12 +6,12 @@ use crate::model::{AgentId, ChannelId, Conversation, ThreadId};
 use crate::store::{Member, Thread, names_conversation};
 
 /// The database's clock.
-pub fn now(conn: &Sqlite) -> rusqlite::Result<String> {
+pub(super) fn now(conn: &Sqlite) -> rusqlite::Result<String> {
     conn.query_row("SELECT CURRENT_TIMESTAMP", (), |row| row.get(0))
 }
 
 /// The members of those of the channels that are active; whether each can post is told of the senders.
-pub fn members(
+pub(super) fn members(
     conn: &Sqlite,
     channels: &[ChannelId],
     senders: &[AgentId],
@@ -43,7 +43,7 @@ pub fn members(
 }
 
 /// Those of the threads that exist.
-pub fn direct_threads(conn: &Sqlite, threads: &[ThreadId]) -> rusqlite::Result<Vec<Thread>> {
+pub(super) fn direct_threads(conn: &Sqlite, threads: &[ThreadId]) -> rusqlite::Result<Vec<Thread>> {
     select(
         conn,
         "SELECT t.id, t.agent_one_id, one.is_active, t.agent_two_id, two.is_active \
@@ -65,7 +65,7 @@ pub fn direct_threads(conn: &Sqlite, threads: &[ThreadId]) -> rusqlite::Result<V
 
 /// Deletes an agent's notifications of one conversation. Their JSON is read here, by the rules that hold for the
 /// helpdesk's own database.
-pub fn delete_notifications(
+pub(super) fn delete_notifications(
     conn: &Sqlite,
     agent: AgentId,
     conversation: Conversation,
@@ -99,7 +99,7 @@ pub fn delete_notifications(
 }
 
 /// The rows of a query.
-pub fn select<T>(
+pub(super) fn select<T>(
     conn: &Sqlite,
     sql: &str,
     params: impl Params,
@@ -109,12 +109,12 @@ pub fn select<T>(
 }
 
 /// A key as SQLite has it; ids beyond its range, which only a client can think of, are in no row.
-pub fn key(id: u64) -> i64 {
+pub(super) fn key(id: u64) -> i64 {
     i64::try_from(id).unwrap_or(i64::MAX)
 }
 
 /// Ids or texts as a JSON array.
-pub fn list<T: serde::Serialize>(values: impl IntoIterator<Item = T>) -> String {
+pub(super) fn list<T: serde::Serialize>(values: impl IntoIterator<Item = T>) -> String {
     let values: Vec<T> = values.into_iter().collect();
     serde_json::to_string(&values).unwrap_or_else(|_| "[]".to_owned())
 }

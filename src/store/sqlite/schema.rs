@@ -13,7 +13,7 @@ const MIGRATIONS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schem
 const OPERATION: &str = "prepare the tables";
 
 /// Brings a file up to date.
-pub fn prepare(conn: &mut Connection) -> Result<()> {
+pub(super) fn prepare(conn: &mut Connection) -> Result<()> {
     let latest = MIGRATIONS.len();
     let found = version(conn)?;
     if found > latest {
