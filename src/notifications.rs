@@ -13,7 +13,7 @@ use crate::text;
 
 /// The three kinds of notification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum NotificationKind {
     /// Mentioned in a channel.
     Mention,
     /// A message in a channel that the agent watches.
@@ -22,23 +22,25 @@ enum Kind {
     Direct,
 }
 
-impl Kind {
+impl NotificationKind {
     /// Its name in rows and preferences, its title, and its word in a key.
     fn words(self) -> (&'static str, &'static str, &'static str) {
         match self {
-            Kind::Mention => ("chat_mention", "You were mentioned in chat", "mention"),
-            Kind::Channel => (
+            NotificationKind::Mention => ("chat_mention", "You were mentioned in chat", "mention"),
+            NotificationKind::Channel => (
                 "chat_channel_message",
                 "New chat channel message",
                 "channel",
             ),
-            Kind::Direct => ("chat_direct_message", "New private chat message", "direct"),
+            NotificationKind::Direct => {
+                ("chat_direct_message", "New private chat message", "direct")
+            }
         }
     }
 
     /// What counts where an agent's preferences do not name the kind.
     fn default(self) -> bool {
-        !matches!(self, Kind::Channel)
+        !matches!(self, NotificationKind::Channel)
     }
 }
 
@@ -86,7 +88,7 @@ fn candidates(
     context: &PostingContext,
     message: &Message,
     mentioned: &[AgentId],
-) -> Vec<(AgentId, Kind)> {
+) -> Vec<(AgentId, NotificationKind)> {
     match message.conversation {
         Conversation::Channel(id) => {
             let members = context.members(id);
@@ -98,7 +100,9 @@ fn candidates(
         Conversation::Direct(id) => {
             let agents = context.thread(id).iter().map(|(agent, _)| *agent);
             let others = agents.filter(|agent| *agent != message.sender);
-            others.map(|agent| (agent, Kind::Direct)).collect()
+            others
+                .map(|agent| (agent, NotificationKind::Direct))
+                .collect()
         }
     }
 }
@@ -109,20 +113,22 @@ fn candidates(
 fn channel_candidates<'m>(
     others: impl Iterator<Item = &'m Member>,
     mentioned: &[AgentId],
-) -> Vec<(AgentId, Kind)> {
-    let mut found: Vec<(AgentId, Kind)> = others
+) -> Vec<(AgentId, NotificationKind)> {
+    let mut found: Vec<(AgentId, NotificationKind)> = others
         .filter_map(|member| match mentioned.contains(&member.agent) {
-            true => Some((member.agent, Kind::Mention)),
-            false => member.watches.then_some((member.agent, Kind::Channel)),
+            true => Some((member.agent, NotificationKind::Mention)),
+            false => member
+                .watches
+                .then_some((member.agent, NotificationKind::Channel)),
         })
         .collect();
-    found.sort_by_key(|(_, kind)| *kind != Kind::Mention);
+    found.sort_by_key(|(_, kind)| *kind != NotificationKind::Mention);
     found
 }
 
 /// Whether an agent's `notification_preferences_json` lets a kind through. Anything but a JSON object counts as
 /// an empty one.
-fn is_wanted(kind: Kind, preferences: Option<&str>) -> bool {
+fn is_wanted(kind: NotificationKind, preferences: Option<&str>) -> bool {
     let preferences = preferences.and_then(|json| serde_json::from_str::<Value>(json).ok());
     match preferences
         .as_ref()
@@ -149,14 +155,14 @@ fn is_truthy(value: &Value) -> bool {
 /// The rows for those of the candidates who want them.
 fn rows(
     message: &Message,
-    candidates: &[(AgentId, Kind)],
+    candidates: &[(AgentId, NotificationKind)],
     preferences: &HashMap<AgentId, Option<String>>,
 ) -> Vec<NewNotification> {
     let is_wanted = |agent, kind| {
         let preferences = preferences.get(agent).and_then(Option::as_deref);
         is_wanted(kind, preferences)
     };
-    let row = |agent, kind: Kind| {
+    let row = |agent, kind: NotificationKind| {
         let (name, title, word) = kind.words();
         NewNotification {
             agent,
@@ -238,8 +244,16 @@ mod tests {
                 false,
             ),
         ] {
-            assert_eq!(is_wanted(Kind::Mention, json), mention, "{json:?}");
-            assert_eq!(is_wanted(Kind::Channel, json), channel, "{json:?}");
+            assert_eq!(
+                is_wanted(NotificationKind::Mention, json),
+                mention,
+                "{json:?}"
+            );
+            assert_eq!(
+                is_wanted(NotificationKind::Channel, json),
+                channel,
+                "{json:?}"
+            );
         }
     }
 }

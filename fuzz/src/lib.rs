@@ -5,7 +5,7 @@ use andrea_chat_websocket::auth::TokenVerifier;
 use andrea_chat_websocket::config::env_file;
 use andrea_chat_websocket::config::limits::MAX_HEAD_BYTES;
 use andrea_chat_websocket::model::{ChannelId, ThreadId};
-use andrea_chat_websocket::protocol::{self, Event, Target};
+use andrea_chat_websocket::protocol::{self, ConversationName, Event};
 use andrea_chat_websocket::text::{self, Ticket, Tickets};
 use andrea_chat_websocket::websocket::handshake::{Head, Policy, examine};
 use serde_json::Value;
@@ -153,8 +153,8 @@ fn says_the_same(kind: &str, json: &Value, event: &Event) {
     };
     let id = |name: &str| number(name).filter(|number| *number > 0);
     let text = |name: &str| json.get(name).and_then(Value::as_str);
-    let channel = Target::Channel(id("channel_id").map(ChannelId));
-    let thread = Target::Direct(id("thread_id").map(ThreadId));
+    let channel = ConversationName::Channel(id("channel_id").map(ChannelId));
+    let thread = ConversationName::Direct(id("thread_id").map(ThreadId));
     let scoped = match text("scope") {
         Some("direct") => thread,
         _ => channel,

@@ -15,7 +15,7 @@ use crate::supervisor::Mode;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Request {
+pub(crate) enum ControlRequest {
     /// That the service run from now on.
     Start,
     /// That it run no longer.
@@ -24,35 +24,39 @@ pub(crate) enum Request {
     Restart,
 }
 
-impl Request {
+impl ControlRequest {
     /// The request of this name.
     #[cfg_attr(
         not(feature = "embedded"),
         allow(dead_code, reason = "the demo alone uses it")
     )]
     pub(crate) fn of_word(word: &str) -> Option<Self> {
-        let all = [Request::Start, Request::Stop, Request::Restart];
+        let all = [
+            ControlRequest::Start,
+            ControlRequest::Stop,
+            ControlRequest::Restart,
+        ];
         all.into_iter().find(|request| request.word() == word)
     }
 
     /// Its name.
     pub(crate) fn word(self) -> &'static str {
         match self {
-            Request::Start => "start",
-            Request::Stop => "stop",
-            Request::Restart => "restart",
+            ControlRequest::Start => "start",
+            ControlRequest::Stop => "stop",
+            ControlRequest::Restart => "restart",
         }
     }
 
     fn flags(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Request::Start => &[
+            ControlRequest::Start => &[
                 (key::WEBSOCKET_ENABLED, "1"),
                 (key::AUTOSTART, "1"),
                 (key::STOP_REQUESTED, "0"),
             ],
-            Request::Stop => &[(key::STOP_REQUESTED, "1"), (key::AUTOSTART, "0")],
-            Request::Restart => &[(key::RESTART_REQUESTED, "1")],
+            ControlRequest::Stop => &[(key::STOP_REQUESTED, "1"), (key::AUTOSTART, "0")],
+            ControlRequest::Restart => &[(key::RESTART_REQUESTED, "1")],
         }
     }
 }
@@ -63,7 +67,7 @@ impl Request {
 /// # Errors
 /// The failure of the statement.
 pub(crate) fn leave(
-    request: Request,
+    request: ControlRequest,
     mode: Mode,
     store: &mut dyn DatabaseConnection,
     from: &str,
@@ -85,7 +89,7 @@ pub(crate) fn leave(
 /// # Errors
 /// The database cannot be asked, this install lacks a row that is needed, or the service manager has to be asked.
 pub(crate) fn request(
-    request: Request,
+    request: ControlRequest,
     database: &mut Database,
     out: &mut dyn Write,
 ) -> Result<u8, Problem> {
@@ -124,23 +128,23 @@ pub(crate) fn request(
     Ok(exit_code::OK)
 }
 
-fn past(request: Request) -> &'static str {
+fn past(request: ControlRequest) -> &'static str {
     match request {
-        Request::Start => "started",
-        Request::Stop => "stopped",
-        Request::Restart => "restarted",
+        ControlRequest::Start => "started",
+        ControlRequest::Stop => "stopped",
+        ControlRequest::Restart => "restarted",
     }
 }
 
 /// What will keep the supervisor from starting anything all the same.
-fn obstacle(request: Request, rows: &Rows) -> Option<&'static str> {
-    if request == Request::Stop {
+fn obstacle(request: ControlRequest, rows: &Rows) -> Option<&'static str> {
+    if request == ControlRequest::Stop {
         return None;
     }
     if !rows.boolean(key::CHAT_ENABLED, false) {
         return Some("but nothing is started while chat_enabled is 0: settings set chat_enabled 1");
     }
-    let needs_start = request == Request::Restart
+    let needs_start = request == ControlRequest::Restart
         && !(rows.boolean(key::WEBSOCKET_ENABLED, true) && rows.boolean(key::AUTOSTART, true));
     needs_start.then_some("but the service is switched off, so nothing is started: use start")
 }

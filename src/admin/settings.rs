@@ -21,7 +21,7 @@ const MAX_MESSAGE_CHARS: i64 = 65_535;
 
 /// What a value may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum SettingKind {
     /// `0` or `1`.
     Switch,
     /// A whole number.
@@ -39,17 +39,17 @@ pub enum Kind {
 
 /// A value is none of this kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OtherKind(pub Kind);
+pub struct OtherKind(pub SettingKind);
 
 impl fmt::Display for OtherKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Kind::Switch => f.write_str("must be 1 (on) or 0 (off)"),
-            Kind::Number { least, most } => {
+            SettingKind::Switch => f.write_str("must be 1 (on) or 0 (off)"),
+            SettingKind::Number { least, most } => {
                 write!(f, "must be a whole number from {least} to {most}")
             }
-            Kind::Choice(words) => write!(f, "must be {}", words.join(" or ")),
-            Kind::Host => f.write_str(
+            SettingKind::Choice(words) => write!(f, "must be {}", words.join(" or ")),
+            SettingKind::Host => f.write_str(
                 "must be a host name, an IPv4 address or an IPv6 address in brackets, without scheme, port, path or \
                  blanks",
             ),
@@ -84,7 +84,7 @@ pub struct Setting {
     /// Its name.
     pub key: &'static str,
     /// What it may be.
-    pub kind: Kind,
+    pub kind: SettingKind,
     /// What it is where the table has no row.
     pub default: &'static str,
     takes: Takes,
@@ -96,7 +96,7 @@ pub struct Setting {
     pub about: &'static str,
 }
 
-const DAYS: Kind = Kind::Number {
+const DAYS: SettingKind = SettingKind::Number {
     least: 1,
     most: MAX_DAYS,
 };
@@ -105,7 +105,7 @@ const DAYS: Kind = Kind::Number {
 pub const ALL: [Setting; 10] = [
     Setting {
         key: key::CHAT_ENABLED,
-        kind: Kind::Switch,
+        kind: SettingKind::Switch,
         default: "0",
         takes: Takes::AtOnce,
         variable: None,
@@ -132,7 +132,7 @@ pub const ALL: [Setting; 10] = [
     },
     Setting {
         key: key::MAX_MESSAGE_LENGTH,
-        kind: Kind::Number {
+        kind: SettingKind::Number {
             least: 1,
             most: MAX_MESSAGE_CHARS,
         },
@@ -144,7 +144,7 @@ pub const ALL: [Setting; 10] = [
     },
     Setting {
         key: key::EXTERNAL_LINKS,
-        kind: Kind::Switch,
+        kind: SettingKind::Switch,
         default: "1",
         takes: Takes::AtOnce,
         variable: None,
@@ -153,7 +153,7 @@ pub const ALL: [Setting; 10] = [
     },
     Setting {
         key: key::WEBSOCKET_ENABLED,
-        kind: Kind::Switch,
+        kind: SettingKind::Switch,
         default: "1",
         takes: Takes::AtOnce,
         variable: None,
@@ -162,7 +162,7 @@ pub const ALL: [Setting; 10] = [
     },
     Setting {
         key: key::AUTOSTART,
-        kind: Kind::Switch,
+        kind: SettingKind::Switch,
         default: "1",
         takes: Takes::NextSupervisor,
         variable: None,
@@ -171,7 +171,7 @@ pub const ALL: [Setting; 10] = [
     },
     Setting {
         key: key::MANAGEMENT_MODE,
-        kind: Kind::Choice(&["cron", "external"]),
+        kind: SettingKind::Choice(&["cron", "external"]),
         default: "cron",
         takes: Takes::NextSupervisor,
         variable: None,
@@ -180,7 +180,7 @@ pub const ALL: [Setting; 10] = [
     },
     Setting {
         key: key::HOST,
-        kind: Kind::Host,
+        kind: SettingKind::Host,
         default: DEFAULT_HOST,
         takes: Takes::NextStart,
         variable: Some("CHAT_WEBSOCKET_HOST"),
@@ -189,7 +189,7 @@ pub const ALL: [Setting; 10] = [
     },
     Setting {
         key: key::PORT,
-        kind: Kind::Number {
+        kind: SettingKind::Number {
             least: 1,
             most: 65_535,
         },
@@ -250,19 +250,19 @@ impl Setting {
     /// It is of another kind.
     pub(crate) fn checked(&self, value: &str) -> Result<String, OtherKind> {
         let stored = match self.kind {
-            Kind::Switch => match value.to_ascii_lowercase().as_str() {
+            SettingKind::Switch => match value.to_ascii_lowercase().as_str() {
                 "1" | "true" | "yes" | "on" => Some("1".to_owned()),
                 "0" | "false" | "no" | "off" => Some("0".to_owned()),
                 _ => None,
             },
-            Kind::Number { least, most } => {
+            SettingKind::Number { least, most } => {
                 let is_number = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
                 let number = leading_integer(value);
                 let fits = is_number && (least..=most).contains(&number);
                 fits.then(|| number.to_string())
             }
-            Kind::Choice(words) => words.contains(&value).then(|| value.to_owned()),
-            Kind::Host => is_listen_host(value).then(|| value.to_owned()),
+            SettingKind::Choice(words) => words.contains(&value).then(|| value.to_owned()),
+            SettingKind::Host => is_listen_host(value).then(|| value.to_owned()),
         };
         stored.ok_or(OtherKind(self.kind))
     }

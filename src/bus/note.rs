@@ -178,7 +178,7 @@ impl Seal {
 
 /// Why a note is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(super) enum NoteRefused {
     /// Not sealed with this secret.
     Forged,
     /// Heard before, or sent before this daemon came.
@@ -191,19 +191,21 @@ pub(super) enum Refused {
     TooLong,
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for NoteRefused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Refused::Forged => "it is of none that knows this JWT_SECRET",
-            Refused::Repeated => "it was heard before",
-            Refused::Late => "it was sent more than 60 s ago, or the clocks of two machines differ",
-            Refused::TooLong => "it is longer than any note",
-            Refused::TooMany => "there are too many daemons, or it names too many agents",
+            NoteRefused::Forged => "it is of none that knows this JWT_SECRET",
+            NoteRefused::Repeated => "it was heard before",
+            NoteRefused::Late => {
+                "it was sent more than 60 s ago, or the clocks of two machines differ"
+            }
+            NoteRefused::TooLong => "it is longer than any note",
+            NoteRefused::TooMany => "there are too many daemons, or it names too many agents",
         })
     }
 }
 
-impl std::error::Error for Refused {}
+impl std::error::Error for NoteRefused {}
 
 /// Takes notes in: each once, none from a stranger.
 pub(super) struct Guard {
@@ -227,34 +229,38 @@ impl Guard {
     ///
     /// # Errors
     /// It is not to be believed.
-    pub(super) fn take(&mut self, bytes: &[u8], now: u64) -> Result<(u64, Option<Note>), Refused> {
-        let text = self.seal.open(bytes).ok_or(Refused::Forged)?;
+    pub(super) fn take(
+        &mut self,
+        bytes: &[u8],
+        now: u64,
+    ) -> Result<(u64, Option<Note>), NoteRefused> {
+        let text = self.seal.open(bytes).ok_or(NoteRefused::Forged)?;
         let Envelope {
             from,
             number,
             at,
             note,
         } = serde_json::from_slice::<Envelope<serde_json::Value>>(text)
-            .map_err(|_| Refused::Forged)?;
+            .map_err(|_| NoteRefused::Forged)?;
         // What is forgotten here would be too late by then.
         self.heard
             .retain(|_, (_, at)| at.abs_diff(now) <= 2 * CLOCK_TOLERANCE);
         if at.abs_diff(now) > CLOCK_TOLERANCE {
-            return Err(Refused::Late);
+            return Err(NoteRefused::Late);
         }
         match self.heard.get(&from) {
-            Some((last, _)) if number <= *last => return Err(Refused::Repeated),
+            Some((last, _)) if number <= *last => return Err(NoteRefused::Repeated),
             Some(_) => {}
             // Of a daemon that is not known, anything could be a repetition that was sent before this one listened.
-            None if at < self.started.min(now) => return Err(Refused::Repeated),
-            None if self.heard.len() >= MAX_DAEMONS => return Err(Refused::TooMany),
+            None if at < self.started.min(now) => return Err(NoteRefused::Repeated),
+            None if self.heard.len() >= MAX_DAEMONS => return Err(NoteRefused::TooMany),
             None => {}
         }
         self.heard.insert(from, (number, at));
         let note = serde_json::from_value::<Note>(note).ok();
         match note.as_ref().is_none_or(Note::is_bounded) {
             true => Ok((from, note)),
-            false => Err(Refused::TooMany),
+            false => Err(NoteRefused::TooMany),
         }
     }
 }
@@ -334,12 +340,12 @@ mod tests {
         for place in 0..good.len() {
             let mut bytes = good.clone();
             bytes[place] ^= 1;
-            assert_eq!(guard.take(&bytes, NOW), Err(Refused::Forged), "{place}");
+            assert_eq!(guard.take(&bytes, NOW), Err(NoteRefused::Forged), "{place}");
         }
         let by_another = Seal::new("another").seal(1, 1, NOW, &Note::Hello);
         let by_another = by_another.expect("short enough");
         for bytes in [&good[..31], &good[32..], &by_another, b"", b"{}"] {
-            assert_eq!(guard.take(bytes, NOW), Err(Refused::Forged));
+            assert_eq!(guard.take(bytes, NOW), Err(NoteRefused::Forged));
         }
         assert_eq!(guard.take(&good, NOW), Ok((1, Some(Note::Hello))));
     }
@@ -349,12 +355,12 @@ mod tests {
         let mut guard = guard();
         let first = sealed(1, 5, NOW, &Note::Hello);
         assert!(guard.take(&first, NOW).is_ok());
-        assert_eq!(guard.take(&first, NOW + 1), Err(Refused::Repeated));
+        assert_eq!(guard.take(&first, NOW + 1), Err(NoteRefused::Repeated));
         let older = sealed(1, 4, NOW + 1, &Note::Hello);
-        assert_eq!(guard.take(&older, NOW + 1), Err(Refused::Repeated));
+        assert_eq!(guard.take(&older, NOW + 1), Err(NoteRefused::Repeated));
         assert!(guard.take(&sealed(1, 6, NOW, &Note::Gone), NOW).is_ok());
         let before = sealed(2, 1, NOW - 1, &Note::Hello);
-        assert_eq!(guard.take(&before, NOW), Err(Refused::Repeated));
+        assert_eq!(guard.take(&before, NOW), Err(NoteRefused::Repeated));
         // Whenever it comes again: it is known, or too late.
         for later in [1_000, 59_000, 61_000, 119_000, 121_000, 999_000] {
             let now = NOW + later;
@@ -363,7 +369,7 @@ mod tests {
             let _ = guard.take(&sealed(3, later, now, &Note::Hello), now);
         }
         let ahead = sealed(4, 1, NOW + 61_000, &Note::Hello);
-        assert_eq!(guard.take(&ahead, NOW), Err(Refused::Late));
+        assert_eq!(guard.take(&ahead, NOW), Err(NoteRefused::Late));
     }
 
     #[test]
@@ -374,14 +380,14 @@ mod tests {
         };
         assert_eq!(
             guard.take(&sealed(1, 1, NOW, &too_many), NOW),
-            Err(Refused::TooMany)
+            Err(NoteRefused::TooMany)
         );
         for from in 2..100 {
             let _ = guard.take(&sealed(from, 1, NOW, &Note::Hello), NOW);
         }
         assert_eq!(guard.heard.len(), MAX_DAEMONS);
         let newcomer = sealed(100, 1, NOW, &Note::Hello);
-        assert_eq!(guard.take(&newcomer, NOW), Err(Refused::TooMany));
+        assert_eq!(guard.take(&newcomer, NOW), Err(NoteRefused::TooMany));
         let later = NOW + 2 * CLOCK_TOLERANCE + 1;
         let newcomer = sealed(100, 1, later, &Note::Hello);
         assert!(guard.take(&newcomer, later).is_ok());

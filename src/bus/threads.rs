@@ -13,7 +13,7 @@ use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::BadAddress;
-use super::note::{Guard, MAX_AGENTS, MAX_BYTES, Note, Refused, Seal, conversation, keyed};
+use super::note::{Guard, MAX_AGENTS, MAX_BYTES, Note, NoteRefused, Seal, conversation, keyed};
 use crate::hub::{Command, DaemonId, Hub, Publication, RemotePresence, Weight};
 use crate::model::{Agent, AgentId, Conversation, MessageId};
 use crate::platform::failpoint;
@@ -265,7 +265,7 @@ impl BusListener {
             failpoint::reach("bus-in");
             let taken = match parts.get(2) {
                 Some(Reply::Text(bytes)) => self.guard.take(bytes, milliseconds()),
-                _ => Err(Refused::TooLong),
+                _ => Err(NoteRefused::TooLong),
             };
             match taken {
                 Ok((from, Some(note))) if from != self.own => self.hand_on(DaemonId(from), note),

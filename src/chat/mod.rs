@@ -20,7 +20,7 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 pub use self::ask::{Question, Questions, run as run_queries};
-pub use self::commit::{Order as CommitOrder, run as run_commit};
+pub use self::commit::{CommitOrder, run as run_commit};
 pub use self::pending::PendingPost;
 pub use self::poller::run as run_poller;
 use crate::auth::{Claims, TokenVerifier};

@@ -5,7 +5,7 @@ use std::io::Write;
 use clap::{Args, ValueEnum};
 
 use super::absolute;
-use super::admin::{Install, Root};
+use super::admin::{OpenInstall, Root};
 use crate::admin::Problem;
 use crate::admin::install::{self, Installation, ServiceManager};
 use crate::config::settings::Rows;
@@ -61,7 +61,7 @@ pub(super) fn install(options: &InstallOptions, out: &mut dyn Write) -> Result<u
         (WayWord::Cron, false) => ServiceManager::Cron,
         (WayWord::Systemd, socket) => ServiceManager::Systemd { socket },
     };
-    let opened = Install::read(&options.root.root).map_err(cannot)?;
+    let opened = OpenInstall::read(&options.root.root).map_err(cannot)?;
     let rows = match install::would_make_database(&opened.config) {
         true => Ok(Rows::default()),
         false => opened.database().run(|store| store.settings()),

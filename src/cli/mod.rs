@@ -86,14 +86,14 @@ enum Command {
                       The demo keeps all its files in one folder and continues from there at the next start. Delete the \
                       folder to start over."
     )]
-    Demo(Demo),
+    Demo(DemoArgs),
     #[command(flatten)]
     Operate(admin::Operate),
 }
 
 #[cfg(feature = "embedded")]
 #[derive(Args)]
-struct Demo {
+struct DemoArgs {
     /// Folder for everything that the demo writes
     #[arg(long, value_name = "DIR", default_value = "andrea-chat-demo")]
     data: PathBuf,
@@ -120,11 +120,11 @@ struct Serve {
     #[arg(long, hide = true)]
     supervised: bool,
     #[command(flatten)]
-    options: Limits,
+    options: LimitArgs,
 }
 
 /// The options of the table that `serve` takes, as they were given.
-struct Limits(Vec<(&'static Spec, String)>);
+struct LimitArgs(Vec<(&'static Spec, String)>);
 
 /// Those that are an option of `serve`, with its name.
 fn flags() -> impl Iterator<Item = (&'static Spec, &'static str)> {
@@ -132,7 +132,7 @@ fn flags() -> impl Iterator<Item = (&'static Spec, &'static str)> {
     flags.filter_map(|spec| spec.flag.map(|flag| (spec, flag)))
 }
 
-impl Args for Limits {
+impl Args for LimitArgs {
     fn augment_args(command: clap::Command) -> clap::Command {
         let command = command.next_help_heading("Options that are also variables");
         flags().fold(command, |command, (spec, flag)| {
@@ -160,7 +160,7 @@ impl Args for Limits {
     }
 }
 
-impl Limits {
+impl LimitArgs {
     fn apply(self, variables: &mut Variables) {
         for (spec, value) in self.0 {
             variables.set_option(spec.name, spec.flag.unwrap_or_default(), Some(value));
@@ -168,13 +168,13 @@ impl Limits {
     }
 }
 
-impl FromArgMatches for Limits {
+impl FromArgMatches for LimitArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let given = flags().filter_map(|(spec, _)| {
             let value = matches.get_one::<String>(spec.name)?;
             Some((spec, value.clone()))
         });
-        Ok(Limits(given.collect()))
+        Ok(LimitArgs(given.collect()))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -259,7 +259,7 @@ pub fn run() -> ExitCode {
 }
 
 #[cfg(feature = "embedded")]
-fn demo(options: Demo) -> Result<(), Problem> {
+fn demo(options: DemoArgs) -> Result<(), Problem> {
     use std::io::stdout;
 
     let options = crate::demo::run::DemoOptions {

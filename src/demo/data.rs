@@ -82,13 +82,13 @@ const CHANNELS: [Channel; 3] = [
         reading: &[],
     },
 ];
-const GENERAL: Place = Place::Channel(0);
-const ANNOUNCEMENTS: Place = Place::Channel(1);
-const HARDWARE: Place = Place::Channel(2);
+const GENERAL: SeedConversation = SeedConversation::Channel(0);
+const ANNOUNCEMENTS: SeedConversation = SeedConversation::Channel(1);
+const HARDWARE: SeedConversation = SeedConversation::Channel(2);
 
 const THREADS: [(usize, usize); 2] = [(ZOE, AICHA), (JOERG, LUKASZ)];
-const ZOE_AND_AICHA: Place = Place::Thread(0);
-const JOERG_AND_LUKASZ: Place = Place::Thread(1);
+const ZOE_AND_AICHA: SeedConversation = SeedConversation::Thread(0);
+const JOERG_AND_LUKASZ: SeedConversation = SeedConversation::Thread(1);
 
 /// Number and subject; the first has id 1.
 const TICKETS: [(&str, &str); 4] = [
@@ -103,13 +103,13 @@ const TICKETS: [(&str, &str); 4] = [
 
 /// Where a message stands, by place in the lists above.
 #[derive(Clone, Copy)]
-enum Place {
+enum SeedConversation {
     Channel(usize),
     Thread(usize),
 }
 
 /// Where, who, how many minutes ago, and what, as it was typed.
-const MESSAGES: [(Place, usize, u32, &str); 18] = [
+const MESSAGES: [(SeedConversation, usize, u32, &str); 18] = [
     (
         ANNOUNCEMENTS,
         ZOE,
@@ -242,8 +242,8 @@ fn talk(
     let mut read_up_to: HashMap<(AgentId, Conversation), MessageId> = HashMap::new();
     for (place, sender, minutes, typed) in MESSAGES {
         let conversation = match place {
-            Place::Channel(place) => Conversation::Channel(channels[place]),
-            Place::Thread(place) => Conversation::Direct(threads[place]),
+            SeedConversation::Channel(place) => Conversation::Channel(channels[place]),
+            SeedConversation::Thread(place) => Conversation::Direct(threads[place]),
         };
         let sender = agents[sender];
         let created_at = connection.minutes_ago(minutes)?;

@@ -5,17 +5,17 @@ use std::net::Ipv6Addr;
 use serde_json::Value;
 
 /// A response by its status line, type and body.
-pub(super) struct Response {
+pub(super) struct PageResponse {
     status: &'static str,
     content_type: &'static str,
     extra: &'static str,
     body: Vec<u8>,
 }
 
-impl Response {
+impl PageResponse {
     /// A file of the page.
     pub(super) fn file(content_type: &'static str, body: &'static [u8]) -> Self {
-        Response {
+        PageResponse {
             status: "200 OK",
             content_type,
             extra: "",
@@ -25,12 +25,12 @@ impl Response {
 
     /// A JSON answer.
     pub(super) fn json(status: &'static str, value: &Value) -> Self {
-        Response::json_text(status, value.to_string())
+        PageResponse::json_text(status, value.to_string())
     }
 
     /// A JSON answer that is text already.
     pub(super) fn json_text(status: &'static str, text: String) -> Self {
-        Response {
+        PageResponse {
             status,
             content_type: "application/json",
             extra: "",
@@ -40,14 +40,14 @@ impl Response {
 
     /// A refusal, as the page's scripts read it.
     pub(super) fn refusal(status: &'static str, reason: &str) -> Self {
-        Response::json(status, &serde_json::json!({ "error": reason }))
+        PageResponse::json(status, &serde_json::json!({ "error": reason }))
     }
 
     /// 405 with the one method that is allowed.
     pub(super) fn method(allow: &'static str) -> Self {
-        Response {
+        PageResponse {
             extra: allow,
-            ..Response::refusal("405 Method Not Allowed", "this method is not allowed here")
+            ..PageResponse::refusal("405 Method Not Allowed", "this method is not allowed here")
         }
     }
 
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn no_inline_script_is_allowed_and_nothing_is_kept() {
         let response =
-            Response::file("text/html; charset=utf-8", b"<p>").bytes("localhost:1", true);
+            PageResponse::file("text/html; charset=utf-8", b"<p>").bytes("localhost:1", true);
         let text = String::from_utf8(response).expect("text");
         let policy = text
             .lines()

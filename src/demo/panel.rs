@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::http::Response;
+use super::http::PageResponse;
 use super::site::{DemoSite, agent_of};
-use crate::admin::control::{self, Request};
-use crate::admin::settings::{self, Kind, Setting};
+use crate::admin::control::{self, ControlRequest};
+use crate::admin::settings::{self, Setting, SettingKind};
 use crate::config::settings::{Rows, key};
 use crate::model::AgentId;
 use crate::platform::clock::AppClock;
@@ -25,7 +25,7 @@ const AUDIT_ROWS: usize = 8;
 const FROM: &str = "127.0.0.1";
 
 /// What the panel shows.
-pub(super) fn status(site: &DemoSite) -> Response {
+pub(super) fn status(site: &DemoSite) -> PageResponse {
     site.with_database(|database| {
         let rows = database.settings()?;
         let pid = u32::try_from(rows.integer(key::PID, 0)).ok().filter(|pid| *pid > 0);
@@ -36,7 +36,7 @@ pub(super) fn status(site: &DemoSite) -> Response {
         let sockets = site.sockets();
         let requested = [("stop", seen.stop_requested), ("restart", seen.restart_requested)];
         let requested = requested.iter().filter(|(_, asked)| *asked).map(|(word, _)| word);
-        Ok(Response::json("200 OK", &json!({
+        Ok(PageResponse::json("200 OK", &json!({
             "mode": seen.mode.as_str(),
             "recorded_status": recorded,
             "effective_status": Status::effective(recorded, is_alive, seen.is_fresh()).as_str(),
@@ -59,10 +59,10 @@ pub(super) fn status(site: &DemoSite) -> Response {
 
 fn described(setting: &Setting, rows: &Rows) -> Value {
     let (kind, choices) = match setting.kind {
-        Kind::Switch => ("boolean", &[][..]),
-        Kind::Choice(words) => ("choice", words),
-        Kind::Number { .. } => ("integer", &[][..]),
-        Kind::Host => ("text", &[][..]),
+        SettingKind::Switch => ("boolean", &[][..]),
+        SettingKind::Choice(words) => ("choice", words),
+        SettingKind::Number { .. } => ("integer", &[][..]),
+        SettingKind::Host => ("text", &[][..]),
     };
     json!({
         "key": setting.key,
@@ -75,13 +75,13 @@ fn described(setting: &Setting, rows: &Rows) -> Value {
 }
 
 /// Sets settings, all or none of them.
-pub(super) fn set(site: &DemoSite, body: &[u8]) -> Response {
+pub(super) fn set(site: &DemoSite, body: &[u8]) -> PageResponse {
     #[derive(Deserialize)]
     struct Body {
         values: BTreeMap<String, String>,
     }
     let Ok(Body { values }) = serde_json::from_slice(body) else {
-        return Response::refusal("400 Bad Request", "which settings?");
+        return PageResponse::refusal("400 Bad Request", "which settings?");
     };
     let mut errors = BTreeMap::new();
     let mut checked = Vec::new();
@@ -97,7 +97,7 @@ pub(super) fn set(site: &DemoSite, body: &[u8]) -> Response {
     }
     if !errors.is_empty() {
         let answer = json!({ "error": "some values cannot be used", "errors": errors });
-        return Response::json("422 Unprocessable Content", &answer);
+        return PageResponse::json("422 Unprocessable Content", &answer);
     }
     site.with_database(|database| {
         let rows = database.settings()?;
@@ -108,18 +108,18 @@ pub(super) fn set(site: &DemoSite, body: &[u8]) -> Response {
             }
         }
         let saved: Vec<_> = values.keys().collect();
-        Ok(Response::json("200 OK", &json!({ "saved": saved })))
+        Ok(PageResponse::json("200 OK", &json!({ "saved": saved })))
     })
 }
 
 /// What a button does.
-pub(super) fn press(site: &DemoSite, request: Request, body: &[u8]) -> Response {
+pub(super) fn press(site: &DemoSite, request: ControlRequest, body: &[u8]) -> PageResponse {
     let Some(AgentId(agent)) = agent_of(body) else {
-        return Response::refusal("400 Bad Request", "which agent?");
+        return PageResponse::refusal("400 Bad Request", "which agent?");
     };
     site.with_database(|database| {
         if database.active_agent(AgentId(agent))?.is_none() {
-            return Ok(Response::refusal("404 Not Found", "there is no such agent"));
+            return Ok(PageResponse::refusal("404 Not Found", "there is no such agent"));
         }
         let mode = Mode::of(&database.settings()?);
         control::leave(request, mode, database, FROM)?;
@@ -129,14 +129,14 @@ pub(super) fn press(site: &DemoSite, request: Request, body: &[u8]) -> Response 
                  which the demo runs.",
                 request.word()
             ),
-            (Mode::Cron, Request::Start) => "Start requested.".to_owned(),
-            (Mode::Cron, Request::Stop) => {
+            (Mode::Cron, ControlRequest::Start) => "Start requested.".to_owned(),
+            (Mode::Cron, ControlRequest::Stop) => {
                 "Stop requested. It stays stopped until it is started again.".to_owned()
             }
-            (Mode::Cron, Request::Restart) => "Restart requested.".to_owned(),
+            (Mode::Cron, ControlRequest::Restart) => "Restart requested.".to_owned(),
         };
         let done = mode == Mode::Cron;
         let answer = json!({ "mode": mode.as_str(), "done": done, "message": message });
-        Ok(Response::json("200 OK", &answer))
+        Ok(PageResponse::json("200 OK", &answer))
     })
 }

@@ -38,7 +38,7 @@ use crate::platform::problem::Problem;
 use crate::platform::threads::Threads;
 use crate::server::startup;
 use crate::server::{
-    Ending, Event, Events, Prepared, Running, STORE_STACK, broken, cannot_start, start_hub,
+    Ending, Events, Prepared, Running, STORE_STACK, ServerEvent, broken, cannot_start, start_hub,
 };
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Availability, Pool, Pools, Store, StoreError};
@@ -181,7 +181,7 @@ impl Demo {
         let pid_file = startup::announce(claimed, &self.config, pool)?;
         let socket = self.listener.try_clone().map_err(cannot_start)?;
         let threads = self.events.threads();
-        let supervisor = Supervisor::start(Arc::clone(pool), &threads).map_err(cannot_start)?;
+        let supervisor = DemoSupervisor::start(Arc::clone(pool), &threads).map_err(cannot_start)?;
         let running = Running::begin(Prepared {
             threads,
             config: self.config.clone(),
@@ -216,11 +216,11 @@ impl Demo {
         info!("the service is stopped, the pages stay");
         let ending = loop {
             match self.events.receiver.recv_timeout(LOOK_EVERY) {
-                Ok(Event::Terminate) | Err(RecvTimeoutError::Disconnected) => {
+                Ok(ServerEvent::Terminate) | Err(RecvTimeoutError::Disconnected) => {
                     break Ok(Ending::Terminated);
                 }
-                Ok(Event::Broken(name)) => break Err(broken(&name)),
-                Ok(Event::Reload) => {}
+                Ok(ServerEvent::Broken(name)) => break Err(broken(&name)),
+                Ok(ServerEvent::Reload) => {}
                 Err(RecvTimeoutError::Timeout) => match self.is_start_due() {
                     Ok(false) => {}
                     Ok(true) => break Ok(Ending::Supervised),
@@ -263,13 +263,13 @@ fn decide(rows: &Rows, is_running: bool) -> Decision {
 }
 
 /// What the supervisor of an install does to a service that runs, once a second.
-struct Supervisor {
+struct DemoSupervisor {
     end_wanted: Receiver<()>,
     stop: Sender<()>,
     thread: JoinHandle<()>,
 }
 
-impl Supervisor {
+impl DemoSupervisor {
     fn start(pool: Arc<Pool>, threads: &Threads) -> io::Result<Self> {
         let (sender, end_wanted) = bounded(1);
         let (stop, stopped) = bounded::<()>(0);
@@ -289,7 +289,7 @@ impl Supervisor {
                 }
             }
         })?;
-        Ok(Supervisor {
+        Ok(DemoSupervisor {
             end_wanted,
             stop,
             thread,

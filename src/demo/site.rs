@@ -8,9 +8,9 @@ use log::error;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::http::{Response, is_loopback};
+use super::http::{PageResponse, is_loopback};
 use super::panel;
-use crate::admin::control::Request;
+use crate::admin::control::ControlRequest;
 use crate::auth;
 use crate::config::settings::Settings;
 use crate::http::{Site, SiteRequest};
@@ -120,19 +120,19 @@ impl DemoSite {
     /// Does something with the database; its failure is an answer.
     pub(super) fn with_database(
         &self,
-        work: impl FnOnce(&mut SqliteConnection) -> Result<Response>,
-    ) -> Response {
+        work: impl FnOnce(&mut SqliteConnection) -> Result<PageResponse>,
+    ) -> PageResponse {
         let mut database = self.database.lock().unwrap_or_else(PoisonError::into_inner);
         work(&mut database).unwrap_or_else(|failed| {
             error!("{failed}");
-            Response::refusal(
+            PageResponse::refusal(
                 "503 Service Unavailable",
                 "the database cannot be asked now",
             )
         })
     }
 
-    fn route(&self, request: &SiteRequest<'_>, host: &str) -> Option<Response> {
+    fn route(&self, request: &SiteRequest<'_>, host: &str) -> Option<PageResponse> {
         let file = FILES.iter().find(|(path, ..)| *path == request.path);
         let allowed = match (request.path, file) {
             (_, Some(_)) | ("/demo/state" | "/demo/service", _) => "GET",
@@ -142,17 +142,17 @@ impl DemoSite {
         };
         match (allowed, request.method) {
             ("GET", "GET" | "HEAD") | ("POST", "POST") => {}
-            ("GET", _) => return Some(Response::method("Allow: GET, HEAD\r\n")),
-            _ => return Some(Response::method("Allow: POST\r\n")),
+            ("GET", _) => return Some(PageResponse::method("Allow: GET, HEAD\r\n")),
+            _ => return Some(PageResponse::method("Allow: POST\r\n")),
         }
         if allowed == "POST" && !is_own_page(request.origin, host) {
-            return Some(Response::refusal(
+            return Some(PageResponse::refusal(
                 "403 Forbidden",
                 "only a page of this address may ask for this",
             ));
         }
         if let Some((_, content_type, content)) = file {
-            return Some(Response::file(content_type, content.as_bytes()));
+            return Some(PageResponse::file(content_type, content.as_bytes()));
         }
         match request.path {
             "/demo/state" => Some(self.state(request.query)),
@@ -161,20 +161,23 @@ impl DemoSite {
             "/demo/service" => Some(panel::status(self)),
             "/demo/service/settings" => Some(panel::set(self, request.body)),
             path => {
-                let wanted = Request::of_word(path.strip_prefix("/demo/service/")?)?;
+                let wanted = ControlRequest::of_word(path.strip_prefix("/demo/service/")?)?;
                 Some(panel::press(self, wanted, request.body))
             }
         }
     }
 
     /// A token for an agent, good for a minute.
-    fn token(&self, body: &[u8]) -> Response {
+    fn token(&self, body: &[u8]) -> PageResponse {
         let Some(agent) = agent_of(body) else {
-            return Response::refusal("400 Bad Request", "which agent?");
+            return PageResponse::refusal("400 Bad Request", "which agent?");
         };
         self.with_database(|database| {
             if database.active_agent(agent)?.is_none() {
-                return Ok(Response::refusal("404 Not Found", "there is no such agent"));
+                return Ok(PageResponse::refusal(
+                    "404 Not Found",
+                    "there is no such agent",
+                ));
             }
             let now = epoch_seconds();
             let claims = json!({
@@ -184,33 +187,36 @@ impl DemoSite {
                 "exp": now + TOKEN_SECONDS,
             });
             Ok(match auth::sign(&self.secret, &claims) {
-                Ok(token) => Response::json(
+                Ok(token) => PageResponse::json(
                     "200 OK",
                     &json!({ "token": token, "expires_in": TOKEN_SECONDS }),
                 ),
                 Err(reason) => {
                     error!("{reason}");
-                    Response::refusal("500 Internal Server Error", "no token could be made")
+                    PageResponse::refusal("500 Internal Server Error", "no token could be made")
                 }
             })
         })
     }
 
     /// The direct thread of two agents, made where there is none: the service itself makes none, the helpdesk does.
-    fn thread(&self, body: &[u8]) -> Response {
+    fn thread(&self, body: &[u8]) -> PageResponse {
         #[derive(Deserialize)]
         struct Body {
             agent: u64,
             with: u64,
         }
         let Ok(Body { agent, with }) = serde_json::from_slice(body) else {
-            return Response::refusal("400 Bad Request", "which two agents?");
+            return PageResponse::refusal("400 Bad Request", "which two agents?");
         };
         let agents = [AgentId(agent.min(with)), AgentId(agent.max(with))];
         self.with_database(|database| {
             for agent in agents {
                 if agents[0] == agents[1] || database.active_agent(agent)?.is_none() {
-                    return Ok(Response::refusal("404 Not Found", "there is no such agent"));
+                    return Ok(PageResponse::refusal(
+                        "404 Not Found",
+                        "there is no such agent",
+                    ));
                 }
             }
             let threads = database.threads_of(agents[0])?;
@@ -218,12 +224,12 @@ impl DemoSite {
                 Some(thread) => thread.id,
                 None => database.insert_thread(agents[0], agents[1])?,
             };
-            Ok(Response::json("200 OK", &json!({ "id": id.0 })))
+            Ok(PageResponse::json("200 OK", &json!({ "id": id.0 })))
         })
     }
 
     /// All agents; and for one agent, the conversations it may read.
-    fn state(&self, query: &str) -> Response {
+    fn state(&self, query: &str) -> PageResponse {
         let agent = parameter(query, "agent").and_then(|id| id.parse().ok());
         self.with_database(|database| {
             let settings = Settings::from_rows(&database.settings()?);
@@ -245,7 +251,7 @@ impl DemoSite {
                 state["channels"] = channels(database, agent, &unread)?;
                 state["threads"] = threads(database, agent, &unread)?;
             }
-            Ok(Response::json("200 OK", &state))
+            Ok(PageResponse::json("200 OK", &state))
         })
     }
 }
@@ -253,7 +259,7 @@ impl DemoSite {
 impl Site for Arc<DemoSite> {
     fn answer(&self, request: &SiteRequest<'_>) -> Option<Vec<u8>> {
         let Some(host) = request.host.filter(|host| is_loopback(host)) else {
-            let refusal = Response::refusal(
+            let refusal = PageResponse::refusal(
                 "403 Forbidden",
                 "open this page by the address that the demo has printed",
             );

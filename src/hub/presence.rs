@@ -38,7 +38,7 @@ pub struct Presence {
 }
 
 /// An agent that came online (true) or went offline, seen as a whole.
-pub(super) type Change = (AgentId, bool);
+pub(super) type PresenceChange = (AgentId, bool);
 
 impl Presence {
     /// All agents that are online, sorted.
@@ -56,7 +56,7 @@ impl Presence {
     }
 
     /// An agent's first socket came, or the last one is gone for good. Returns the change of presence.
-    pub fn set_local(&mut self, agent: AgentId, online: bool) -> Option<Change> {
+    pub fn set_local(&mut self, agent: AgentId, online: bool) -> Option<PresenceChange> {
         let before = self.is_online(agent);
         if online {
             self.local.insert(agent);
@@ -74,7 +74,7 @@ impl Presence {
         told: RemotePresence,
         grace: Duration,
         now: Instant,
-    ) -> Vec<Change> {
+    ) -> Vec<PresenceChange> {
         let before = self.all();
         let remote = self.remote.entry(daemon).or_insert(Remote {
             agents: BTreeSet::new(),
@@ -95,7 +95,7 @@ impl Presence {
     }
 
     /// Forgets daemons that have not been heard of.
-    pub fn expire(&mut self, now: Instant) -> Vec<Change> {
+    pub fn expire(&mut self, now: Instant) -> Vec<PresenceChange> {
         if self.remote.values().all(|remote| remote.until > now) {
             return Vec::new();
         }
@@ -117,7 +117,7 @@ impl Presence {
                 .any(|remote| remote.agents.contains(&agent))
     }
 
-    fn changes_since(&self, before: &BTreeSet<AgentId>) -> Vec<Change> {
+    fn changes_since(&self, before: &BTreeSet<AgentId>) -> Vec<PresenceChange> {
         let after = self.all();
         let came = after.difference(before).map(|agent| (*agent, true));
         let went = before.difference(&after).map(|agent| (*agent, false));

@@ -6,7 +6,7 @@ use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::presence::{Change, Presence};
+use super::presence::{Presence, PresenceChange};
 use super::replay::{Backlog, Replay};
 use super::{
     Command, HubConfig, Newcomer, Publication, Queued, SubscriberId, SubscriberRef, Weight,
@@ -401,7 +401,7 @@ impl HubState {
 
     /// Queues changes for all other sockets. An agent's own sockets never hear of it: when it appears its first one is
     /// only just coming in, and is welcomed with what is known then; when it goes it has none.
-    fn announce(&mut self, changes: &[Change]) {
+    fn announce(&mut self, changes: &[PresenceChange]) {
         for (agent, online) in changes {
             let frame = (self.config.presence)(*agent, *online);
             self.presence_queue.frames.push(&frame);

@@ -46,7 +46,7 @@ pub enum LogStderr {
 
 /// How lines look on standard error.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Style {
+enum LineStyle {
     /// As in the file.
     Line,
     /// With a priority for the journal, which knows the time.
@@ -63,13 +63,13 @@ impl LogStderr {
         }
     }
 
-    fn style(self) -> Option<Style> {
+    fn style(self) -> Option<LineStyle> {
         let is_journal = is_journal();
         match self {
             LogStderr::Never => None,
-            _ if is_journal => Some(Style::Journal),
-            LogStderr::Always => Some(Style::Line),
-            LogStderr::Auto => io::stderr().is_terminal().then_some(Style::Line),
+            _ if is_journal => Some(LineStyle::Journal),
+            LogStderr::Always => Some(LineStyle::Line),
+            LogStderr::Auto => io::stderr().is_terminal().then_some(LineStyle::Line),
         }
     }
 }
@@ -111,10 +111,10 @@ fn is_journal() -> bool {
         .is_ok_and(|stat| named == format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
-fn print(style: Style, time: &str, word: &str, text: &str, priority: u8) {
+fn print(style: LineStyle, time: &str, word: &str, text: &str, priority: u8) {
     match style {
-        Style::Line => tell(&format!("[{time}] {word}{text}\n")),
-        Style::Journal => tell(&format!("<{priority}>{text}\n")),
+        LineStyle::Line => tell(&format!("[{time}] {word}{text}\n")),
+        LineStyle::Journal => tell(&format!("<{priority}>{text}\n")),
     }
 }
 
@@ -148,7 +148,7 @@ struct LogFile {
     file: File,
     clock: AppClock,
     line: Vec<u8>,
-    stderr: Option<Style>,
+    stderr: Option<LineStyle>,
 }
 
 impl LogFile {

@@ -42,26 +42,26 @@ pub enum Event {
     /// no body where it is no string.
     Send {
         /// Where.
-        target: Target,
+        target: ConversationName,
         /// What.
         body: Option<Private>,
     },
     /// `chat.typing`.
     Typing {
         /// Where.
-        target: Target,
+        target: ConversationName,
     },
     /// `chat.read`; a missing or negative id is 0.
     Read {
         /// Where.
-        target: Target,
+        target: ConversationName,
         /// Up to which message.
         last_read: MessageId,
     },
     /// `chat.history`, additive: older messages of one conversation.
     History {
         /// Where.
-        target: Target,
+        target: ConversationName,
         /// Only those with smaller ids.
         before: Option<MessageId>,
         /// How many at most.
@@ -70,7 +70,7 @@ pub enum Event {
     /// `chat.search`, additive: messages that hold a text, newest first.
     Search {
         /// Where, if in one conversation alone.
-        target: Option<Target>,
+        target: Option<ConversationName>,
         /// What to look for, trimmed; none where it is no string.
         query: Option<Private>,
         /// Who has said it.
@@ -90,21 +90,21 @@ pub enum Event {
 
 /// The conversation an event names, or which kind of id it lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
+pub enum ConversationName {
     /// A channel, perhaps without a usable id.
     Channel(Option<ChannelId>),
     /// A direct thread, perhaps without a usable id.
     Direct(Option<ThreadId>),
 }
 
-impl Target {
+impl ConversationName {
     /// The conversation, or what to answer where the id is missing.
     pub fn conversation(self) -> Result<Conversation, Refusal> {
         match self {
-            Target::Channel(Some(id)) => Ok(Conversation::Channel(id)),
-            Target::Channel(None) => Err(Refusal::ChannelIdRequired),
-            Target::Direct(Some(id)) => Ok(Conversation::Direct(id)),
-            Target::Direct(None) => Err(Refusal::ThreadIdRequired),
+            ConversationName::Channel(Some(id)) => Ok(Conversation::Channel(id)),
+            ConversationName::Channel(None) => Err(Refusal::ChannelIdRequired),
+            ConversationName::Direct(Some(id)) => Ok(Conversation::Direct(id)),
+            ConversationName::Direct(None) => Err(Refusal::ThreadIdRequired),
         }
     }
 }
@@ -190,8 +190,8 @@ pub fn decode(text: &str) -> Result<Request, Option<Ref>> {
         let text = members.get(name).and_then(Value::as_str);
         text.map(|text| Private(text.to_owned()))
     };
-    let channel = || Target::Channel(number(Name::ChannelId).map(ChannelId));
-    let thread = || Target::Direct(number(Name::ThreadId).map(ThreadId));
+    let channel = || ConversationName::Channel(number(Name::ChannelId).map(ChannelId));
+    let thread = || ConversationName::Direct(number(Name::ThreadId).map(ThreadId));
     let scoped = || match members.get(Name::Scope).and_then(Value::as_str) {
         Some("direct") => thread(),
         _ => channel(),
@@ -256,7 +256,7 @@ pub fn kind_of(text: &str) -> &'static str {
     match request.event {
         Event::Auth { .. } => "auth",
         Event::Send {
-            target: Target::Channel(_),
+            target: ConversationName::Channel(_),
             ..
         } => "chat.channel.message.send",
         Event::Send { .. } => "chat.direct.message.send",
@@ -307,7 +307,7 @@ mod tests {
             r#"{{"type":"chat.channel.message.send","channel_id":{id}}}"#
         )) {
             Event::Send {
-                target: Target::Channel(id),
+                target: ConversationName::Channel(id),
                 ..
             } => id.map(|id| id.0),
             other => panic!("{other:?}"),
@@ -324,7 +324,7 @@ mod tests {
     #[test]
     fn of_members_with_one_name_the_last_counts_however_it_is_written() {
         let text = r#"{"channel_id":1,"x":[{"type":"ping"}],"type":"ping","\u0074ype":"chat.typing","channel_id":"2","scope":7}"#;
-        let target = Target::Channel(Some(ChannelId(2)));
+        let target = ConversationName::Channel(Some(ChannelId(2)));
         assert_eq!(event(text), Event::Typing { target });
         // What means nothing has to be JSON as well.
         for wrong in ["1e999", "01", "\"\\ud800\"", "nul", "{\"a\"}", "[1,]"] {

@@ -8,8 +8,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 pub use self::decode::{
-    DEFAULT_HISTORY, Event, MAX_HISTORY, MAX_SEARCH, QUERY_CHARS, Request, Target, decode, kind_of,
-    reference_of,
+    ConversationName, DEFAULT_HISTORY, Event, MAX_HISTORY, MAX_SEARCH, QUERY_CHARS, Request,
+    decode, kind_of, reference_of,
 };
 use crate::model::{
     Agent, AgentId, AuthFailure, Conversation, Message, MessageId, Refusal, Unread,

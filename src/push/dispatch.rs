@@ -18,10 +18,10 @@ use rustls::pki_types::pem::PemObject;
 use super::endpoint::Endpoint;
 use super::http::PushClient;
 use super::payload::payload;
-use super::schedule::{Delivery, Next, Outcome, Schedule, Settled};
+use super::schedule::{Delivery, Next, PushOutcome, Schedule, Settled};
 use super::send::send;
 use super::vapid::Identity;
-use super::{Notice, PushSettings, Queue, Shared};
+use super::{Notice, PushSettings, PushShared, Queue};
 use crate::config::PushOptions;
 use crate::config::limits::STORE_TIMEOUT;
 use crate::config::settings::key;
@@ -53,7 +53,7 @@ const STACK_BYTES: usize = 512 * 1024;
 pub(crate) struct Starter {
     options: PushOptions,
     roots: Vec<CertificateDer<'static>>,
-    shared: Arc<Shared>,
+    shared: Arc<PushShared>,
     notices: Receiver<Box<Notice>>,
 }
 
@@ -71,7 +71,7 @@ pub(crate) struct Worker {
 pub(crate) fn prepare(options: &PushOptions) -> Result<Option<(Queue, Starter)>, Problem> {
     let roots = read_roots(options)?;
     let (sender, notices) = bounded(options.queue);
-    let shared = Arc::new(Shared::default());
+    let shared = Arc::new(PushShared::default());
     let queue = Queue {
         notices: sender,
         shared: Arc::clone(&shared),
@@ -354,8 +354,9 @@ impl Pusher {
                         let sent = || send(&client, &delivery, &credentials);
                         catch_unwind(AssertUnwindSafe(sent)).ok()
                     });
-                    let outcome = outcome
-                        .unwrap_or_else(|| Outcome::Refused("a fault of the service".to_owned()));
+                    let outcome = outcome.unwrap_or_else(|| {
+                        PushOutcome::Refused("a fault of the service".to_owned())
+                    });
                     self.settle(delivery, outcome);
                     work = lock(&self.work);
                     continue;
@@ -391,7 +392,7 @@ impl Pusher {
         self.changed.notify_all();
     }
 
-    fn settle(&self, delivery: Delivery, outcome: Outcome) {
+    fn settle(&self, delivery: Delivery, outcome: PushOutcome) {
         let who = format!("{:?}", delivery.subscription);
         let hash = delivery.subscription.endpoint_hash.clone();
         let mut work = lock(&self.work);

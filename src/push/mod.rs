@@ -115,18 +115,18 @@ impl fmt::Debug for PushSettings {
 pub struct Queue {
     /// In boxes: the queue takes all of its room from the beginning.
     notices: Sender<Box<Notice>>,
-    shared: Arc<Shared>,
+    shared: Arc<PushShared>,
 }
 
 /// What both ends of the queue see.
 #[derive(Debug, Default)]
-struct Shared {
+struct PushShared {
     settings: Mutex<PushSettings>,
     is_wanted: AtomicBool,
     dropped: AtomicUsize,
 }
 
-impl Shared {
+impl PushShared {
     fn settings(&self) -> MutexGuard<'_, PushSettings> {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }

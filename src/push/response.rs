@@ -38,7 +38,7 @@ pub(super) fn is_unanswered(error: &io::Error) -> bool {
 /// # Errors
 /// The connection's, or it is no HTTP. One that ends before the first byte is [`is_unanswered`].
 pub(super) fn read(from: &mut impl Read) -> io::Result<Response> {
-    let mut reader = Reader {
+    let mut reader = ResponseReader {
         from,
         bytes: Vec::new(),
         is_at_end: false,
@@ -66,13 +66,13 @@ enum BodyLength {
     UntilEnd,
 }
 
-struct Reader<'a, R> {
+struct ResponseReader<'a, R> {
     from: &'a mut R,
     bytes: Vec<u8>,
     is_at_end: bool,
 }
 
-impl<R: Read> Reader<'_, R> {
+impl<R: Read> ResponseReader<'_, R> {
     /// Reads more; at the end of the connection that is an error.
     fn more(&mut self) -> io::Result<()> {
         let mut buffer = [0; 2048];

@@ -50,7 +50,7 @@ pub(super) struct Delivery {
 
 /// What came of a push.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum PushOutcome {
     /// The push service has it.
     Accepted,
     /// The subscription is no more.
@@ -196,7 +196,7 @@ impl Schedule {
     pub(super) fn settle(
         &mut self,
         mut delivery: Delivery,
-        outcome: Outcome,
+        outcome: PushOutcome,
         now: Instant,
     ) -> Settled {
         let host = self
@@ -206,7 +206,7 @@ impl Schedule {
         let agent = self.agents.entry(delivery.subscription.agent).or_default();
         host.on_their_way = host.on_their_way.saturating_sub(1);
         agent.on_their_way = agent.on_their_way.saturating_sub(1);
-        if matches!(outcome, Outcome::Silent(_)) {
+        if matches!(outcome, PushOutcome::Silent(_)) {
             let pause = HOST_PAUSES[host.silences.min(HOST_PAUSES.len() - 1)];
             host.paused_until = host.paused_until.max(Some(now + pause));
             host.silences += 1;
@@ -216,11 +216,11 @@ impl Schedule {
             agent.silences = agent.silences.saturating_sub(1);
         }
         let (asked, why) = match outcome {
-            Outcome::Accepted => return Settled::Done,
-            Outcome::Gone => return Settled::Forget,
-            Outcome::Refused(why) => return Settled::Failed(why),
-            Outcome::Silent(why) => (None, why),
-            Outcome::Later(asked, why) => (asked, why),
+            PushOutcome::Accepted => return Settled::Done,
+            PushOutcome::Gone => return Settled::Forget,
+            PushOutcome::Refused(why) => return Settled::Failed(why),
+            PushOutcome::Silent(why) => (None, why),
+            PushOutcome::Later(asked, why) => (asked, why),
         };
         if let Some(asked) = asked {
             let until = now + asked.min(LONGEST_PAUSE);
@@ -271,8 +271,8 @@ mod tests {
         }
     }
 
-    fn silent() -> Outcome {
-        Outcome::Silent("no answer".to_owned())
+    fn silent() -> PushOutcome {
+        PushOutcome::Silent("no answer".to_owned())
     }
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -304,7 +304,7 @@ mod tests {
             expected.map(|(agent, host)| (agent, host.to_owned()))
         );
         assert_eq!(waits(&mut schedule, now), None);
-        let settled = schedule.settle(to(1, "a.test", now), Outcome::Accepted, now);
+        let settled = schedule.settle(to(1, "a.test", now), PushOutcome::Accepted, now);
         assert_eq!(settled, Settled::Done);
         // Agent 3 was not served yet.
         assert_eq!(sent(&mut schedule, now).subscription.agent, 3);
@@ -337,7 +337,7 @@ mod tests {
             schedule.add(to(4, "good.test", now));
             let good = sent(&mut schedule, now);
             assert_eq!(good.subscription.agent, 4);
-            schedule.settle(good, Outcome::Accepted, now);
+            schedule.settle(good, PushOutcome::Accepted, now);
         }
     }
 
@@ -348,7 +348,7 @@ mod tests {
         schedule.add(to(1, "a.test", now));
         schedule.add(to(2, "a.test", now));
         let delivery = sent(&mut schedule, now);
-        let later = Outcome::Later(Some(7 * SECOND), "429".to_owned());
+        let later = PushOutcome::Later(Some(7 * SECOND), "429".to_owned());
         let settled = schedule.settle(delivery, later, now);
         assert_eq!(settled, Settled::Waits("429".to_owned()));
         assert_eq!(waits(&mut schedule, now), Some(now + 7 * SECOND));
@@ -361,7 +361,7 @@ mod tests {
         let mut now = Instant::now();
         let mut schedule = Schedule::default();
         schedule.add(to(1, "a.test", now));
-        let failed = || Outcome::Later(None, "500".to_owned());
+        let failed = || PushOutcome::Later(None, "500".to_owned());
         for pause in RETRIES {
             let delivery = sent(&mut schedule, now);
             let settled = schedule.settle(delivery, failed(), now);
@@ -374,7 +374,7 @@ mod tests {
         assert_eq!(settled, Settled::Failed("500".to_owned()));
         schedule.add(to(1, "a.test", now));
         let delivery = sent(&mut schedule, now);
-        let tomorrow = Outcome::Later(Some(86_400 * SECOND), "503".to_owned());
+        let tomorrow = PushOutcome::Later(Some(86_400 * SECOND), "503".to_owned());
         let settled = schedule.settle(delivery, tomorrow, now);
         assert_eq!(settled, Settled::Failed("503".to_owned()));
         schedule.add(to(1, "a.test", now));
@@ -397,7 +397,7 @@ mod tests {
             now += pause;
         }
         let delivery = sent(&mut schedule, now);
-        let settled = schedule.settle(delivery, Outcome::Gone, now);
+        let settled = schedule.settle(delivery, PushOutcome::Gone, now);
         assert_eq!(settled, Settled::Forget);
         assert_eq!(schedule.hosts["https://a.test"].silences, 0);
         waits(&mut schedule, now + MOST_AGE + SECOND);

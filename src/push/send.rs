@@ -6,7 +6,7 @@ use super::crypt::seal;
 use super::endpoint::Unreachable;
 use super::http::{PostError, PushClient};
 use super::response::Response;
-use super::schedule::{Delivery, Outcome};
+use super::schedule::{Delivery, PushOutcome};
 use super::vapid::Credentials;
 use crate::platform::clock;
 
@@ -14,38 +14,42 @@ use crate::platform::clock;
 const WORDS: usize = 200;
 
 /// Encrypts a push and posts it.
-pub(super) fn send(client: &PushClient, delivery: &Delivery, credentials: &Credentials) -> Outcome {
+pub(super) fn send(
+    client: &PushClient,
+    delivery: &Delivery,
+    credentials: &Credentials,
+) -> PushOutcome {
     let sealed = match seal(&delivery.subscription, &delivery.payload) {
         Ok(sealed) => sealed,
-        Err(why) => return Outcome::Refused(format!("cannot encrypt: {why}")),
+        Err(why) => return PushOutcome::Refused(format!("cannot encrypt: {why}")),
     };
     let endpoint = &delivery.endpoint;
     let place = endpoint.authority();
     match client.post(endpoint, &credentials.headers(&sealed), &sealed.body) {
         Ok(answer) => judge(&answer, place, &endpoint.target),
         Err(PostError::Unreachable(why @ Unreachable::Unknown(..))) => {
-            Outcome::Silent(why.to_string())
+            PushOutcome::Silent(why.to_string())
         }
-        Err(PostError::Unreachable(why)) => Outcome::Refused(why.to_string()),
+        Err(PostError::Unreachable(why)) => PushOutcome::Refused(why.to_string()),
         Err(error) if error.is_impostor() => {
-            Outcome::Refused(format!("cannot trust {place}: {error}"))
+            PushOutcome::Refused(format!("cannot trust {place}: {error}"))
         }
-        Err(error) => Outcome::Silent(format!("cannot reach {place}: {error}")),
+        Err(error) => PushOutcome::Silent(format!("cannot reach {place}: {error}")),
     }
 }
 
 /// What an answer means. A redirect is a refusal: it may point anywhere.
-fn judge(answer: &Response, place: &str, target: &str) -> Outcome {
+fn judge(answer: &Response, place: &str, target: &str) -> PushOutcome {
     let why = || {
         let words = words(&answer.body, target);
         let between = if words.is_empty() { "" } else { ": " };
         format!("{place} answered {}{between}{words}", answer.status)
     };
     match answer.status {
-        200..=299 => Outcome::Accepted,
-        404 | 410 => Outcome::Gone,
-        429 | 500..=599 => Outcome::Later(answer.retry_after.as_deref().and_then(pause), why()),
-        _ => Outcome::Refused(why()),
+        200..=299 => PushOutcome::Accepted,
+        404 | 410 => PushOutcome::Gone,
+        429 | 500..=599 => PushOutcome::Later(answer.retry_after.as_deref().and_then(pause), why()),
+        _ => PushOutcome::Refused(why()),
     }
 }
 
@@ -75,7 +79,7 @@ fn words(body: &[u8], target: &str) -> String {
 mod tests {
     use super::*;
 
-    fn answer(status: u16, retry_after: Option<&str>, body: &str) -> Outcome {
+    fn answer(status: u16, retry_after: Option<&str>, body: &str) -> PushOutcome {
         let answer = Response {
             status,
             retry_after: retry_after.map(str::to_owned),
@@ -88,14 +92,14 @@ mod tests {
     #[test]
     fn an_answer_means_done_gone_later_or_never() {
         for status in [200, 201, 202, 204] {
-            assert_eq!(answer(status, None, ""), Outcome::Accepted);
+            assert_eq!(answer(status, None, ""), PushOutcome::Accepted);
         }
         for status in [404, 410] {
-            assert_eq!(answer(status, None, "x"), Outcome::Gone);
+            assert_eq!(answer(status, None, "x"), PushOutcome::Gone);
         }
         for status in [301, 307, 400, 401, 403, 413] {
             let why = format!("push.test answered {status}");
-            assert_eq!(answer(status, Some("5"), ""), Outcome::Refused(why));
+            assert_eq!(answer(status, Some("5"), ""), PushOutcome::Refused(why));
         }
         for (text, seconds) in [
             (Some("5"), Some(5)),
@@ -107,7 +111,7 @@ mod tests {
             for status in [429, 500, 503] {
                 let why = format!("push.test answered {status}");
                 let pause = seconds.map(Duration::from_secs);
-                assert_eq!(answer(status, text, ""), Outcome::Later(pause, why));
+                assert_eq!(answer(status, text, ""), PushOutcome::Later(pause, why));
             }
         }
     }
@@ -115,7 +119,7 @@ mod tests {
     #[test]
     fn what_a_service_says_is_cut_and_names_no_subscription() {
         let said = format!("no\r\n\u{1b}such: /send/secret-id{}", " x".repeat(400));
-        let Outcome::Refused(why) = answer(400, None, &said) else {
+        let PushOutcome::Refused(why) = answer(400, None, &said) else {
             panic!("refused");
         };
         assert!(

@@ -18,7 +18,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use self::inspect::Inspection;
-use self::timer::Order;
+use self::timer::TimerOrder;
 use crate::auth::TokenVerifier;
 use crate::bus::{self, Bus, BusThreads};
 use crate::chat::{self, Channels, Chat};
@@ -49,7 +49,7 @@ const QUERY_THREADS: [&str; 2] = ["query-0", "query-1"];
 pub(crate) const STORE_STACK: usize = 512 * 1024;
 
 /// What the main thread waits for.
-pub(crate) enum Event {
+pub(crate) enum ServerEvent {
     /// SIGTERM or SIGINT.
     Terminate,
     /// SIGHUP.
@@ -61,8 +61,8 @@ pub(crate) enum Event {
 /// The signals of the process and what its threads report; outlives a run of the service.
 #[derive(Clone)]
 pub(crate) struct Events {
-    sender: Sender<Event>,
-    pub(crate) receiver: Receiver<Event>,
+    sender: Sender<ServerEvent>,
+    pub(crate) receiver: Receiver<ServerEvent>,
 }
 
 /// Why a run has ended in good order.
@@ -188,7 +188,7 @@ pub(crate) struct Running {
     store_threads: Vec<JoinHandle<()>>,
     store_done: Receiver<()>,
     timer: JoinHandle<()>,
-    timer_orders: Sender<Order>,
+    timer_orders: Sender<TimerOrder>,
     events: Events,
     end_wanted: Receiver<()>,
     stop_requested: Receiver<()>,
@@ -201,7 +201,7 @@ fn start_timer(
     chat: &Arc<Chat>,
     pools: &Pools,
     clock: &AppClock,
-    orders: Receiver<Order>,
+    orders: Receiver<TimerOrder>,
     stop_requested: Sender<()>,
 ) -> io::Result<JoinHandle<()>> {
     let (of_timer, clock, pools) = (Arc::clone(chat), clock.clone(), pools.clone());
@@ -352,12 +352,12 @@ impl Running {
         let ending = loop {
             crossbeam_channel::select! {
                 recv(self.events.receiver) -> event => match event {
-                    Ok(Event::Reload) => {
+                    Ok(ServerEvent::Reload) => {
                         // Full only where it is about to be done already.
-                        let _ = self.timer_orders.try_send(Order::Reload);
+                        let _ = self.timer_orders.try_send(TimerOrder::Reload);
                     }
-                    Ok(Event::Terminate) | Err(_) => break Ok(Ending::Terminated),
-                    Ok(Event::Broken(name)) => break Err(broken(&name)),
+                    Ok(ServerEvent::Terminate) | Err(_) => break Ok(Ending::Terminated),
+                    Ok(ServerEvent::Broken(name)) => break Err(broken(&name)),
                 },
                 recv(self.end_wanted) -> wanted => match wanted {
                     Ok(()) => {
@@ -474,7 +474,7 @@ impl Events {
         let broken = self.sender.clone();
         Threads::new(move |name| {
             // Full only where much else is wrong, and the end near.
-            let _ = broken.try_send(Event::Broken(name.to_owned()));
+            let _ = broken.try_send(ServerEvent::Broken(name.to_owned()));
         })
     }
 
@@ -488,8 +488,8 @@ impl Events {
                 failpoint::reach("signals");
                 let sent = match signal {
                     // Full only where it was asked for many times already.
-                    SIGHUP => sender.try_send(Event::Reload).is_ok(),
-                    _ => sender.send(Event::Terminate).is_ok(),
+                    SIGHUP => sender.try_send(ServerEvent::Reload).is_ok(),
+                    _ => sender.send(ServerEvent::Terminate).is_ok(),
                 };
                 if !sent {
                     warn!("dropped signal {signal}: the event queue is full");

@@ -16,7 +16,7 @@ use crate::config::settings::key;
 use crate::hub::Command;
 use crate::platform::clock::AppClock;
 use crate::platform::pid_file::PidFile;
-use crate::server::timer::Order;
+use crate::server::timer::TimerOrder;
 use crate::store::Pool;
 
 /// How long what was received may take to be committed.
@@ -70,7 +70,7 @@ pub(super) fn run(running: Running, code: u8) {
     let commit_until = begun + COMMIT_SHARE;
     chat.stop_commit(commit_until);
     chat.feed.stop();
-    let _ = timer_orders.try_send(Order::Stop);
+    let _ = timer_orders.try_send(TimerOrder::Stop);
     // Connections that wait for an answer of the database get it, or are told by then that it does not come.
     server.wait_until_idle(commit_until);
     chat.stop_questions();

@@ -21,7 +21,7 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// What the timer thread is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Order {
+pub(crate) enum TimerOrder {
     /// Look at the settings now.
     Reload,
     /// End.
@@ -33,7 +33,7 @@ pub(crate) fn run(
     chat: &Chat,
     pools: &Pools,
     clock: &AppClock,
-    orders: &Receiver<Order>,
+    orders: &Receiver<TimerOrder>,
     stop_requested: &Sender<()>,
     progress: &Progress,
 ) {
@@ -66,8 +66,8 @@ pub(crate) fn run(
             None => said_why = false,
         }
         match orders.recv_deadline(tick + TICK) {
-            Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-            Ok(Order::Reload) => {
+            Ok(TimerOrder::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+            Ok(TimerOrder::Reload) => {
                 info!("reading the settings again");
                 recheck_due = Instant::now();
             }

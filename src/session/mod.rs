@@ -16,7 +16,7 @@ use crate::model::{
 };
 use crate::platform::log_throttle::LimitLog;
 use crate::platform::metrics::{Limit, METRICS};
-use crate::protocol::{self, Event, QUERY_CHARS, Ref, Request, Target};
+use crate::protocol::{self, ConversationName, Event, QUERY_CHARS, Ref, Request};
 use crate::text;
 
 /// Conversations for which a socket's last typing is remembered before old ones are dropped.
@@ -314,7 +314,7 @@ fn authenticate(
 /// What comes of something that an event asks of a conversation, if it can be asked there.
 fn asking(
     agent: &Arc<Agent>,
-    target: Target,
+    target: ConversationName,
     reference: Option<Ref>,
     context: &SessionContext<'_>,
     asked: impl FnOnce(InConversation) -> Action,
@@ -332,11 +332,11 @@ fn asking(
 
 /// What is searched for and where, if that may be searched.
 fn searchable(
-    target: Option<Target>,
+    target: Option<ConversationName>,
     query: Option<Private>,
     settings: &Settings,
 ) -> Result<(Private, Option<Conversation>), Refusal> {
-    let conversation = target.map(Target::conversation).transpose()?;
+    let conversation = target.map(ConversationName::conversation).transpose()?;
     if !settings.chat_enabled {
         return Err(Refusal::ChatDisabled);
     }
@@ -349,7 +349,7 @@ fn searchable(
 #[inline(never)]
 fn post(
     agent: &Arc<Agent>,
-    target: Target,
+    target: ConversationName,
     body: Option<Private>,
     reference: Option<Ref>,
     settings: &Settings,
@@ -359,10 +359,12 @@ fn post(
     }
     // A conversation without an id is one that the sender is not in.
     let conversation = match target {
-        Target::Channel(Some(id)) => Conversation::Channel(id),
-        Target::Direct(Some(id)) => Conversation::Direct(id),
-        Target::Channel(None) => return refuse(Refusal::CannotPost, reference.as_ref()),
-        Target::Direct(None) => return refuse(Refusal::NoThreadAccess, reference.as_ref()),
+        ConversationName::Channel(Some(id)) => Conversation::Channel(id),
+        ConversationName::Direct(Some(id)) => Conversation::Direct(id),
+        ConversationName::Channel(None) => return refuse(Refusal::CannotPost, reference.as_ref()),
+        ConversationName::Direct(None) => {
+            return refuse(Refusal::NoThreadAccess, reference.as_ref());
+        }
     };
     Action::Request(ChatRequest::Post(Post {
         agent: Arc::clone(agent),

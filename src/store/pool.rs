@@ -1,4 +1,4 @@
-//! Connections to the database, lent to one borrower at a time: opened when needed, never more than a fixed number, and
+//! OpenConnections to the database, lent to one borrower at a time: opened when needed, never more than a fixed number, and
 //! closed when unused for long. Says in the log once that the database is gone and once that it is back, at a bounded
 //! rate.
 
@@ -89,12 +89,12 @@ pub struct Pool {
     store: Arc<dyn Store>,
     size: usize,
     availability: Arc<Availability>,
-    connections: Mutex<Connections>,
+    connections: Mutex<OpenConnections>,
     returned: Condvar,
 }
 
 #[derive(Default)]
-struct Connections {
+struct OpenConnections {
     idle: Vec<Idle>,
     /// Idle and lent ones.
     open: usize,

@@ -1,7 +1,7 @@
 //! Carries out a decision: which lines are printed and which rows are written, in which order. Pure except for the
 //! [`Effects`] passed in, so that tests can replay every recorded run without a process.
 
-use super::{Decision, Error, Status, Target};
+use super::{Decision, Error, RunningDaemon, Status};
 use crate::config::settings::key;
 use crate::platform::exit_code;
 use crate::platform::pid_file::Holder;
@@ -81,7 +81,7 @@ pub fn carry_out(decision: Decision, effects: &mut dyn Effects) -> Result<u8, Er
     }
 }
 
-fn stop(target: Target, effects: &mut dyn Effects) -> Result<u8, Error> {
+fn stop(target: RunningDaemon, effects: &mut dyn Effects) -> Result<u8, Error> {
     let pid = target.holder.pid;
     if end(target, effects)? == Daemon::Ended {
         effects.write(&[
@@ -97,7 +97,7 @@ fn stop(target: Target, effects: &mut dyn Effects) -> Result<u8, Error> {
     Ok(exit_code::OK)
 }
 
-fn restart(target: Target, effects: &mut dyn Effects) -> Result<u8, Error> {
+fn restart(target: RunningDaemon, effects: &mut dyn Effects) -> Result<u8, Error> {
     if end(target, effects)? == Daemon::Ended {
         effects.write(&[(key::RESTART_REQUESTED, "0")])?;
         return Ok(start(effects));
@@ -110,7 +110,7 @@ fn restart(target: Target, effects: &mut dyn Effects) -> Result<u8, Error> {
     Ok(exit_code::FAILED)
 }
 
-fn replace(target: Target, effects: &mut dyn Effects) -> Result<u8, Error> {
+fn replace(target: RunningDaemon, effects: &mut dyn Effects) -> Result<u8, Error> {
     let pid = target.holder.pid;
     effects.write(&[(key::STATUS, Status::Stale.as_str())])?;
     if end(target, effects)? == Daemon::Ended {
@@ -123,8 +123,8 @@ fn replace(target: Target, effects: &mut dyn Effects) -> Result<u8, Error> {
     Ok(exit_code::FAILED)
 }
 
-fn end(target: Target, effects: &mut dyn Effects) -> Result<Daemon, Error> {
-    let Target { holder, may_kill } = target;
+fn end(target: RunningDaemon, effects: &mut dyn Effects) -> Result<Daemon, Error> {
+    let RunningDaemon { holder, may_kill } = target;
     if effects.terminate(holder) == Daemon::Ended {
         return Ok(Daemon::Ended);
     }

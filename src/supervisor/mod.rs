@@ -150,7 +150,7 @@ impl Status {
 
 /// A daemon that is to end, and what is done if it does not within its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Target {
+pub struct RunningDaemon {
     /// Which.
     pub holder: Holder,
     /// It has shown no sign of life for long: it is killed rather than waited for.
@@ -170,11 +170,11 @@ pub enum Decision {
         clear_stop: bool,
     },
     /// End the daemon.
-    Stop(Target),
+    Stop(RunningDaemon),
     /// End the daemon and start another because that was asked for.
-    Restart(Target),
+    Restart(RunningDaemon),
     /// End the daemon and start another because it has shown no sign of life for long.
-    Replace(Target),
+    Replace(RunningDaemon),
     /// Start a daemon.
     Start {
         /// Whether a restart had been asked for.
@@ -190,7 +190,7 @@ pub fn decide(seen: &Observed) -> Decision {
     let stop = seen.stop_requested || !seen.is_wanted();
     match seen.holder {
         Some(holder) => {
-            let target = Target {
+            let target = RunningDaemon {
                 holder,
                 may_kill: !seen.is_fresh(),
             };
@@ -246,7 +246,7 @@ mod tests {
             (true, false) => Status::Stale,
             (false, _) => Status::Stopped,
         };
-        let target = Target {
+        let target = RunningDaemon {
             holder: HOLDER,
             may_kill: !fresh,
         };
@@ -326,7 +326,7 @@ mod tests {
                 heartbeat_age: age,
                 ..WANTED
             };
-            let target = Target {
+            let target = RunningDaemon {
                 holder: HOLDER,
                 may_kill,
             };

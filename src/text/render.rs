@@ -2,7 +2,7 @@
 //! pass over what was written: each token of the body is written once, each piece escaped as it is written.
 
 use super::tickets::Tickets;
-use super::tokens::{Token, next_token};
+use super::tokens::{TextToken, next_token};
 
 /// The HTML of `body`, by the table in rendering.md. Its only tags are `a` with the attributes given there,
 /// `span class="chat-mention"` and `br`.
@@ -20,18 +20,18 @@ pub fn render(body: &str, external_links: bool, tickets: &Tickets) -> String {
         push_text(&mut html, &body[at..found.start]);
         let typed = &body[found.start..found.end];
         match found.token {
-            Token::Url(url) if external_links => push_external_link(&mut html, url),
-            Token::Url(url) => push_text(&mut html, url),
-            Token::TicketNumber { number, .. } => match tickets.by_number(number) {
+            TextToken::Url(url) if external_links => push_external_link(&mut html, url),
+            TextToken::Url(url) => push_text(&mut html, url),
+            TextToken::TicketNumber { number, .. } => match tickets.by_number(number) {
                 Some(ticket) => push_ticket_link(&mut html, ticket.id, &[typed]),
                 None => push_text(&mut html, typed),
             },
-            Token::TicketId { word, id } => match tickets.by_id(id) {
+            TextToken::TicketId { word, id } => match tickets.by_id(id) {
                 Some(ticket) => push_ticket_link(&mut html, id, &[word, "#", &ticket.number]),
                 None => push_text(&mut html, typed),
             },
-            Token::Article { slug } => push_article_link(&mut html, slug),
-            Token::Mention { handle } => push_mention(&mut html, handle),
+            TextToken::Article { slug } => push_article_link(&mut html, slug),
+            TextToken::Mention { handle } => push_mention(&mut html, handle),
         }
         at = found.end;
     }

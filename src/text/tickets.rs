@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::tokens::{Token, next_token};
+use super::tokens::{TextToken, next_token};
 
 /// Most different references of one message that are looked up; the rest stays text (rendering.md).
 pub const MAX_TICKET_REFERENCES: usize = 50;
@@ -40,8 +40,10 @@ pub fn ticket_references(body: &str) -> TicketReferences {
     {
         at = found.end;
         match found.token {
-            Token::TicketId { id, .. } if !references.ids.contains(&id) => references.ids.push(id),
-            Token::TicketNumber { number, .. } => {
+            TextToken::TicketId { id, .. } if !references.ids.contains(&id) => {
+                references.ids.push(id)
+            }
+            TextToken::TicketNumber { number, .. } => {
                 let known = references
                     .numbers
                     .iter()

@@ -18,7 +18,7 @@ const DIGITS_MAX: usize = 10;
 
 /// A piece of a body that may become a link or a mention. All text is as typed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Token<'a> {
+pub(super) enum TextToken<'a> {
     /// `http://…` or `https://…`, without the punctuation that follows it.
     Url(&'a str),
     /// `word` is the word `ticket` with the white space after it, or empty; `number` is without the `#`.
@@ -36,7 +36,7 @@ pub(super) enum Token<'a> {
 pub(super) struct TokenMatch<'a> {
     pub(super) start: usize,
     pub(super) end: usize,
-    pub(super) token: Token<'a>,
+    pub(super) token: TextToken<'a>,
 }
 
 /// The first token that starts at `from` or later, where `from` is 0 or the `end` of the token before.
@@ -83,7 +83,7 @@ fn is_word(byte: u8) -> bool {
 }
 
 /// `before` is the byte before `start` and is known not to be a letter, a digit or `_`.
-fn token_at(body: &str, start: usize, before: Option<u8>) -> Option<(usize, Token<'_>)> {
+fn token_at(body: &str, start: usize, before: Option<u8>) -> Option<(usize, TextToken<'_>)> {
     let bytes = body.as_bytes();
     // Tickets and articles may look like a part of a path or of a longer word, so they keep away from `/` and `-`.
     let apart = !matches!(before, Some(b'/' | b'-'));
@@ -94,13 +94,13 @@ fn token_at(body: &str, start: usize, before: Option<u8>) -> Option<(usize, Toke
         b'@' => {
             let end = handle_end(bytes, start + 1)?;
             let handle = &body[start + 1..end];
-            Some((end, Token::Mention { handle }))
+            Some((end, TextToken::Mention { handle }))
         }
         _ => None,
     }
 }
 
-fn url_at(body: &str, start: usize) -> Option<(usize, Token<'_>)> {
+fn url_at(body: &str, start: usize) -> Option<(usize, TextToken<'_>)> {
     let bytes = body.as_bytes();
     let mut at = after_ignoring_case(bytes, start, b"http")?;
     if matches!(bytes.get(at), Some(b's' | b'S')) {
@@ -115,7 +115,7 @@ fn url_at(body: &str, start: usize) -> Option<(usize, Token<'_>)> {
         return None;
     }
     let end = rest + kept;
-    Some((end, Token::Url(&body[start..end])))
+    Some((end, TextToken::Url(&body[start..end])))
 }
 
 /// How much of `url` is left when the punctuation behind it is cut off.
@@ -149,7 +149,7 @@ fn without_trailing_punctuation(url: &[u8]) -> usize {
         .map_or(marks, |(i, _)| marks + i + 1)
 }
 
-fn ticket_at(body: &str, start: usize) -> Option<(usize, Token<'_>)> {
+fn ticket_at(body: &str, start: usize) -> Option<(usize, TextToken<'_>)> {
     let bytes = body.as_bytes();
     let hash = match after_ignoring_case(bytes, start, b"ticket") {
         Some(at) => {
@@ -167,12 +167,12 @@ fn ticket_at(body: &str, start: usize) -> Option<(usize, Token<'_>)> {
     let at = hash + 1;
     if let Some(end) = number_end(bytes, at) {
         let number = &body[at..end];
-        return Some((end, Token::TicketNumber { word, number }));
+        return Some((end, TextToken::TicketNumber { word, number }));
     }
     let end = digits_end(bytes, at)?;
     // At most ten digits, so this cannot fail.
     let id = body[at..end].parse().ok()?;
-    Some((end, Token::TicketId { word, id }))
+    Some((end, TextToken::TicketId { word, id }))
 }
 
 /// The end of the longest ticket number that starts at `at`.
@@ -212,14 +212,14 @@ fn digits_end(bytes: &[u8], at: usize) -> Option<usize> {
     bounded.then_some(end)
 }
 
-fn article_at(body: &str, start: usize) -> Option<(usize, Token<'_>)> {
+fn article_at(body: &str, start: usize) -> Option<(usize, TextToken<'_>)> {
     let bytes = body.as_bytes();
     let at = after_ignoring_case(bytes, start, b"kb:")?;
     let end = name_end(bytes, at, 1..=SLUG_MAX, |byte| {
         byte.is_ascii_alphanumeric() || byte == b'-'
     })?;
     let slug = &body[at..end];
-    Some((end, Token::Article { slug }))
+    Some((end, TextToken::Article { slug }))
 }
 
 fn handle_end(bytes: &[u8], at: usize) -> Option<usize> {
@@ -271,7 +271,7 @@ fn is_ascii_space(byte: u8) -> bool {
 mod tests {
     use super::*;
 
-    fn only(body: &str) -> Token<'_> {
+    fn only(body: &str) -> TextToken<'_> {
         let found = next_token(body, 0).unwrap_or_else(|| panic!("no token in {body}"));
         assert_eq!((found.start, found.end), (0, body.len()), "{body}");
         found.token
@@ -279,27 +279,30 @@ mod tests {
 
     fn url(body: &str) -> Option<&str> {
         match next_token(body, 0)?.token {
-            Token::Url(url) => Some(url),
+            TextToken::Url(url) => Some(url),
             other => panic!("{other:?} in {body}"),
         }
     }
 
     #[test]
     fn each_kind_is_found_as_typed() {
-        assert_eq!(only("HtTps://X"), Token::Url("HtTps://X"));
+        assert_eq!(only("HtTps://X"), TextToken::Url("HtTps://X"));
         let (word, number) = ("Ticket\r\n", "a_B-9-2026-06-30-0007");
         assert_eq!(
             only("Ticket\r\n#a_B-9-2026-06-30-0007"),
-            Token::TicketNumber { word, number }
+            TextToken::TicketNumber { word, number }
         );
         let word = "tIcKeT \t\n\x0b\x0c\r";
         assert_eq!(
             only("tIcKeT \t\n\x0b\x0c\r#7"),
-            Token::TicketId { word, id: 7 }
+            TextToken::TicketId { word, id: 7 }
         );
-        assert_eq!(only("#0000000012"), Token::TicketId { word: "", id: 12 });
-        assert_eq!(only("Kb:V-1"), Token::Article { slug: "V-1" });
-        assert_eq!(only("@Bob_x"), Token::Mention { handle: "Bob_x" });
+        assert_eq!(
+            only("#0000000012"),
+            TextToken::TicketId { word: "", id: 12 }
+        );
+        assert_eq!(only("Kb:V-1"), TextToken::Article { slug: "V-1" });
+        assert_eq!(only("@Bob_x"), TextToken::Mention { handle: "Bob_x" });
     }
 
     #[test]
@@ -318,17 +321,20 @@ mod tests {
         let number = "A-2026-01-01-2026-01-01-1";
         assert_eq!(
             only("#A-2026-01-01-2026-01-01-1"),
-            Token::TicketNumber { word: "", number }
+            TextToken::TicketNumber { word: "", number }
         );
         let number = "1-2026-05-12-1";
         assert_eq!(
             only("#1-2026-05-12-1"),
-            Token::TicketNumber { word: "", number }
+            TextToken::TicketNumber { word: "", number }
         );
         let prefix = "P".repeat(26);
         assert_eq!(next_token(&format!("#{prefix}-2026-05-12-1"), 0), None);
         let id = next_token("#1-2026-05-12-12345678901", 0).expect("an id");
-        assert_eq!((id.end, id.token), (2, Token::TicketId { word: "", id: 1 }));
+        assert_eq!(
+            (id.end, id.token),
+            (2, TextToken::TicketId { word: "", id: 1 })
+        );
     }
 
     #[test]

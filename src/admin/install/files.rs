@@ -74,11 +74,11 @@ pub(super) fn is_written_for(path: &Path, root: &Path) -> bool {
 }
 
 /// A name that this install has, or may have.
-pub(super) struct Place {
+pub(super) struct UnitPlace {
     pub(super) name: String,
 }
 
-impl Place {
+impl UnitPlace {
     /// Of units: the plain one, else an instance that is named like the folder, else like its whole path.
     pub(super) fn of_unit(root: &Path) -> Result<Self, Problem> {
         Self::free(root, '@', |name| {
@@ -130,7 +130,7 @@ impl Place {
             .iter()
             .find(|name| !owners(name).contains(&Owner::AnotherInstall));
         has.or(may_have)
-            .map(|name| Place { name: name.clone() })
+            .map(|name| UnitPlace { name: name.clone() })
             .ok_or_else(|| {
                 Problem::new(
                     exit_code::FAILED,
@@ -144,12 +144,12 @@ impl Place {
 }
 
 /// A file as it is to be.
-pub(super) struct Change {
+pub(super) struct FileChange {
     pub(super) path: PathBuf,
     pub(super) text: String,
 }
 
-impl Change {
+impl FileChange {
     pub(super) fn show(&self, out: &mut dyn Write) -> Result<(), Problem> {
         say(out, &format!("# {}\n{}\n", self.path.display(), self.text))
     }

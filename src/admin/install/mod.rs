@@ -10,7 +10,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 pub(crate) use self::compare::{compare, has_unit};
-use self::files::{Change, Place};
+use self::files::{FileChange, UnitPlace};
 pub(crate) use self::found::{Installation, would_make_database};
 use super::Problem;
 use crate::platform::exit_code;
@@ -134,8 +134,8 @@ pub(crate) fn uninstall(root: &Path, dry_run: bool, out: &mut dyn Write) -> Resu
 }
 
 /// The files of a unit, and what to do once they are there.
-fn systemd(found: &Installation, socket: bool) -> Result<(Vec<Change>, String), Problem> {
-    let place = Place::of_unit(&found.root)?;
+fn systemd(found: &Installation, socket: bool) -> Result<(Vec<FileChange>, String), Problem> {
+    let place = UnitPlace::of_unit(&found.root)?;
     let name = &place.name;
     let header = files::header("systemd", &found.root);
     let template = name
@@ -149,11 +149,11 @@ fn systemd(found: &Installation, socket: bool) -> Result<(Vec<Change>, String), 
     let whole = Path::new(UNITS).join(format!("{name}.service"));
     // A unit in /etc hides the package's, so a drop-in would be one of that.
     let service = match is_packaged && !whole.exists() {
-        true => Change {
+        true => FileChange {
             path: Path::new(UNITS).join(format!("{name}.service.d/install.conf")),
             text: header.clone() + &unit::drop_in(found)?,
         },
-        false => Change {
+        false => FileChange {
             path: whole,
             text: header.clone() + &unit::service(found)?,
         },
@@ -164,7 +164,7 @@ fn systemd(found: &Installation, socket: bool) -> Result<(Vec<Change>, String), 
     let socket = socket || files::is_written_for(&path, &found.root);
     if socket {
         let text = header + &unit::socket(found)?;
-        changes.push(Change { path, text });
+        changes.push(FileChange { path, text });
     } else {
         let (_, port) = found.address()?;
         if port < 1024 {
@@ -189,8 +189,8 @@ fn systemd(found: &Installation, socket: bool) -> Result<(Vec<Change>, String), 
 }
 
 /// The crontab of one line.
-fn cron(found: &Installation) -> Result<Change, Problem> {
-    let place = Place::of_crontab(&found.root)?;
+fn cron(found: &Installation) -> Result<FileChange, Problem> {
+    let place = UnitPlace::of_crontab(&found.root)?;
     let logs = found.storage.join("logs");
     if !logs.is_dir() {
         return Err(Problem::new(
@@ -203,7 +203,7 @@ fn cron(found: &Installation) -> Result<Change, Problem> {
             ),
         ));
     }
-    Ok(Change {
+    Ok(FileChange {
         path: Path::new(CRONTABS).join(place.name),
         text: files::header("cron", &found.root) + &unit::crontab(found)?,
     })

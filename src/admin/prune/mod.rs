@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use self::progress::Progress;
+use self::progress::PruneProgress;
 use super::{Database, Problem};
 use crate::config::settings::{Rows, key};
 use crate::model::{ChannelId, MessageId};
@@ -242,7 +242,7 @@ fn walk(
         return Ok(Walk::Complete);
     };
     let mut above = MessageId(first.0.saturating_sub(1));
-    let mut progress = Progress::new(options.progress.take(), first, last);
+    let mut progress = PruneProgress::new(options.progress.take(), first, last);
     loop {
         let window = database.run_again(|store| store.old_messages(above, WINDOW_ROWS, &before))?;
         let old: Vec<OldMessage> = window

@@ -12,7 +12,7 @@ const WIDTH: usize = 24;
 /// Before that a rate says nothing.
 const FIRST_RATE: Duration = Duration::from_secs(1);
 
-pub(super) struct Progress<'a> {
+pub(super) struct PruneProgress<'a> {
     out: Option<&'a mut dyn Write>,
     first: MessageId,
     last: MessageId,
@@ -21,11 +21,11 @@ pub(super) struct Progress<'a> {
     is_begun: bool,
 }
 
-impl<'a> Progress<'a> {
+impl<'a> PruneProgress<'a> {
     /// Of a walk over these ids; without `out` nothing is shown.
     pub(super) fn new(out: Option<&'a mut dyn Write>, first: MessageId, last: MessageId) -> Self {
         let now = Instant::now();
-        Progress {
+        PruneProgress {
             out,
             first,
             last,
@@ -55,7 +55,7 @@ impl<'a> Progress<'a> {
         );
         if let Some(out) = &mut self.out {
             self.is_begun = true;
-            // Progress that cannot be shown is no reason to stop.
+            // PruneProgress that cannot be shown is no reason to stop.
             let _ = write!(out, "\r{text}\u{1b}[K");
             let _ = out.flush();
         }
@@ -63,7 +63,7 @@ impl<'a> Progress<'a> {
 }
 
 /// What comes next stands in a line of its own, also after an interruption or a failure.
-impl Drop for Progress<'_> {
+impl Drop for PruneProgress<'_> {
     fn drop(&mut self) {
         if let (true, Some(out)) = (self.is_begun, &mut self.out) {
             let _ = writeln!(out);

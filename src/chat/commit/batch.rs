@@ -42,7 +42,7 @@ pub(super) struct Stored {
 
 /// What became of a batch: messages that were written, and those that were answered without, by their places.
 #[derive(Default)]
-pub(super) struct Written {
+pub(super) struct BatchResult {
     pub(super) stored: Vec<(usize, Stored)>,
     pub(super) answered: Vec<(usize, Unwritten)>,
     /// Notifications that are new, where they are pushed as well.
@@ -58,13 +58,13 @@ pub(super) enum Unwritten {
 }
 
 /// How one try to write a batch ended.
-pub(super) enum Outcome {
+pub(super) enum AttemptOutcome {
     /// Committed.
-    Done(Written),
+    Done(BatchResult),
     /// Nothing was stored.
     Failed(StoreError),
     /// The connection was lost in the commit.
-    Unknown(Written),
+    Unknown(BatchResult),
     /// Nothing was stored: a sender was told so meanwhile.
     Overtaken,
 }
@@ -94,33 +94,33 @@ pub(super) fn attempt(
     batch: &[Waiting],
     chat: &Chat,
     notify: &mut bool,
-) -> Outcome {
+) -> AttemptOutcome {
     let written = match lent.run(|store| write(store, batch, chat, notify)) {
         Ok(written) => written,
-        Err(error) => return Outcome::Failed(error),
+        Err(error) => return AttemptOutcome::Failed(error),
     };
     if written.stored.is_empty() {
         // Ends the snapshot that the reads of this batch opened.
         return match lent.run(|store| store.rollback()) {
-            Ok(()) => Outcome::Done(written),
-            Err(error) => Outcome::Failed(error),
+            Ok(()) => AttemptOutcome::Done(written),
+            Err(error) => AttemptOutcome::Failed(error),
         };
     }
     let mut stored = written.stored.iter();
     if !stored.all(|(place, _)| batch[*place].pending.begin_commit()) {
-        return Outcome::Overtaken;
+        return AttemptOutcome::Overtaken;
     }
     match lent.run(|store| store.commit()) {
-        Ok(()) => Outcome::Done(written),
+        Ok(()) => AttemptOutcome::Done(written),
         Err(error)
             if matches!(
                 error.failure,
                 Failure::Lost | Failure::Stale | Failure::TookTooLong
             ) =>
         {
-            Outcome::Unknown(written)
+            AttemptOutcome::Unknown(written)
         }
-        Err(error) => Outcome::Failed(error),
+        Err(error) => AttemptOutcome::Failed(error),
     }
 }
 
@@ -130,7 +130,7 @@ fn write(
     batch: &[Waiting],
     chat: &Chat,
     notify: &mut bool,
-) -> Result<Written> {
+) -> Result<BatchResult> {
     store.begin()?;
     let sent_again = batch.iter().filter(|one| one.post.reference.is_some());
     let senders = distinct(sent_again.map(|one| (one.post.conversation, one.post.agent.id)));
@@ -140,17 +140,19 @@ fn write(
     let context = read_context(store, batch)?;
     let repeated = find_repeated(store, batch, chat)?;
     let external_links = chat.settings().external_links;
-    let mut written = Written::default();
+    let mut written = BatchResult::default();
     let mut accepted = Vec::new();
     for (place, one) in batch.iter().enumerate() {
         let decision = decide(store, &context, &one.post, external_links)?;
         let answer = match (decision, repeated.get(&place)) {
-            (Decision::Write(row), None) => {
+            (PostDecision::Write(row), None) => {
                 accepted.push((place, row));
                 continue;
             }
-            (Decision::Write(_), Some(message)) => Unwritten::Repeated(Box::new(message.clone())),
-            (Decision::Refuse(refusal), _) => Unwritten::Refused(refusal),
+            (PostDecision::Write(_), Some(message)) => {
+                Unwritten::Repeated(Box::new(message.clone()))
+            }
+            (PostDecision::Refuse(refusal), _) => Unwritten::Refused(refusal),
         };
         written.answered.push((place, answer));
     }
@@ -262,7 +264,7 @@ fn distinct<T: Ord>(all: impl Iterator<Item = T>) -> Vec<T> {
 }
 
 /// What becomes of a message.
-enum Decision {
+enum PostDecision {
     Write(NewMessage),
     Refuse(Refusal),
 }
@@ -273,10 +275,10 @@ fn decide(
     context: &PostingContext,
     post: &Post,
     external_links: bool,
-) -> Result<Decision> {
+) -> Result<PostDecision> {
     let body = match may_post(context, post).and(post.body.as_ref().map_err(|why| *why)) {
         Ok(body) => body,
-        Err(refusal) => return Ok(Decision::Refuse(refusal)),
+        Err(refusal) => return Ok(PostDecision::Refuse(refusal)),
     };
     let tickets = match body.references.is_empty() {
         true => Tickets::default(),
@@ -284,9 +286,9 @@ fn decide(
     };
     let html = text::render(&body.text, external_links, &tickets);
     if html.len() > TEXT_COLUMN_BYTES || body.text.len() > TEXT_COLUMN_BYTES {
-        return Ok(Decision::Refuse(Refusal::MessageTooLarge));
+        return Ok(PostDecision::Refuse(Refusal::MessageTooLarge));
     }
-    Ok(Decision::Write(NewMessage {
+    Ok(PostDecision::Write(NewMessage {
         conversation: post.conversation,
         sender: post.agent.id,
         body_text: body.text.clone(),

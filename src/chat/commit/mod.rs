@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use log::{error, warn};
 
-use self::batch::{Outcome, Unwritten, Waiting, Written, attempt, key};
+use self::batch::{AttemptOutcome, BatchResult, Unwritten, Waiting, attempt, key};
 use super::{Chat, PendingPost, refusal};
 use crate::model::{Conversation, Refusal};
 use crate::platform::metrics::METRICS;
@@ -33,7 +33,7 @@ const BATCH_BYTES: usize = 256 * 1024;
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the commit thread is told.
-pub enum Order {
+pub enum CommitOrder {
     /// Store and publish this message.
     Post(Arc<PendingPost>, Post),
     /// End; nothing is tried again after this time.
@@ -41,7 +41,7 @@ pub enum Order {
 }
 
 /// Stores messages until it is told to stop.
-pub fn run(chat: &Chat, orders: &Receiver<Order>, pools: &Pools, progress: &Progress) {
+pub fn run(chat: &Chat, orders: &Receiver<CommitOrder>, pools: &Pools, progress: &Progress) {
     let mut committer = Committer {
         chat,
         progress,
@@ -82,12 +82,12 @@ struct Committer<'a> {
 }
 
 impl Committer<'_> {
-    fn take(&mut self, orders: impl Iterator<Item = Order>) {
+    fn take(&mut self, orders: impl Iterator<Item = CommitOrder>) {
         let mut free = Vec::new();
         for order in orders {
             let (pending, post) = match order {
-                Order::Post(pending, post) => (pending, post),
-                Order::Stop(until) => {
+                CommitOrder::Post(pending, post) => (pending, post),
+                CommitOrder::Stop(until) => {
                     self.stop = Some(until);
                     continue;
                 }
@@ -150,17 +150,19 @@ impl Committer<'_> {
             }
             let notified = notify;
             match attempt(lent, &batch, self.chat, &mut notify) {
-                Outcome::Done(written) => return self.finish(&batch, written),
-                Outcome::Unknown(written) => match self.was_committed(lent, &batch, &written) {
-                    Some(true) => return self.finish(&batch, written),
-                    Some(false) => {
-                        self.chat.feed.release_claims();
-                        self.nothing_is_stored(&batch);
+                AttemptOutcome::Done(written) => return self.finish(&batch, written),
+                AttemptOutcome::Unknown(written) => {
+                    match self.was_committed(lent, &batch, &written) {
+                        Some(true) => return self.finish(&batch, written),
+                        Some(false) => {
+                            self.chat.feed.release_claims();
+                            self.nothing_is_stored(&batch);
+                        }
+                        None => return self.answer_unknown(&batch, written),
                     }
-                    None => return self.answer_unknown(&batch, written),
-                },
-                Outcome::Overtaken => self.roll_back(lent, &batch),
-                Outcome::Failed(error) => {
+                }
+                AttemptOutcome::Overtaken => self.roll_back(lent, &batch),
+                AttemptOutcome::Failed(error) => {
                     self.roll_back(lent, &batch);
                     if notified && !notify {
                         warn!("{error}; the message is stored without notifying anyone");
@@ -237,7 +239,7 @@ impl Committer<'_> {
         left
     }
 
-    fn finish(&self, batch: &[Waiting], written: Written) {
+    fn finish(&self, batch: &[Waiting], written: BatchResult) {
         let chat = self.chat;
         for (place, answer) in written.answered {
             let pending = &batch[place].pending;
@@ -279,7 +281,7 @@ impl Committer<'_> {
         &self,
         lent: &mut Lent<'_>,
         batch: &[Waiting],
-        written: &Written,
+        written: &BatchResult,
     ) -> Option<bool> {
         warn!(
             "the connection to the database was lost in a commit of {} messages; looking whether they were stored",
@@ -303,7 +305,7 @@ impl Committer<'_> {
 
     /// If the messages were stored after all they are shown late, as those of other writers are, and a client that sends
     /// one of them again gets the first one's answer.
-    fn answer_unknown(&self, batch: &[Waiting], mut written: Written) {
+    fn answer_unknown(&self, batch: &[Waiting], mut written: BatchResult) {
         self.chat.feed.release_claims();
         self.chat.dedup.distrust(Instant::now());
         let stored = written.stored.drain(..);

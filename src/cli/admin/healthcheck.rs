@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
 
-use super::{Healthcheck, Install};
+use super::{Healthcheck, OpenInstall};
 use crate::admin::{Problem, healthcheck};
 use crate::config::listen_address;
 use crate::config::settings::Rows;
@@ -35,7 +35,7 @@ pub(super) fn run(options: Healthcheck) -> Result<u8, Problem> {
 }
 
 fn ask(options: Healthcheck, deadline: Instant) -> Result<(), Problem> {
-    let mut install = Install::without_secret(&options.root.root)?;
+    let mut install = OpenInstall::without_secret(&options.root.root)?;
     let config = &mut install.config;
     config.host = options.host.or(config.host.take());
     config.port = options.port.map(|port| port as u16).or(config.port);

@@ -39,7 +39,7 @@ pub(super) enum Operate {
                       requests, the last error and the last lines of its log. With --watch the exit code is \
                       that of the last look."
     )]
-    Status(status::Status),
+    Status(status::StatusArgs),
     /// Ask the supervisor to start the service
     Start(Root),
     /// Ask the running service to stop
@@ -47,7 +47,7 @@ pub(super) enum Operate {
     /// Ask the supervisor to restart the service
     Restart(Root),
     /// Show or change the chat's settings
-    Settings(Settings),
+    Settings(SettingsArgs),
     /// Show every option, its value and where it comes from
     #[command(
         long_about = "Show every option with its effective value and where that comes from: option, environment, .env, \
@@ -61,7 +61,7 @@ pub(super) enum Operate {
                       for a slow reader. The running service answers over a Unix socket in STORAGE_PATH/runtime, and \
                       only its own user and root."
     )]
-    Connections(Connections),
+    Connections(ConnectionsArgs),
     /// Mark messages past their retention as deleted
     #[command(
         long_about = "Mark messages past the retention of their channel, or of direct messages, as deleted. \
@@ -97,9 +97,9 @@ pub(super) enum Operate {
                       standard output.\n\n\
                       Until it expires it grants the same access as that agent's login, so protect it like a password."
     )]
-    Token(Token),
+    Token(TokenArgs),
     /// Read and send chat messages as an agent
-    Chat(Chat),
+    Chat(ChatArgs),
     /// Run another subcommand in a new session
     #[command(name = supervisor::DETACHED, hide = true)]
     Detached {
@@ -116,7 +116,7 @@ pub(super) struct Root {
 }
 
 #[derive(Args)]
-pub(super) struct Settings {
+pub(super) struct SettingsArgs {
     /// Folder of the helpdesk install, where its .env is
     #[arg(long, value_name = "DIR", default_value = ".", global = true)]
     root: PathBuf,
@@ -154,11 +154,11 @@ pub(super) struct ConfigOptions {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    options: super::Limits,
+    options: super::LimitArgs,
 }
 
 #[derive(Args)]
-pub(super) struct Connections {
+pub(super) struct ConnectionsArgs {
     #[command(flatten)]
     root: Root,
     /// Write a JSON list
@@ -226,7 +226,7 @@ pub(super) struct Healthcheck {
 }
 
 #[derive(Args)]
-pub(super) struct Token {
+pub(super) struct TokenArgs {
     #[command(flatten)]
     root: Root,
     /// Agent of the token
@@ -239,7 +239,7 @@ pub(super) struct Token {
 }
 
 #[derive(Args)]
-pub(super) struct Chat {
+pub(super) struct ChatArgs {
     /// Folder of the helpdesk install, where its .env is
     #[arg(long, value_name = "DIR", default_value = ".", global = true)]
     root: PathBuf,
@@ -252,7 +252,7 @@ enum ChatCommand {
     /// Show the newest messages of a conversation, then new ones as they arrive
     Tail {
         #[command(flatten)]
-        place: Place,
+        place: ConversationArgs,
         /// Number of messages to start with
         #[arg(short = 'n', long, value_name = "N", default_value_t = 10,
               allow_negative_numbers = true, value_parser = number(0..=200))]
@@ -264,7 +264,7 @@ enum ChatCommand {
     /// Send a message and wait until it is stored
     Send {
         #[command(flatten)]
-        place: Place,
+        place: ConversationArgs,
         /// Text of the message; - reads it from standard input
         #[arg(allow_hyphen_values = true)]
         text: String,
@@ -272,7 +272,7 @@ enum ChatCommand {
 }
 
 #[derive(Args)]
-struct Place {
+struct ConversationArgs {
     /// Agent to act as
     #[arg(long, value_name = "ID", allow_negative_numbers = true, value_parser = number(1..=u64::MAX))]
     agent: u64,
@@ -295,21 +295,21 @@ struct ChannelOrThread {
 }
 
 /// An install whose configuration is valid; its database is not asked yet.
-pub(super) struct Install {
+pub(super) struct OpenInstall {
     pub root: PathBuf,
     variables: Variables,
     pub config: Config,
 }
 
-impl Install {
+impl OpenInstall {
     /// Reads the configuration with the rights of the user who runs the command.
     pub(super) fn read(root: &Path) -> Result<Self, Problem> {
-        Install::with(root, Config::from_variables)
+        OpenInstall::with(root, Config::from_variables)
     }
 
     /// For one that looks and administers, which needs no secret.
     fn without_secret(root: &Path) -> Result<Self, Problem> {
-        Install::with(root, Config::without_secret)?.run_as_owner()
+        OpenInstall::with(root, Config::without_secret)?.run_as_owner()
     }
 
     fn with(
@@ -319,7 +319,7 @@ impl Install {
         let root = absolute(root)?;
         let variables = Variables::load(&root)?;
         let config = configure(&root, &variables)?;
-        Ok(Install {
+        Ok(OpenInstall {
             root,
             variables,
             config,
@@ -329,7 +329,7 @@ impl Install {
     /// The same for what may write there: what root writes, the owner could not write later, and where links of the owner
     /// lead is no business of root's.
     pub(super) fn open(root: &Path) -> Result<Self, Problem> {
-        Install::read(root)?.run_as_owner()
+        OpenInstall::read(root)?.run_as_owner()
     }
 
     fn run_as_owner(self) -> Result<Self, Problem> {
@@ -351,16 +351,16 @@ pub(super) fn run(command: Operate, color: Color) -> Result<u8, Problem> {
     let out = &mut io::stdout().lock();
     match command {
         Operate::Supervise(Root { root }) => {
-            let install = Install::open(&root)?;
+            let install = OpenInstall::open(&root)?;
             let store = startup::open_store(&install.config);
             Ok(supervisor::run(&install.root, &install.config, store, out))
         }
         Operate::Status(options) => status::run(&options, color.style(), out),
-        Operate::Start(root) => request(control::Request::Start, &root, out),
-        Operate::Stop(root) => request(control::Request::Stop, &root, out),
-        Operate::Restart(root) => request(control::Request::Restart, &root, out),
+        Operate::Start(root) => request(control::ControlRequest::Start, &root, out),
+        Operate::Stop(root) => request(control::ControlRequest::Stop, &root, out),
+        Operate::Restart(root) => request(control::ControlRequest::Restart, &root, out),
         Operate::Settings(options) => {
-            let install = Install::without_secret(&options.root)?;
+            let install = OpenInstall::without_secret(&options.root)?;
             let (database, variables) = (&mut install.database(), &install.variables);
             match options.command {
                 SettingsCommand::List { json } => settings::list(database, variables, json, out),
@@ -372,7 +372,7 @@ pub(super) fn run(command: Operate, color: Color) -> Result<u8, Problem> {
         }
         Operate::Config(options) => show_options(*options, out),
         Operate::Connections(options) => {
-            let install = Install::without_secret(&options.root.root)?;
+            let install = OpenInstall::without_secret(&options.root.root)?;
             let path = install.config.paths().inspection_socket;
             connections::list(&path, options.json, out)
         }
@@ -392,7 +392,7 @@ pub(super) fn run(command: Operate, color: Color) -> Result<u8, Problem> {
         Operate::Uninstall(options) => install::uninstall(&options, out),
         Operate::Healthcheck(options) => healthcheck::run(options),
         Operate::Token(options) => {
-            let install = Install::open(&options.root.root)?;
+            let install = OpenInstall::open(&options.root.root)?;
             token::mint(
                 &install.config.jwt_secret,
                 AgentId(options.agent),
@@ -426,8 +426,8 @@ fn show_options(options: ConfigOptions, out: &mut dyn Write) -> Result<u8, Probl
     rows.map(|_| exit_code::OK)
 }
 
-fn chat(options: &Chat, out: &mut dyn Write) -> Result<u8, Problem> {
-    let install = Install::open(&options.root)?;
+fn chat(options: &ChatArgs, out: &mut dyn Write) -> Result<u8, Problem> {
+    let install = OpenInstall::open(&options.root)?;
     let (ChatCommand::Tail { place, .. } | ChatCommand::Send { place, .. }) = &options.command;
     let rows = install.database().run_again(|store| store.settings())?;
     let (host, port, _) = listen_address(&install.config, &rows);
@@ -456,7 +456,11 @@ fn chat(options: &Chat, out: &mut dyn Write) -> Result<u8, Problem> {
     }
 }
 
-fn request(request: control::Request, root: &Root, out: &mut dyn Write) -> Result<u8, Problem> {
-    let install = Install::without_secret(&root.root)?;
+fn request(
+    request: control::ControlRequest,
+    root: &Root,
+    out: &mut dyn Write,
+) -> Result<u8, Problem> {
+    let install = OpenInstall::without_secret(&root.root)?;
     control::request(request, &mut install.database(), out)
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use clap::{Args, ValueEnum};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::{Install, Root};
+use super::{OpenInstall, Root};
 use crate::admin::Problem;
 use crate::admin::prune::{self, Scope};
 use crate::cli::number;
@@ -59,7 +59,7 @@ pub(super) fn run(options: &Prune, out: &mut dyn Write) -> Result<u8, Problem> {
         (ScopeWord::Channel, None) => Scope::Channel(None),
         (ScopeWord::Direct, None) => Scope::Direct,
     };
-    let install = Install::without_secret(&options.root.root)?;
+    let install = OpenInstall::without_secret(&options.root.root)?;
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         // Refused only where the system is out of memory; then an interruption is a plain end.

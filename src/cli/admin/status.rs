@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, bounded};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::{Install, Root};
+use super::{OpenInstall, Root};
 use crate::admin::Problem;
 use crate::admin::status::{self, StatusReport};
 use crate::admin::style::Style;
@@ -24,7 +24,7 @@ const CLEAR_LINE: &str = "\u{1b}[K\n";
 const CLEAR_BELOW: &str = "\u{1b}[J";
 
 #[derive(Args)]
-pub(crate) struct Status {
+pub(crate) struct StatusArgs {
     #[command(flatten)]
     root: Root,
     /// Write one JSON object; with --watch, one per line
@@ -39,7 +39,7 @@ pub(crate) struct Status {
 ///
 /// # Errors
 /// Standard output cannot be written, or the system refuses what a watch takes.
-pub(super) fn run(options: &Status, style: Style, out: &mut dyn Write) -> Result<u8, Problem> {
+pub(super) fn run(options: &StatusArgs, style: Style, out: &mut dyn Write) -> Result<u8, Problem> {
     let root = &options.root.root;
     if options.watch {
         return watch(options, style, out);
@@ -53,14 +53,14 @@ pub(super) fn run(options: &Status, style: Style, out: &mut dyn Write) -> Result
 }
 
 fn look(root: &Path) -> StatusReport {
-    match Install::without_secret(root) {
+    match OpenInstall::without_secret(root) {
         Ok(install) => status::look(&install.config, &mut install.database()),
         Err(problem) => StatusReport::unknown(problem.to_string()),
     }
 }
 
 /// The same again and again.
-fn watch(options: &Status, style: Style, out: &mut dyn Write) -> Result<u8, Problem> {
+fn watch(options: &StatusArgs, style: Style, out: &mut dyn Write) -> Result<u8, Problem> {
     let end = signals().map_err(|error| {
         Problem::new(exit_code::FAILED, "cannot wait for signals").because(error)
     })?;

@@ -90,7 +90,7 @@ fn between(column: &str) -> String {
 }
 
 /// A conversation of an agent, its read marker, and the newest id in it.
-type Place = (u64, u64, u64);
+type SearchPlace = (u64, u64, u64);
 
 impl MysqlConnection {
     /// Ids of messages of one conversation between two ids that are not deleted, the newest first, at most `most`; and
@@ -180,7 +180,7 @@ impl MysqlConnection {
         &mut self,
         operation: &'static str,
         agent: AgentId,
-    ) -> Result<Vec<(Conversation, Place)>> {
+    ) -> Result<Vec<(Conversation, SearchPlace)>> {
         let newest = |column: &str| {
             format!(
                 "c.id, COALESCE(r.last_read_message_id, 0), COALESCE((SELECT m.id FROM chat_messages m \
@@ -203,11 +203,11 @@ impl MysqlConnection {
         let id = agent.0;
         let mut places = Vec::new();
         for row in self.rows(operation, &channels, (id,))? {
-            let place: Place = columns(row, operation)?;
+            let place: SearchPlace = columns(row, operation)?;
             places.push((Conversation::Channel(ChannelId(place.0)), place));
         }
         for row in self.rows(operation, &threads, (id, id, id))? {
-            let place: Place = columns(row, operation)?;
+            let place: SearchPlace = columns(row, operation)?;
             places.push((Conversation::Direct(ThreadId(place.0)), place));
         }
         Ok(places)

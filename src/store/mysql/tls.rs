@@ -122,13 +122,13 @@ fn words(error: &Error) -> (String, &'static str) {
 
 /// One of ring's ways to verify, which takes no signature of a public authority.
 #[derive(Debug)]
-struct Private {
+struct PrivateKey {
     inner: &'static dyn SignatureVerificationAlgorithm,
     /// Keys of public authorities that were named as well.
     named: &'static [Vec<u8>],
 }
 
-impl SignatureVerificationAlgorithm for Private {
+impl SignatureVerificationAlgorithm for PrivateKey {
     fn verify_signature(
         &self,
         public_key: &[u8],
@@ -170,7 +170,7 @@ fn trust_only(certificates: impl Iterator<Item = CertificateDer<'static>>) {
     let known = provider.signature_verification_algorithms;
     let all = known.all.iter().map(|inner| {
         let inner = *inner;
-        &*Box::leak(Box::new(Private { inner, named })) as &dyn SignatureVerificationAlgorithm
+        &*Box::leak(Box::new(PrivateKey { inner, named })) as &dyn SignatureVerificationAlgorithm
     });
     let all: Vec<&'static dyn SignatureVerificationAlgorithm> = all.collect();
     let provider = CryptoProvider {
@@ -210,7 +210,7 @@ mod tests {
         let key = TLS_SERVER_ROOTS[0].subject_public_key_info.to_vec();
         let verify = |named: Vec<Vec<u8>>, key: &[u8]| {
             let named = named.leak();
-            Private { inner: &Yes, named }.verify_signature(key, b"", b"")
+            PrivateKey { inner: &Yes, named }.verify_signature(key, b"", b"")
         };
         // As it stands in a certificate, without what says of which kind it is.
         let bits = &key[key.len() - 60..];
