@@ -1,6 +1,8 @@
 //! The statements that read messages.
 
-use mysql::Row;
+use std::collections::HashMap;
+
+use mysql::{Row, Value};
 
 use super::{MysqlConnection, columns, ids, marks, padded};
 use crate::model::{
@@ -13,11 +15,12 @@ use crate::store::{
     SearchResult, Sent, StoreError, UNREAD_SCAN_LIMIT,
 };
 
-/// The columns of an event's message, in the order in which [`message`] takes them.
+/// The columns of an event's message, in the order in which [`message`] takes them. STRAIGHT_JOIN: a server that has no good
+/// statistics of the senders begins at the agents otherwise, and looks at all that each has ever said.
 const SELECT_MESSAGE: &str = "SELECT m.id, m.channel_id, m.thread_id, m.sender_agent_id, m.body_text, \
      m.body_rendered_html, CAST(m.metadata_json AS CHAR), CAST(m.created_at AS CHAR), CAST(m.edited_at AS CHAR), \
      CAST(m.deleted_at AS CHAR), m.deleted_by_agent_id, a.name, a.chat_handle \
-     FROM chat_messages m JOIN agents a ON a.id = m.sender_agent_id";
+     FROM chat_messages m STRAIGHT_JOIN agents a ON a.id = m.sender_agent_id";
 
 /// A text as a pattern of LIKE that fits nothing else; the escape is `!`.
 fn literally(text: &str) -> String {
@@ -33,6 +36,8 @@ fn literally(text: &str) -> String {
 
 /// Messages that are read at once: long ones fill the room with few, and more would be sent for nothing.
 const PAGE: usize = 100;
+/// Conversations that one statement asks for.
+const PLACES: usize = 64;
 /// Ids that one statement looks at.
 const WINDOW: u64 = 1000;
 const NO_END: u64 = u64::MAX >> 1;
@@ -136,7 +141,7 @@ impl MysqlConnection {
         &mut self,
         operation: &'static str,
         sql: &str,
-        params: Vec<mysql::Value>,
+        params: Vec<Value>,
     ) -> Result<Vec<u64>> {
         self.rows(operation, sql, params)?
             .into_iter()
@@ -175,42 +180,60 @@ impl MysqlConnection {
         Ok(found)
     }
 
-    /// The conversations of an agent: its active channels, or its threads.
+    /// The conversations of an agent: its active channels, and its threads.
     fn places(
         &mut self,
         operation: &'static str,
         agent: AgentId,
     ) -> Result<Vec<(Conversation, SearchPlace)>> {
-        let newest = |column: &str| {
-            format!(
-                "c.id, COALESCE(r.last_read_message_id, 0), COALESCE((SELECT m.id FROM chat_messages m \
-                 WHERE m.{column} = c.id ORDER BY m.id DESC LIMIT 1), 0)"
-            )
-        };
-        let channels = format!(
-            "SELECT {} FROM chat_channel_members cm \
+        const CHANNELS: &str = "SELECT c.id, COALESCE(r.last_read_message_id, 0) FROM chat_channel_members cm \
              JOIN chat_channels c ON c.id = cm.channel_id AND c.is_active = 1 \
              LEFT JOIN chat_message_reads r ON r.agent_id = cm.agent_id AND r.message_scope = 'channel' \
-             AND r.channel_id = c.id WHERE cm.agent_id = ? ORDER BY c.id",
-            newest("channel_id")
-        );
-        let threads = format!(
-            "SELECT {} FROM chat_threads c \
+             AND r.channel_id = c.id WHERE cm.agent_id = ? ORDER BY c.id";
+        const THREADS: &str = "SELECT c.id, COALESCE(r.last_read_message_id, 0) FROM chat_threads c \
              LEFT JOIN chat_message_reads r ON r.agent_id = ? AND r.message_scope = 'direct' \
-             AND r.thread_id = c.id WHERE c.agent_one_id = ? OR c.agent_two_id = ? ORDER BY c.id",
-            newest("thread_id")
-        );
+             AND r.thread_id = c.id WHERE c.agent_one_id = ? OR c.agent_two_id = ? ORDER BY c.id";
         let id = agent.0;
-        let mut places = Vec::new();
-        for row in self.rows(operation, &channels, (id,))? {
-            let place: SearchPlace = columns(row, operation)?;
-            places.push((Conversation::Channel(ChannelId(place.0)), place));
+        let channels = self.places_by(operation, "channel_id", CHANNELS, ids([id]))?;
+        let threads = self.places_by(operation, "thread_id", THREADS, ids([id, id, id]))?;
+        let channels = channels
+            .into_iter()
+            .map(|place| (Conversation::Channel(ChannelId(place.0)), place));
+        let threads = threads
+            .into_iter()
+            .map(|place| (Conversation::Direct(ThreadId(place.0)), place));
+        Ok(channels.chain(threads).collect())
+    }
+
+    /// The conversations that `sql` finds, with their read markers. Each one's newest id is asked for by its number: where a
+    /// subquery has it from a column, MariaDB 11 and MySQL look at all messages, depending on their statistics.
+    fn places_by(
+        &mut self,
+        operation: &'static str,
+        column: &str,
+        sql: &str,
+        params: Vec<Value>,
+    ) -> Result<Vec<SearchPlace>> {
+        let found: Vec<(u64, u64)> = self
+            .rows(operation, sql, params)?
+            .into_iter()
+            .map(|row| columns(row, operation))
+            .collect::<Result<_>>()?;
+        let one = format!("(SELECT {column}, id FROM {} LIMIT 1)", between(column));
+        let bounds = |id: Value| [id.clone(), id, 0.into(), NO_END.into()];
+        let mut newest: HashMap<u64, u64> = HashMap::new();
+        for part in found.chunks(PLACES) {
+            let places = padded(part.iter().map(|(id, _)| *id));
+            let sql = vec![one.as_str(); places.len()].join(" UNION ALL ");
+            let params: Vec<Value> = places.into_iter().flat_map(bounds).collect();
+            for row in self.rows(operation, &sql, params)? {
+                let (place, id) = columns(row, operation)?;
+                newest.insert(place, id);
+            }
         }
-        for row in self.rows(operation, &threads, (id, id, id))? {
-            let place: SearchPlace = columns(row, operation)?;
-            places.push((Conversation::Direct(ThreadId(place.0)), place));
-        }
-        Ok(places)
+        let newest = |id| newest.get(&id).copied().unwrap_or(0);
+        let with_newest = |(id, last_read)| (id, last_read, newest(id));
+        Ok(found.into_iter().map(with_newest).collect())
     }
 }
 
