@@ -35,6 +35,9 @@ const SILENT: &str = "it did not answer in time";
 const ENDED: &str = "the server has ended the connection";
 const UNKNOWN: &str = "its answer cannot be understood";
 
+const RIGHTLESS: &str = "the database user may not do this";
+const READ_ONLY: &str = "it is read only";
+
 /// What was being done when it went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Doing {
@@ -153,30 +156,37 @@ fn remedy(code: u16, state: &str) -> Option<Remedy> {
     Some((lasts, true))
 }
 
-/// How an error of the server is called. Its own words may repeat a client's text.
+/// How an error of the server is called. Its own words may repeat a client's text. Those that docs/troubleshooting.md names
+/// are called alike, whatever was asked: what one server refuses to read for writing, another refuses to write.
 fn words(error: &MySqlError, doing: Doing) -> String {
     let MySqlError {
         code,
         state,
         message,
     } = error;
-    let words = match code {
-        _ if doing != Doing::Writing => message,
-        1142 | 1143 => "the database user may not do this",
+    let known = match code {
+        1142 | 1143 => RIGHTLESS,
         1205 => "Lock wait timeout",
         1213 => "Deadlock",
         1021 | 1114 => "its disk is full",
         1062 => "there is a row of that key already",
         1118 => "longer than a row",
-        1290 | 1792 | 1836 | 1874 | 1881 => "it is read only",
+        1290 | 1792 | 1836 | 1874 | 1881 => READ_ONLY,
         1366 | 1977 | 3988 => "a column cannot hold a character",
         1406 => "longer than a column",
         1452 => "a row that it refers to is gone",
         1644 => "a trigger refuses it",
         1969 | 3024 => "it took longer than a statement may",
-        _ => return format!("ERROR {code} ({state})"),
+        _ => "",
     };
-    format!("ERROR {code} ({state}): {words}")
+    match (doing, known) {
+        (Doing::Writing, "") => format!("ERROR {code} ({state})"),
+        (Doing::Writing, known) => format!("ERROR {code} ({state}): {known}"),
+        (Doing::Asking, known @ (RIGHTLESS | READ_ONLY)) => {
+            format!("ERROR {code} ({state}): {known}: {message}")
+        }
+        _ => format!("ERROR {code} ({state}): {message}"),
+    }
 }
 
 type Found = (Failure, String, Option<Remedy>);
@@ -316,5 +326,34 @@ mod tests {
             (error.failure, error.cause.to_string().as_str()),
             (Failure::Lost, UNKNOWN)
         );
+    }
+
+    #[test]
+    fn what_the_documents_name_is_called_alike_whatever_was_asked() {
+        for (doing, code, words) in [
+            (
+                Doing::Writing,
+                1142,
+                "(42000): the database user may not do this",
+            ),
+            (
+                Doing::Asking,
+                1142,
+                "(42000): the database user may not do this: denied",
+            ),
+            (Doing::Connecting, 1142, "(42000): denied"),
+            (Doing::Writing, 1290, "(42000): it is read only"),
+            (Doing::Asking, 1290, "(42000): it is read only: denied"),
+            (Doing::Writing, 1146, "(42000)"),
+            (Doing::Asking, 1146, "(42000): denied"),
+        ] {
+            let error = MySqlError {
+                state: "42000".to_owned(),
+                message: "denied".to_owned(),
+                code,
+            };
+            let expected = format!("ERROR {code} {words}");
+            assert_eq!(super::words(&error, doing), expected);
+        }
     }
 }
