@@ -60,7 +60,8 @@ fn connections_that_are_killed_at_any_moment_lose_and_double_nothing() {
         while kills < KILLS {
             // All of the daemon's: of the commit thread, of the queries, of the timer.
             let query = format!(
-                "SELECT id FROM information_schema.processlist WHERE db = '{}'",
+                "SELECT id FROM {} WHERE db = '{}'",
+                mariadb::processlist(),
                 database.name
             );
             let ids: Vec<u64> = admin.query(query).expect("list the connections");

@@ -58,8 +58,10 @@ fn await_lock_wait(database: &Database) {
         });
         let threads: Vec<u64> = threads.collect();
         threads.into_iter().find(|thread| {
-            let query =
-                format!("SELECT db FROM information_schema.processlist WHERE id = {thread}");
+            let query = format!(
+                "SELECT db FROM {} WHERE id = {thread}",
+                mariadb::processlist()
+            );
             let of: Option<Option<String>> = admin.query_first(query).expect("ask where");
             of.flatten().as_ref() == Some(&database.name)
         })

@@ -77,7 +77,8 @@ fn with_any_number_of_connections_everything_works_and_there_are_never_more() {
             scope.spawn(move || {
                 let mut admin = mariadb::common().admin();
                 let query = format!(
-                    "SELECT COUNT(*) FROM information_schema.processlist WHERE user = '{user}'"
+                    "SELECT COUNT(*) FROM {} WHERE user = '{user}'",
+                    mariadb::processlist()
                 );
                 while !stop.load(Ordering::SeqCst) {
                     let open: Option<usize> = admin.query_first(&query).expect("count");
@@ -134,8 +135,10 @@ fn with_any_number_of_connections_everything_works_and_there_are_never_more() {
 
 /// Connections that the account has open.
 fn open(user: &str) -> usize {
-    let query =
-        format!("SELECT COUNT(*) FROM information_schema.processlist WHERE user = '{user}'");
+    let query = format!(
+        "SELECT COUNT(*) FROM {} WHERE user = '{user}'",
+        mariadb::processlist()
+    );
     let count: Option<usize> = mariadb::common().admin().query_first(query).expect("count");
     count.expect("a count")
 }
@@ -194,7 +197,8 @@ fn with_one_connection_a_slow_question_delays_others_and_refuses_none() {
     let body = bob.body();
     bob.say(Place::Channel(1), &body);
     let waits = format!(
-        "SELECT COUNT(*) FROM information_schema.processlist WHERE user = '{user}' AND command <> 'Sleep'"
+        "SELECT COUNT(*) FROM {} WHERE user = '{user}' AND command <> 'Sleep'",
+        mariadb::processlist()
     );
     let mut admin = mariadb::common().admin();
     let mut is_waiting = || admin.query_first::<u64, _>(&waits).expect("count") == Some(1);

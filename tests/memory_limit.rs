@@ -7,11 +7,10 @@ use andrea_chat_websocket::supervisor::ALLOCATOR;
 
 use crate::health::metrics;
 use crate::support::daemon::{Daemon, Options};
-use crate::support::jwt;
 use crate::support::mariadb::Database;
 use crate::support::ops::seeded;
-use crate::support::wait;
 use crate::support::ws::Client;
+use crate::support::{jwt, seed, wait};
 use crate::wire_frames::memory;
 
 /// Messages that are there, of 24 KB each in JSON: 1,000 of them are 24 MB, 200 are 5 MB.
@@ -24,7 +23,8 @@ fn long_messages() -> (Database, Conn, Daemon) {
         "INSERT INTO chat_messages \
          (message_scope, channel_id, sender_agent_id, body_text, body_rendered_html, created_at) \
          SELECT 'channel', 1, 2, CONCAT(seq, REPEAT(' x', 6000)), CONCAT(seq, REPEAT(' x', 6000)), NOW() \
-         FROM seq_1_to_{MESSAGES}"
+         FROM {} ORDER BY seq",
+        seed::sequence(MESSAGES)
     ))
     .expect("many long messages");
     // The allocator as the unit sets it.

@@ -10,7 +10,7 @@ use crate::support::cron::{
     Cron, LAST_SEEN, LONG_AGO, PROGRAM, RESTART_REQUESTED, STATUS, STOP_REQUESTED, is_alive, signal,
 };
 use crate::support::json::Json;
-use crate::support::mariadb::Server;
+use crate::support::mariadb::{self, Server};
 use crate::support::{rows, wait, ws};
 
 fn text(bytes: &[u8]) -> String {
@@ -38,7 +38,10 @@ fn status(cron: &Cron) -> (i32, Json) {
 fn audited(cron: &mut Cron) -> Vec<String> {
     let query = "SELECT actor_type, actor_id, action, subject_type, subject_id, payload, ip_address FROM audit_log \
                  ORDER BY id";
-    let found = rows::select(&mut cron.conn, query);
+    let mut found = rows::select(&mut cron.conn, query);
+    for row in &mut found {
+        row.member("payload").map(mariadb::as_stored);
+    }
     cron.conn
         .query_drop("DELETE FROM audit_log")
         .expect("empty the audit log");
@@ -46,13 +49,15 @@ fn audited(cron: &mut Cron) -> Vec<String> {
 }
 
 fn audit_row(action: &str, payload: &Json) -> String {
+    let mut payload = payload.to_string().into();
+    mariadb::as_stored(&mut payload);
     Json::object([
         ("actor_type", "system".into()),
         ("actor_id", Json::Null),
         ("action", action.into()),
         ("subject_type", "chat_websocket".into()),
         ("subject_id", 0.into()),
-        ("payload", payload.to_string().as_str().into()),
+        ("payload", payload),
         ("ip_address", Json::Null),
     ])
     .to_string()

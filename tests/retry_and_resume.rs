@@ -73,11 +73,16 @@ fn a_message_that_is_sent_again_is_stored_once_and_answered_alike() {
         daemon.login(2).expect("login"),
     );
     say(&mut ann, 1, "once", "\"a\"");
-    let first = created(&mut ann);
+    let mut first = created(&mut ann);
     assert_eq!(first.need("ref").str(), Some("a"));
     assert_eq!(id(&created(&mut bob)), id(&first));
     say(&mut ann, 1, "once", "\"a\"");
-    let again = created(&mut ann);
+    let mut again = created(&mut ann);
+    // The one was told before it was stored, the other was read.
+    for event in [&mut first, &mut again] {
+        let message = event.member("message").expect("a message");
+        mariadb::as_stored(message.member("metadata_json").expect("metadata"));
+    }
     assert_eq!(again, first);
     // Another conversation, another kind of ref, another agent: other messages.
     say(&mut ann, 2, "once", "\"a\"");

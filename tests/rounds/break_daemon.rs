@@ -13,7 +13,7 @@ use super::participants::Progress;
 use crate::random::Random;
 use crate::support::chat::{Answer, Participant, Place};
 use crate::support::ws::{Client, FrameSpec};
-use crate::support::{jwt, wait};
+use crate::support::{jwt, mariadb, wait};
 
 /// Marks a line that went to standard error because the log file could not be written.
 const SAID_ELSEWHERE: &str = "(the log file cannot be written)";
@@ -186,7 +186,8 @@ pub fn limit_files(
     let refused = wait::until(wait::LIMIT, || (refusals() > before).then_some(()));
     let mut admin = environment.server.admin();
     let query = format!(
-        "SELECT id FROM information_schema.processlist WHERE db = '{}'",
+        "SELECT id FROM {} WHERE db = '{}'",
+        mariadb::processlist(),
         environment.database.name
     );
     let ids: Vec<u64> = admin.query(query).map_err(|e| e.to_string())?;

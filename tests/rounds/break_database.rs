@@ -9,7 +9,7 @@ use super::environment::Environment;
 use super::faults::{Injected, LostConnections, pause, wait_out};
 use super::participants::Progress;
 use crate::random::Random;
-use crate::support::{seed, wait};
+use crate::support::{mariadb, seed, wait};
 
 fn run(conn: &mut Conn, statement: &str) -> Result<(), String> {
     let done = conn.query_drop(statement);
@@ -122,7 +122,8 @@ fn kill_those(
     let mut killed = 0;
     for _ in 0..1 + random.below(4) {
         let query = format!(
-            "SELECT id FROM information_schema.processlist WHERE db = '{}' {which} ORDER BY id",
+            "SELECT id FROM {} WHERE db = '{}' {which} ORDER BY id",
+            mariadb::processlist(),
             environment.database.name
         );
         let ids: Vec<u64> = admin.query(query).map_err(|e| e.to_string())?;
@@ -171,6 +172,10 @@ pub fn change_defaults(
     random: &mut Random,
     progress: &Progress,
 ) -> Injected {
+    let isolation = match mariadb::is_mysql() {
+        true => "transaction_isolation",
+        false => "tx_isolation",
+    };
     let defaults = [
         ("autocommit", "0"),
         ("completion_type", "2"),
@@ -178,7 +183,7 @@ pub fn change_defaults(
             "sql_mode",
             "'ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PIPES_AS_CONCAT,STRICT_ALL_TABLES'",
         ),
-        ("tx_isolation", "'SERIALIZABLE'"),
+        (isolation, "'SERIALIZABLE'"),
         ("sql_select_limit", "1"),
         ("sql_safe_updates", "1"),
         ("innodb_lock_wait_timeout", "300"),
@@ -212,15 +217,26 @@ fn status(conn: &mut Conn, name: &str) -> u64 {
     row.map_or(0, |(_, value)| value)
 }
 
+/// How many deadlocks the server has found so far.
+fn deadlocks(conn: &mut Conn) -> u64 {
+    const OF_MYSQL: &str =
+        "SELECT count FROM information_schema.innodb_metrics WHERE name = 'lock_deadlocks'";
+    if !mariadb::is_mysql() {
+        return status(conn, "Innodb_deadlocks");
+    }
+    let count: Option<u64> = conn.query_first(OF_MYSQL).expect("ask for a count");
+    count.expect("MySQL counts them")
+}
+
 /// The daemon's transaction has written to a thread and waits for the notifications. The test's transaction holds those
 /// and then asks for the thread. The test's has written more, so the server rolls back the daemon's.
 pub fn deadlock(environment: &Environment) -> Injected {
     let mut admin = environment.server.admin();
     let mut conn = environment.conn();
     for _ in 0..TRIES {
-        let before = status(&mut admin, "Innodb_deadlocks");
+        let before = deadlocks(&mut admin);
         let is_closed = close_cycle(&mut conn, &mut admin)?;
-        let deadlocks = status(&mut admin, "Innodb_deadlocks") - before;
+        let deadlocks = deadlocks(&mut admin) - before;
         // Otherwise the daemon held neither lock, or the server rolled back the test's transaction.
         if is_closed && deadlocks > 0 {
             return Ok((LostConnections::None, deadlocks));

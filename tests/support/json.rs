@@ -36,6 +36,29 @@ impl Json {
             .find_map(|(k, v)| (k == key).then_some(v))
     }
 
+    /// The member of an object, to be changed.
+    pub fn member(&mut self, key: &str) -> Option<&mut Json> {
+        let Json::Object(entries) = self else {
+            return None;
+        };
+        let mut entries = entries.iter_mut();
+        entries.find_map(|(k, v)| (k == key).then_some(v))
+    }
+
+    /// The same with the keys of all objects in the order of the alphabet.
+    pub fn sorted(&self) -> Json {
+        match self {
+            Json::Array(items) => Json::Array(items.iter().map(Json::sorted).collect()),
+            Json::Object(entries) => {
+                let sorted = entries.iter().map(|(k, v)| (k.clone(), v.sorted()));
+                let mut entries: Vec<_> = sorted.collect();
+                entries.sort_by(|(one, _), (other, _)| one.cmp(other));
+                Json::Object(entries)
+            }
+            other => other.clone(),
+        }
+    }
+
     /// The member that every recorded file has; a missing one is a broken file.
     pub fn need(&self, key: &str) -> &Json {
         self.get(key)

@@ -16,6 +16,7 @@ use mysql::{Conn, OptsBuilder};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::disk::SmallDisk;
+use super::json::Json;
 use super::needs::{self, Need};
 use super::{reaper, seed, wait};
 
@@ -67,9 +68,27 @@ impl Database {
     }
 }
 
+/// Makes alike the texts of JSON that were the same before they were stored. MariaDB keeps the text; MySQL has spaces and
+/// an order of keys of its own.
+pub fn as_stored(text: &mut Json) {
+    if is_mysql()
+        && let Json::String(written) = text
+    {
+        *written = Json::parse(written).expect("JSON").sorted().to_string();
+    }
+}
+
+/// The table of a server's connections. The usual one fails on MySQL while a statement with an emoji in it runs.
+pub fn processlist() -> &'static str {
+    match is_mysql() {
+        true => "performance_schema.processlist",
+        false => "information_schema.processlist",
+    }
+}
+
 /// Ends every connection of the service's account, as an administrator or a failing proxy does.
 pub fn kill_all(admin: &mut Conn) {
-    let of_service = format!("SELECT id FROM information_schema.processlist WHERE user = '{USER}'");
+    let of_service = format!("SELECT id FROM {} WHERE user = '{USER}'", processlist());
     let ids: Vec<u64> = admin.query(of_service).expect("the list of connections");
     for id in ids {
         // It may have gone by itself.

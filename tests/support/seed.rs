@@ -75,6 +75,20 @@ pub fn reset(conn: &mut dyn Sql) {
     conn.set_next_message_id(FIRST_MESSAGE_ID);
 }
 
+/// A table of the numbers from 1 to `most` in its column `seq`. MariaDB alone has such tables itself.
+pub fn sequence(most: i64) -> String {
+    let digits = (0..10).map(|digit| format!("SELECT {digit} AS digit"));
+    let digits = digits.collect::<Vec<_>>().join(" UNION ALL ");
+    let places = 0..(most - 1).to_string().len();
+    let tables = places
+        .clone()
+        .map(|place| format!("({digits}) AS place_{place}"));
+    let tables = tables.collect::<Vec<_>>().join(", ");
+    let number = places.map(|place| format!("1{} * place_{place}.digit", "0".repeat(place)));
+    let number = number.collect::<Vec<_>>().join(" + ");
+    format!("(SELECT 1 + {number} AS seq FROM {tables} HAVING seq <= {most}) AS numbers")
+}
+
 /// Sets the value of a settings row.
 pub fn set(conn: &mut dyn Sql, key: &str, value: &Json) {
     let statement = "UPDATE settings SET value = ? WHERE key_name = ?";
