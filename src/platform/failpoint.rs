@@ -12,7 +12,7 @@ pub(crate) fn reach(name: &str) {
 
 /// Does nothing.
 #[cfg(not(debug_assertions))]
-pub const fn reach(_: &str) {}
+pub(crate) const fn reach(_: &str) {}
 
 /// Whether texts are to be sent back as they came, for conformance tests of the WebSocket module alone.
 pub(crate) fn echoes() -> bool {

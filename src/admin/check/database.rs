@@ -103,8 +103,10 @@ fn line(config: &Config, database: &mut Database, findings: &mut Vec<Finding>) {
         Ok(line) => line,
         Err(problem) => return findings.push(of_problem(ABOUT, &problem)),
     };
-    let ConfiguredDatabase::Mysql(mysql) = &config.database else {
-        return;
+    let mysql = match &config.database {
+        ConfiguredDatabase::Mysql(mysql) => mysql,
+        #[cfg(feature = "embedded")]
+        ConfiguredDatabase::Sqlite(_) => return,
     };
     let is_verified = matches!(mysql.tls.mode, TlsMode::VerifyCa | TlsMode::VerifyIdentity);
     findings.push(match line.cipher {
