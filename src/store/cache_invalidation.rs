@@ -1,9 +1,9 @@
-//! The application's query cache: invalidates it after this process has written to the database (contract: database.md,
-//! "The application's query cache"). The application may keep that cache in Redis or in files, and no setting says which,
-//! so both are told where they exist.
+//! Invalidates the application's query cache after this process has written to the database (contract: database.md,
+//! "The application's query cache"). The application keeps that cache in Redis or in files, and no setting says which,
+//! so both are invalidated if they exist.
 //!
-//! A write sets a flag; the timer thread looks at it once a second, and so does the end of a process. What could not be
-//! told stays due.
+//! A write sets a flag; the timer thread looks at it once a second, and so does the end of a process. An invalidation
+//! that failed stays due.
 
 use std::io;
 use std::path::Path;
@@ -20,9 +20,9 @@ use crate::platform::owned_file::FILE_MODE;
 use crate::platform::redis::RedisConnection;
 use crate::platform::threads::lock;
 
-/// How long connecting to Redis, and its answer, may take each.
+/// Time limit for connecting to Redis, and again for its answer.
 const REDIS_TIMEOUT: Duration = Duration::from_millis(250);
-/// Longest answer of Redis, in bytes.
+/// Longest answer of Redis, in bytes: `INCR` returns a number.
 const ANSWER_BYTES: usize = 64;
 /// Name of the file that the application looks at, within the cache's folder.
 const VERSION_FILE: &str = "version";
@@ -47,7 +47,7 @@ struct CacheState {
 #[derive(Default)]
 struct Side {
     is_due: bool,
-    /// That it cannot be told is logged once.
+    /// Whether a failure was logged; later ones are not.
     is_reported: bool,
 }
 
@@ -67,12 +67,12 @@ impl AppCache {
         }
     }
 
-    /// Takes over settings that were read.
+    /// Learns from the settings where the cache is.
     pub fn follow(&self, rows: &Rows) {
         lock(&self.state).places = Some(CacheTargets::of(&self.overrides, rows));
     }
 
-    /// Something was written to the database, and others can see it.
+    /// Notes that something was written to the database and that others can see it.
     pub fn written(&self) {
         self.is_stale.store(true, Ordering::Release);
     }
@@ -82,7 +82,7 @@ impl AppCache {
         self.is_stale.load(Ordering::Acquire) && lock(&self.state).places.is_none()
     }
 
-    /// Invalidates the cache if something was written that it was not told of; waits for Redis until `deadline` at most.
+    /// Invalidates the cache if something was written since the last time; waits for Redis until `deadline` at most.
     pub fn flush(&self, deadline: Instant) {
         let state = &mut *lock(&self.state);
         let Some(places) = &state.places else {
@@ -113,7 +113,7 @@ impl AppCache {
 }
 
 impl Side {
-    /// Fails the first time that it fails; from then on it only tries.
+    /// Returns the first failure, and keeps silent about later ones.
     fn invalidate(&mut self, tell: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         if self.is_due {
             let told = tell();

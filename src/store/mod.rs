@@ -46,9 +46,10 @@ pub enum Failure {
     TookTooLong,
     /// The server refused these very rows or this statement: trying again changes nothing.
     Refused,
-    /// The same, because it takes nothing so large.
+    /// As `Refused`, because the rows or the statement are too large.
     TooLarge,
-    /// Wrong user, password or database name: nothing but the configuration helps.
+    /// No connection is possible (user, password, database name, rights): only a change of configuration or account
+    /// helps.
     Denied,
 }
 
@@ -79,13 +80,13 @@ pub struct StoreError {
     pub operation: &'static str,
     /// What kind of failure it was.
     pub failure: Failure,
-    /// The system's error, or what may be said of the server's; for the log, never for a client.
+    /// The system's error, or what may be shown of the server's; for the log, never for a client.
     pub cause: Arc<dyn Error + Send + Sync>,
     /// What to do about it, where the failure does not say.
     pub remedy: Option<&'static str>,
-    /// Whether that has to be done, although a failure of this kind passes by itself as a rule.
+    /// Whether the remedy is needed although a failure of this kind usually passes by itself.
     pub is_remedy_needed: bool,
-    /// Which database it was, where that is said.
+    /// Which database it was, if known.
     pub place: Option<String>,
 }
 
@@ -115,7 +116,7 @@ impl StoreError {
         }
     }
 
-    /// Whether waiting for the database at a start would change nothing.
+    /// Whether the failure stays, however long a start waits for the database.
     pub fn is_lasting(&self) -> bool {
         self.is_remedy_needed || self.failure.is_lasting()
     }
@@ -154,8 +155,8 @@ pub trait Store: Send + Sync {
     /// What to do about a database that cannot be used, for messages, where the error does not say.
     fn remedy(&self, failure: Failure) -> &'static str;
 
-    /// Tells of what was written, to those whom that concerns, but not beyond `until`. Called once a second, and when nothing
-    /// more will be written.
+    /// Invalidates caches of what was written, until `until` at most. Called once a second, and when nothing more will
+    /// be written.
     fn settle(&self, until: Instant) {
         let _ = until;
     }
@@ -194,16 +195,16 @@ pub struct Sender {
     pub chat_handle: Option<String>,
 }
 
-/// All that a batch of messages asks the database before it is written.
+/// What a batch of messages has to read from the database before it is written.
 #[derive(Debug, Default)]
 pub struct PostingContext {
     /// The database's clock, `YYYY-MM-DD HH:MM:SS`.
     pub now: String,
-    /// Members of those of the channels that are active.
+    /// Members of the active ones among the channels.
     pub members: Vec<Member>,
-    /// Those of the threads that exist.
+    /// The threads that exist.
     pub threads: Vec<Thread>,
-    /// Those of the senders that exist.
+    /// The senders that exist.
     pub senders: Vec<Sender>,
 }
 
@@ -220,7 +221,7 @@ impl PostingContext {
         thread.map_or(&[], |thread| &thread.agents)
     }
 
-    /// Who reads what is said in a conversation.
+    /// The agents who read a conversation.
     pub fn audience(&self, conversation: Conversation) -> Vec<AgentId> {
         match conversation {
             Conversation::Channel(id) => self.members(id).map(|member| member.agent).collect(),
@@ -260,7 +261,7 @@ pub struct NewMessage {
 }
 
 impl NewMessage {
-    /// What it is once it is stored under this id, by a sender of this name and handle.
+    /// The message as stored under this id, with the sender's name and handle.
     pub fn stored(self, id: MessageId, name: String, handle: Option<String>) -> Message {
         Message {
             id,
@@ -328,19 +329,19 @@ pub trait DatabaseConnection: History + Posting + Operations + Send {
         last_read: MessageId,
     ) -> Result<MessageId>;
 
-    /// Whether it answers; asked of one that has been idle.
+    /// Whether the server still answers; the pool asks this of a connection that has been idle.
     fn is_alive(&mut self) -> bool {
         true
     }
 
-    /// This connection as one that can be asked about push subscriptions, if the engine has them.
+    /// This connection's interface to push subscriptions, if the engine has them.
     fn push(&mut self) -> Option<&mut dyn push::PushStore> {
         None
     }
 }
 
-/// Messages that one search looks at. It finds out first where they end, reads twice as many rows for that, and then those
-/// that were found and what tells where the agent may read: 20,000 in all are not reached.
+/// Messages that one search looks at. A first query finds where they end and a second looks at their texts, which reads
+/// twice as many rows; with the matches and the agent's conversations it stays below 20,000 rows in all.
 pub const SEARCH_SCAN_LIMIT: usize = 9_000;
 
 /// What was found.
@@ -348,7 +349,7 @@ pub const SEARCH_SCAN_LIMIT: usize = 9_000;
 pub struct SearchResult {
     /// Ascending by id.
     pub messages: Vec<Message>,
-    /// Where the next search goes on, if not everything was looked at.
+    /// `before` of the next search, if not everything was looked at.
     pub next_before: Option<MessageId>,
 }
 
@@ -366,7 +367,7 @@ impl SearchResult {
     }
 }
 
-/// What was said.
+/// The queries that read messages.
 pub trait History {
     /// The database's clock and the ids of the newest messages, ascending, at most `most`.
     fn newest_ids(&mut self, most: usize) -> Result<(String, Vec<MessageId>)>;
@@ -374,7 +375,7 @@ pub trait History {
     /// Ids above this one, those of deleted messages included, ascending, at most `most`.
     fn ids_above(&mut self, id: MessageId, most: usize) -> Result<Vec<MessageId>>;
 
-    /// Those of the messages with these ids that exist, deleted ones included, ascending by id.
+    /// The messages with these ids that exist, deleted ones included, ascending by id.
     fn messages(&mut self, ids: &[MessageId]) -> Result<Vec<Message>>;
 
     /// Messages with ids above `above` that were edited or deleted at `since` or later, and the database's clock
@@ -393,16 +394,15 @@ pub trait History {
     /// Messages that this agent may see, not deleted, with ids above `after`.
     fn missed(&mut self, agent: AgentId, after: MessageId, room: PageLimit) -> Result<MessagePage>;
 
-    /// Unread messages of this agent, for each active channel and thread; of many messages the newest are counted
-    /// alone.
+    /// Unread messages of this agent, for each active channel and thread. Looks only at the newest 1,000 of each.
     fn unread(&mut self, agent: AgentId) -> Result<Vec<Unread>>;
 
-    /// Messages that hold a text, not deleted, among the newest [`SEARCH_SCAN_LIMIT`] of those below `search.before` that come into
-    /// question; see [`Search`].
+    /// Messages that contain a text and are not deleted. Looks at the newest [`SEARCH_SCAN_LIMIT`] below
+    /// `search.before`, of one conversation or of all; see [`Search`].
     fn search(&mut self, search: &Search, room: PageLimit) -> Result<SearchResult>;
 
     /// Messages of these senders with ids up to `until` or above `above`, and not older than `seconds`, that have a
-    /// `metadata_json`, without what they say: there may be many, and few are of interest.
+    /// `metadata_json`. Without their texts: there may be many, and few are of interest.
     fn recent_with_metadata(
         &mut self,
         senders: &[AgentId],
@@ -412,21 +412,20 @@ pub trait History {
     ) -> Result<Vec<Sent>>;
 }
 
-/// The steps of one transaction that writes messages, which [`Posting::begin`] opens and [`Posting::commit`] or
-/// [`Posting::rollback`] ends. Before a connection that posted is used for anything else, [`Posting::end_posting`] is
-/// called.
+/// The steps of one transaction that writes messages. [`Posting::begin`] opens it, [`Posting::commit`] or
+/// [`Posting::rollback`] ends it. Call [`Posting::end_posting`] before the connection is used for anything else.
 pub trait Posting {
     /// Opens the transaction of a batch of messages.
     fn begin(&mut self) -> Result<()>;
 
-    /// Until the transaction ends, no other connection can post as these senders in these conversations. So what is read from
-    /// here on shows all that they have posted. Comes first in a transaction.
+    /// Keeps other connections from posting as these senders in these conversations until the transaction ends, so that
+    /// later reads show all that they have posted. Has to come first in a transaction.
     fn lock_senders(&mut self, senders: &[(Conversation, AgentId)]) -> Result<()> {
         let _ = senders;
         Ok(())
     }
 
-    /// What has to be known of these conversations and senders.
+    /// What posting has to know of these conversations and senders.
     fn posting_context(
         &mut self,
         channels: &[ChannelId],
@@ -437,7 +436,7 @@ pub trait Posting {
     /// Ids of the active agents with one of these handles, compared as the database compares.
     fn agents_by_handle(&mut self, handles: &[String]) -> Result<Vec<AgentId>>;
 
-    /// Those of the referenced tickets that exist and are not deleted.
+    /// The referenced tickets that exist and are not deleted.
     fn tickets(&mut self, references: &TicketReferences) -> Result<Vec<Ticket>>;
 
     /// `notification_preferences_json` of these agents.
@@ -446,7 +445,7 @@ pub trait Posting {
         agents: &[AgentId],
     ) -> Result<Vec<(AgentId, Option<String>)>>;
 
-    /// Writes messages; their ids, ascending, in the same order.
+    /// Writes messages and returns their ids, ascending, in the same order.
     fn insert_messages(&mut self, messages: &[NewMessage]) -> Result<Vec<MessageId>>;
 
     /// Sets `last_message_at` of threads to now.
@@ -461,20 +460,20 @@ pub trait Posting {
     /// Makes the transaction durable.
     ///
     /// # Errors
-    /// [`Failure::Lost`]: it is unknown whether it was; ask [`Posting::were_committed`] on another
+    /// [`Failure::Lost`]: it is unknown whether it was committed; ask [`Posting::were_committed`] on another
     /// connection.
     fn commit(&mut self) -> Result<()>;
 
-    /// Gives the transaction up.
+    /// Rolls the transaction back.
     fn rollback(&mut self) -> Result<()>;
 
-    /// Every statement is a transaction by itself again.
+    /// Makes every statement a transaction by itself again.
     fn end_posting(&mut self) -> Result<()> {
         Ok(())
     }
 
-    /// Whether a transaction that wrote these messages (id, sender and body), and whose connection was lost in its
-    /// commit, was committed. Waits until the server has decided.
+    /// Whether the transaction that wrote these messages (id, sender and body) was committed, after its connection was
+    /// lost during the commit. Waits until the server has decided.
     fn were_committed(&mut self, messages: &[(MessageId, AgentId, &str)]) -> Result<bool>;
 }
 
@@ -487,8 +486,8 @@ fn conversation_column(conversation: Conversation) -> (&'static str, u64) {
     }
 }
 
-/// Whether the JSON of a notification names this conversation: member `channel_id` or `thread_id` is the id, as
-/// an integer, as a whole number, or as its digits. Anything else, broken JSON included, names none.
+/// Whether the JSON of a notification names this conversation: member `channel_id` or `thread_id` is the id, as an
+/// integer, a float without a fraction, or a string of digits. Anything else, broken JSON included, names none.
 pub(crate) fn names_conversation(data_json: &str, member: &str, id: u64) -> bool {
     let Ok(data) = serde_json::from_str::<serde_json::Value>(data_json) else {
         return false;

@@ -43,24 +43,24 @@ pub struct OldMessage {
 /// A part of all messages, by their ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Window {
-    /// Those of it that are old enough and not marked deleted.
+    /// Its messages that are old enough and not marked deleted.
     pub messages: Vec<OldMessage>,
-    /// The greatest id of the part, whatever its messages are; `None` where nothing is left.
+    /// The greatest id of the part, of a deleted message too; `None` where nothing is left.
     pub end: Option<MessageId>,
 }
 
 /// Limits of this account, and how the connection is encrypted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionInfo {
-    /// Connections at once.
+    /// Most connections at once; `None` without a limit.
     pub connections: Option<u64>,
-    /// Bytes of a statement.
+    /// Most bytes of a statement.
     pub packet: Option<u64>,
-    /// What it is encrypted with.
+    /// The cipher; `None` if not encrypted.
     pub cipher: Option<String>,
 }
 
-/// The part of a connection that the daemon uses at its start alone, if at all.
+/// The part of a connection that the daemon uses only at its start, if at all.
 pub trait Operations {
     /// What the server calls itself, with its version.
     ///
@@ -73,7 +73,7 @@ pub trait Operations {
         Ok(ConnectionInfo::default())
     }
 
-    /// Columns that cannot hold every message as it is said, and why.
+    /// Columns that cannot store every message unaltered, and why.
     fn narrow_columns(&mut self) -> Result<Vec<String>> {
         Ok(Vec::new())
     }
@@ -84,7 +84,7 @@ pub trait Operations {
     /// The columns that these tables have, as (table, column).
     fn columns(&mut self, tables: &[&str]) -> Result<HashSet<(String, String)>>;
 
-    /// Tries every kind of write that the service makes on no row at all; which of them are refused, and why.
+    /// Tries every kind of write that the service makes, without touching a row; returns the refused ones, and why.
     fn refused_writes(&mut self) -> Result<Vec<(&'static str, String)>>;
 
     /// Sets rows of `settings` that exist and writes what was done into the audit log: both or neither.
@@ -93,7 +93,7 @@ pub trait Operations {
     /// All channels.
     fn channel_retentions(&mut self) -> Result<Vec<ChannelRetention>>;
 
-    /// The time so many days ago by the database's clock; `None` where there was no such time.
+    /// The time so many days ago by the database's clock; `None` if it has no such time.
     fn days_ago(&mut self, days: u64) -> Result<Option<String>>;
 
     /// The smallest and the greatest id of a message, if there is any.

@@ -11,7 +11,7 @@ const OVERHEAD: usize = 300;
 pub struct PageLimit {
     /// Messages.
     pub messages: usize,
-    /// Bytes of texts and HTML, and some for each message; one message is taken however large it is.
+    /// Bytes of texts and HTML, plus 300 for each message; the first message is taken however large it is.
     pub bytes: usize,
 }
 

@@ -1,4 +1,4 @@
-//! OpenConnections to the database, lent to one borrower at a time: opened when needed, never more than a fixed number, and
+//! Connections to the database, lent to one borrower at a time: opened when needed, never more than a fixed number, and
 //! closed when unused for long. Says in the log once that the database is gone and once that it is back, at a bounded
 //! rate.
 
@@ -21,8 +21,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 const TRUSTED: Duration = Duration::from_secs(1);
 /// An idle connection is closed after this long without use.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// A connection is replaced after this long. The MySQL crate reads into a buffer of 4 MiB from one end to the other, so a
-/// connection that is never unused would come to hold all of it and keep it.
+/// A connection is replaced at this age. The MySQL crate reads into a buffer of 4 MiB from one end to the other, so a
+/// connection that is never idle would in the end hold all of it.
 const MAX_LIFETIME: Duration = Duration::from_secs(5 * 60);
 
 /// Whether the database answered last time, and what the log says of that. Shared by all pools of a service.
@@ -31,7 +31,7 @@ pub struct Availability {
     is_up: AtomicBool,
     /// Whether the last line in the log says that the database is lost.
     is_told: Mutex<bool>,
-    /// One that can be read and not written to, its disk full, is lost and found with every try.
+    /// A database with a full disk can still be read, so it is lost and found again with every try.
     lost_log: LogThrottle,
     /// Why the last heartbeat was not written.
     no_heartbeat: Mutex<Option<String>>,
@@ -109,7 +109,7 @@ struct Idle {
 }
 
 impl Idle {
-    /// Whether it may be used as it is, or answers.
+    /// Whether it answered a moment ago, or answers now.
     fn is_good(&mut self, now: Instant) -> bool {
         let is_trusted = now.saturating_duration_since(self.proven) < TRUSTED;
         if !is_trusted && !self.connection.is_alive() {
@@ -123,11 +123,11 @@ impl Idle {
 /// A connection on loan; it goes back when this is dropped.
 pub struct Lent<'a> {
     pool: &'a Pool,
-    /// As it was lent, until it is used.
+    /// The idle connection as lent, until its first use.
     idle: Option<Idle>,
     connection: Option<Box<dyn DatabaseConnection>>,
     opened: Instant,
-    /// Whether it was opened for this loan: that it fails says something about the server.
+    /// Whether it was opened for this loan: only then does a failure say something about the server.
     is_new: bool,
 }
 
@@ -219,7 +219,7 @@ impl Pool {
         self.lend(Instant::now() + STORE_TIMEOUT)?.run(operation)
     }
 
-    /// Does one operation that may be repeated, once more on a new connection where an old one had gone.
+    /// Does one operation that may be repeated, and repeats it once on a new connection if an old one was gone.
     ///
     /// # Errors
     /// As [`Pool::run`].
@@ -251,15 +251,15 @@ impl Pool {
         self.lend(deadline)?.run_until(deadline, operation)
     }
 
-    /// Closes connections that have been unused for a while, and keeps the others from falling silent: who stands between
-    /// may forget a connection that nothing goes over.
+    /// Closes connections that have been unused for a while, and pings the others: a firewall in between may forget a
+    /// silent connection.
     pub fn tend(&self, now: Instant) {
         let mut connections = lock(&self.connections);
         let is_due = |idle: &mut Idle| now.saturating_duration_since(idle.proven) >= TRUSTED;
         let mut due: Vec<Idle> = connections.idle.extract_if(.., is_due).collect();
         drop(connections);
         let count = due.len();
-        // Where one has gone the others have as well; each would be waited for.
+        // If one is gone, the others are too, and each would be waited for.
         let mut is_good = true;
         due.retain_mut(|idle| {
             let is_old = now.saturating_duration_since(idle.since) >= IDLE_TIMEOUT;
@@ -333,7 +333,7 @@ impl Lent<'_> {
             self.connection = None;
         }
         match &result {
-            // What was opened before may have gone without the server.
+            // An older connection may be gone although the server is up.
             Err(error) if error.failure == Failure::Lost && !self.is_new => debug!("{error}"),
             Err(error) if matches!(error.failure, Failure::Lost | Failure::Denied) => {
                 self.pool.availability.note(Some(error));
@@ -364,7 +364,7 @@ impl Lent<'_> {
             if is_final || Instant::now() + RETRY_PAUSE >= deadline {
                 return Err(error);
             }
-            // Another connection may do at once what this one could not.
+            // A new connection may succeed at once where an old one failed.
             if self.is_new || error.failure == Failure::Conflict {
                 thread::sleep(RETRY_PAUSE);
             }
@@ -392,8 +392,8 @@ impl Drop for Lent<'_> {
     }
 }
 
-/// The connections of a service: one that commits messages, and those that everything else borrows from. A service that
-/// may have only one or two shares them: so with two there is one beside a question that takes its time.
+/// The connections of a service: one for the thread that commits messages, and the rest for everything else. With only
+/// one or two connections both share one pool, so that with two a slow query leaves one free.
 #[derive(Clone)]
 pub struct Pools {
     /// Lends to the thread that commits messages.
@@ -429,7 +429,7 @@ impl Pools {
         }
     }
 
-    /// After messages were stored on a connection that others borrow as well: it is one like any other again.
+    /// Ends posting on a connection that others borrow as well, so that they find it as usual.
     pub fn end_posting(&self, lent: &mut Lent<'_>) {
         let is_shared = Arc::ptr_eq(&self.commit, &self.shared);
         if is_shared && lent.is_connected() && lent.run(|store| store.end_posting()).is_err() {

@@ -5,7 +5,7 @@ use std::fmt;
 use super::{NewNotification, Result};
 use crate::model::AgentId;
 
-/// Subscriptions of one agent that are pushed to.
+/// Most subscriptions of one agent that are pushed to.
 pub(crate) const MAX_SUBSCRIPTIONS: usize = 20;
 
 /// A row of `agent_push_subscriptions`: a browser of an agent.
@@ -21,7 +21,7 @@ pub struct PushSubscription {
     pub endpoint_hash: String,
     /// The browser's public key, base64url.
     pub p256dh: String,
-    /// What it shares with us alone, base64url.
+    /// The secret that it shares only with us, base64url.
     pub auth: String,
     /// `aes128gcm` or `aesgcm`.
     pub content_encoding: String,
@@ -35,8 +35,8 @@ impl fmt::Debug for PushSubscription {
 
 /// A connection that can be asked about subscriptions.
 pub trait PushStore {
-    /// As [`Posting::insert_notifications`](super::Posting::insert_notifications), and says by their places, in
-    /// ascending order, which of them were new.
+    /// As [`Posting::insert_notifications`](super::Posting::insert_notifications), and returns the indices of the new
+    /// ones, ascending.
     ///
     /// # Errors
     /// As every method here: the failure of the statement.

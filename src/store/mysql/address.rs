@@ -1,5 +1,5 @@
-//! Where `DB_HOST` points, in every spelling that PHP's driver takes: a name or an address, a port within it, which wins,
-//! `[::1]`, `p:` before it, and `localhost` alone for the Unix socket.
+//! Reads `DB_HOST` in every spelling that PHP's driver takes: a name or an address, with a port that overrides
+//! `DB_PORT`, `[::1]`, a prefix `p:`, and `localhost` without a port for the Unix socket.
 
 use std::fs;
 use std::net::{Ipv4Addr, ToSocketAddrs};
@@ -26,7 +26,7 @@ pub(super) enum ServerAddress {
 }
 
 impl ServerAddress {
-    /// Looks for the socket where it may be one.
+    /// The configured server; looks for its socket if `DB_HOST` is `localhost`.
     pub(super) fn of(config: &DatabaseConfig) -> Self {
         let paths = config.socket.iter().map(String::as_str).chain(SOCKET_PATHS);
         let is_socket =
@@ -36,14 +36,14 @@ impl ServerAddress {
         })
     }
 
-    /// What `text` names; `socket` is asked where it is the server on this machine.
+    /// What `text` names; calls `socket` only for `localhost`.
     fn read(text: &str, port: u16, socket: impl FnOnce() -> Option<String>) -> Self {
         let text = text.trim();
         let text = text.strip_prefix("p:").unwrap_or(text);
         if text.starts_with('/') {
             return ServerAddress::Unix(text.to_owned());
         }
-        // `localhost` is the Unix socket to every MySQL client, and often the only door that is open.
+        // Every MySQL client takes `localhost` for the Unix socket, and often nothing else is open.
         if text.eq_ignore_ascii_case("localhost")
             && let Some(path) = socket()
         {
@@ -60,12 +60,12 @@ impl ServerAddress {
         if let Some(path) = within.filter(|path| path.starts_with('/')) {
             return ServerAddress::Unix(path.to_owned());
         }
-        // As C's atoi reads it; none, or 0, is as if there were none.
+        // Read as C's `atoi` does; without digits, or with 0, the configured port applies.
         let digits = within.unwrap_or_default().trim_start();
         let end = digits.find(|c: char| !c.is_ascii_digit());
         let within = digits[..end.unwrap_or(digits.len())].parse().ok();
         let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
-        // A name that means this machine whether or not the system's list of names has it.
+        // Such a name means this machine even if the system cannot resolve it.
         let host = match is_localhost(&host) {
             true => Ipv4Addr::LOCALHOST.to_string(),
             false => host,

@@ -14,25 +14,25 @@ use super::{MysqlConnection, MysqlStore};
 use crate::config::TlsMode;
 use crate::store::Result;
 
-/// Statements that a connection keeps prepared: inserts of many different lengths are among them.
+/// Prepared statements that a connection keeps: many, since inserts differ in length.
 const PREPARED: usize = 128;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long an answer is waited for: less long than the one who asks waits, so that there is time for a new connection.
+/// Time limit for an answer: shorter than `STORE_TIMEOUT`, so that there is time left for a new connection.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a statement may take on the server: less long than its answer is waited for, so that the connection lives on.
+/// Time limit for a statement on the server: shorter than `ANSWER_TIMEOUT`, so that the connection lives on.
 const STATEMENT_SECONDS: u64 = 2;
-/// How long a lock of a row or a table is waited for, for the same reason.
+/// Time limit for a lock of a row or a table, for the same reason.
 const LOCK_SECONDS: u64 = 1;
-/// How long the server lets a connection be that asks nothing: longer than the pool keeps it.
+/// The server closes a connection that is idle for this long: longer than the pool keeps one.
 const IDLE_SECONDS: u64 = 180;
-/// So long a list of ids may be, in bytes; MySQL would cut it at a hundred members by itself.
+/// Longest list of ids that the server joins, in bytes; MySQL's default of 1 KiB holds only a few hundred ids.
 const LIST_BYTES: usize = 4 * 1024 * 1024;
-/// A path that no file can have: where no key is named, none is to be asked for on an open line.
+/// A path that no file can have: it keeps the driver from asking for a key over an unencrypted line.
 const NO_KEY: &str = "/dev/null/DB_SERVER_PUBLIC_KEY";
 
 const OPERATION: &str = "connect to the database";
 
-/// What a session has to know of its server.
+/// Version, `max_allowed_packet`, `auto_increment_increment`.
 type Facts = (String, u64, u64);
 
 impl MysqlStore {
@@ -73,7 +73,7 @@ impl MysqlStore {
         let config = &self.config;
         let address = ServerAddress::of(config);
         let options = OptsBuilder::new()
-            // The library would change over from TCP to a socket by itself; the choice is made here.
+            // The driver would switch from TCP to a socket by itself; `ServerAddress` has chosen.
             .prefer_socket(false)
             .user(Some(&config.user))
             .pass(Some(&config.password))
@@ -83,7 +83,7 @@ impl MysqlStore {
             .tcp_keepalive_probe_interval_secs(Some(10))
             .tcp_keepalive_probe_count(Some(3))
             .stmt_cache_size(PREPARED)
-            // What the server takes is looked at below, before anything is sent.
+            // The most there can be: `fits` checks each statement against what the server takes.
             .max_allowed_packet(Some(1 << 30))
             .read_timeout(Some(ANSWER_TIMEOUT))
             .write_timeout(Some(ANSWER_TIMEOUT));
@@ -99,8 +99,8 @@ impl MysqlStore {
         }
     }
 
-    /// What is needed of an open line: a key of the server, so that the password is not given to anybody who has one of
-    /// its own. The server on this machine may be asked for it.
+    /// Adds what an unencrypted line needs: the server's key, so that no other server can get the password. Only a
+    /// server on this machine may be asked for its key.
     fn with_key(&self, options: OptsBuilder) -> OptsBuilder {
         match &self.config.server_key {
             Some(key) => options.server_key_path(Some(key.clone())),
@@ -109,9 +109,9 @@ impl MysqlStore {
         }
     }
 
-    /// What makes a session the service's own. The configured words come first, so that those a server refuses are
-    /// noticed; but what is said is always sent in utf8mb4, which holds all of it, and strictly, so that nothing is
-    /// stored other than it was said.
+    /// The statements that set up a session. The configured charset and collation come first, only so that a refusal is
+    /// noticed: text is always sent in utf8mb4, which has every character, and in strict mode, so that the server
+    /// stores nothing altered.
     fn session(&self, version: &str) -> [String; 2] {
         let limit = match version.contains("MariaDB") {
             true => format!("max_statement_time = {STATEMENT_SECONDS}"),
@@ -136,8 +136,8 @@ impl MysqlStore {
 /// What a panic said.
 struct Panic(String);
 
-/// Logs in. The driver panics at a way to log in that it was built without, at a key of the server that is none, and where
-/// the system has no random numbers; what it says then is the error, and is not said to people as it is.
+/// Catches a panic of the driver and keeps it out of the log. The driver panics at an authentication plugin that it was
+/// built without, at an invalid key of the server, and if the system has no random numbers.
 fn quietly<T>(run: impl FnOnce() -> T) -> std::result::Result<T, Panic> {
     thread_local!(static IS_QUIET: Cell<bool> = const { Cell::new(false) });
     static HOOK: Once = Once::new();

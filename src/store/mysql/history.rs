@@ -15,14 +15,14 @@ use crate::store::{
     SearchResult, Sent, StoreError, UNREAD_SCAN_LIMIT,
 };
 
-/// The columns of an event's message, in the order in which [`message`] takes them. STRAIGHT_JOIN: a server that has no good
-/// statistics of the senders begins at the agents otherwise, and looks at all that each has ever said.
+/// The columns of an event's message, in the order in which [`message`] takes them. STRAIGHT_JOIN: without good
+/// statistics a server would begin with the agents, and read all messages that each has ever sent.
 const SELECT_MESSAGE: &str = "SELECT m.id, m.channel_id, m.thread_id, m.sender_agent_id, m.body_text, \
      m.body_rendered_html, CAST(m.metadata_json AS CHAR), CAST(m.created_at AS CHAR), CAST(m.edited_at AS CHAR), \
      CAST(m.deleted_at AS CHAR), m.deleted_by_agent_id, a.name, a.chat_handle \
      FROM chat_messages m STRAIGHT_JOIN agents a ON a.id = m.sender_agent_id";
 
-/// A text as a pattern of LIKE that fits nothing else; the escape is `!`.
+/// Escapes a text with `!`, so that LIKE takes it literally.
 fn literally(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -34,9 +34,9 @@ fn literally(text: &str) -> String {
     pattern
 }
 
-/// Messages that are read at once: long ones fill the room with few, and more would be sent for nothing.
+/// Messages that one statement reads: a few long ones may fill a page, and the server would send the rest for nothing.
 const PAGE: usize = 100;
-/// Conversations that one statement asks for.
+/// Conversations that one statement asks for: each adds a part to its UNION.
 const PLACES: usize = 64;
 /// Ids that one statement looks at.
 const WINDOW: u64 = 1000;
@@ -62,7 +62,7 @@ fn message(mut row: Row, operation: &'static str) -> Result<Message> {
     })
 }
 
-/// Which of the two columns of a row says where.
+/// The conversation that a row's two columns name.
 fn place(channel: Option<u64>, thread: Option<u64>) -> Conversation {
     match channel {
         Some(id) => Conversation::Channel(ChannelId(id)),
@@ -84,9 +84,9 @@ fn take<T: mysql::prelude::FromValue>(
     }
 }
 
-/// The messages of one conversation between two ids, the newest first: what stands behind FROM. Its parameters
-/// are the conversation twice, the id above which and the one below which they are. With `column = ?` MariaDB would walk
-/// through all that is newer than the second id, however much that is; a range begins at it.
+/// The part after FROM that finds messages of one conversation between two ids, the newest first. Parameters: the
+/// conversation twice, the lower and the upper id, both exclusive. With `column = ?` MariaDB would read everything
+/// newer than the upper id; with a range it begins there.
 fn between(column: &str) -> String {
     format!(
         "chat_messages WHERE {column} >= ? AND {column} <= ? AND id > ? AND id < ? \
@@ -99,7 +99,7 @@ type SearchPlace = (u64, u64, u64);
 
 impl MysqlConnection {
     /// Ids of messages of one conversation between two ids that are not deleted, the newest first, at most `most`; and
-    /// whether there may be more of them. It ends by itself, however many are deleted.
+    /// whether there may be more. Stops after `HISTORY_SCAN_LIMIT` ids or a little more, however many are deleted.
     fn visible_ids(
         &mut self,
         operation: &'static str,
@@ -109,7 +109,7 @@ impl MysqlConnection {
         most: usize,
     ) -> Result<(Vec<u64>, bool)> {
         let (column, id) = conversation_column(conversation);
-        // The inner part is answered from the index alone: a server that reads rows to sort them reads all of them.
+        // The index alone answers the inner query: a server that sorts whole rows reads all of them.
         let sql = format!(
             "SELECT m.id, m.deleted_at IS NULL FROM (SELECT id FROM {} LIMIT ?) part \
              STRAIGHT_JOIN chat_messages m ON m.id = part.id ORDER BY part.id DESC",
@@ -149,7 +149,7 @@ impl MysqlConnection {
             .collect()
     }
 
-    /// As many of these messages, the newest first, as there is room for.
+    /// Reads these messages, the newest first, until the page is full.
     fn newest(
         &mut self,
         operation: &'static str,
@@ -165,7 +165,7 @@ impl MysqlConnection {
                 marks(page.len())
             );
             self.each_row(operation, &sql, page, |row| {
-                // What is left over has to be received all the same.
+                // The remaining rows have to be received anyway.
                 if !found.is_full() {
                     found.offer(message(row, operation)?);
                 }
@@ -205,8 +205,8 @@ impl MysqlConnection {
         Ok(channels.chain(threads).collect())
     }
 
-    /// The conversations that `sql` finds, with their read markers. Each one's newest id is asked for by its number: where a
-    /// subquery has it from a column, MariaDB 11 and MySQL look at all messages, depending on their statistics.
+    /// The conversations that `sql` finds, with their read markers and newest ids. Each newest id is asked for with the
+    /// conversation as a parameter: if a subquery takes it from a column, MariaDB 11 and MySQL may read all messages.
     fn places_by(
         &mut self,
         operation: &'static str,
@@ -314,7 +314,7 @@ impl History for MysqlConnection {
         const OPERATION: &str = "read older messages";
         let before = before.map_or(NO_END, |before| before.0);
         let (ids, has_more) = self.visible_ids(OPERATION, conversation, 0, before, room.rows())?;
-        // A client asks on from the oldest message that it got.
+        // A client continues from the oldest message that it got: without one, it cannot.
         let has_more = has_more && !ids.is_empty();
         self.newest(OPERATION, &ids, has_more, room)
     }
@@ -340,7 +340,7 @@ impl History for MysqlConnection {
         const OPERATION: &str = "search messages";
         let before = search.before.map_or(NO_END, |before| before.0);
         let place = search.conversation.map(conversation_column);
-        // Not "=", for which MariaDB looks at the whole conversation, whatever the ids are.
+        // Not "=": with it MariaDB reads the whole conversation, whatever the ids are.
         let (here, order, mut params) = match place {
             Some((column, id)) => (
                 format!("m.{column} >= ? AND m.{column} <= ?"),
@@ -358,12 +358,12 @@ impl History for MysqlConnection {
         params.push(format!("%{}%", literally(&search.text.0)).into());
         let mut condition = String::new();
         if let Some(sender) = search.sender {
-            // Not by the index of senders, which would look at all that one has ever said.
+            // `+ 0` avoids the index of senders, which would read all that the sender has ever sent.
             condition.push_str(" AND m.sender_agent_id + 0 = ?");
             params.push(sender.0.into());
         }
         if place.is_none() {
-            // As numbers: with subqueries each message that holds the text would cost one more row.
+            // As literal ids: with subqueries each message that contains the text would read one more row.
             let (mut channels, mut threads) = (String::from("0"), String::from("0"));
             for (conversation, _) in self.places(OPERATION, search.agent)? {
                 let (list, id) = match conversation {

@@ -1,6 +1,6 @@
-//! The store over the helpdesk's own tables in MySQL or MariaDB. The only folder that names the MySQL crate. It
-//! names every column, never creates or alters a table, and uses nothing that only one of the two servers has
-//! (contract: database.md, schema.sql).
+//! The store over the helpdesk's own tables in MySQL or MariaDB. The only folder that names the MySQL crate. It names
+//! every column, never creates or alters a table, and except for the time limit of a statement uses nothing that only
+//! one of the two servers has (contract: database.md, schema.sql).
 
 mod address;
 mod connect;
@@ -28,11 +28,11 @@ use crate::config::settings::Rows;
 use crate::model::{Agent, AgentId, Conversation, MessageId};
 use crate::store::cache_invalidation::AppCache;
 
-/// What a statement takes beside its text and its values, in bytes.
+/// Bytes of a statement besides its text and its values.
 const STATEMENT_BYTES: usize = 64;
-/// How long the end of a process may take for the application's cache.
+/// How long the end of a process may wait to invalidate the application's cache.
 const SETTLE_TIMEOUT: Duration = Duration::from_millis(800);
-/// Notifications that one statement looks at, and how long an agent's may be looked at in all when it has read something.
+/// Notifications that one statement reads, and how long a read marker may spend on them in all.
 const NOTIFICATIONS: usize = 1000;
 const NOTIFICATIONS_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -51,7 +51,7 @@ impl MysqlStore {
         }
     }
 
-    /// The same; `cache` learns what is written, and from the settings where it is.
+    /// Adds a `cache` that is told of every write, and learns from the settings where it is.
     pub fn with_cache(mut self, cache: AppCache) -> Self {
         self.cache = cache;
         self
@@ -84,7 +84,7 @@ impl Store for MysqlStore {
 
     fn settle(&self, until: Instant) {
         if self.cache.is_unknown() {
-            // A command that writes need not have read where the cache is.
+            // A command may have written without reading the settings, which say where the cache is.
             let _ = self.connect().and_then(|mut store| store.settings());
         }
         self.cache.flush(until);
@@ -158,7 +158,7 @@ impl MysqlConnection {
         Ok(())
     }
 
-    /// Only what the server takes is sent: it would end the connection, and its word why can get lost.
+    /// Refuses what is too large for the server, which would end the connection and could lose its reason.
     fn fits(&self, operation: &'static str, sql: &str, params: Params) -> Result<Params> {
         let bytes = match &params {
             Params::Positional(values) => values.iter().map(size_of_value).sum::<usize>(),
@@ -183,10 +183,10 @@ impl MysqlConnection {
             .map_err(|error| failed(operation, Doing::Asking, &error))
     }
 
-    /// Ends a transaction.
+    /// Commits a transaction.
     pub(super) fn commit_for_all(&mut self) -> Result<()> {
         let committed = self.statement("commit", "COMMIT");
-        // Also where its answer was lost: it may have been done.
+        // Even if the answer was lost: the commit may have succeeded.
         self.cache.written();
         committed
     }
@@ -198,9 +198,9 @@ impl MysqlConnection {
         Ok(now)
     }
 
-    /// Deletes notifications of one conversation, a part of an agent's after the other, in the order of the key that all
-    /// of a chat have. The JSON is looked into here and not by the server: MySQL and MariaDB disagree on broken JSON, and
-    /// a strict server refuses to compare what is no number.
+    /// Deletes an agent's notifications of one conversation. Reads all chat notifications of the agent in batches,
+    /// ordered by their key. The JSON is parsed here and not by the server: MySQL and MariaDB disagree on broken JSON,
+    /// and a strict server refuses to compare what is not a number.
     fn delete_notifications(&mut self, agent: AgentId, conversation: Conversation) -> Result<()> {
         const OPERATION: &str = "read the notifications of a conversation";
         let until = Instant::now() + NOTIFICATIONS_TIMEOUT;
@@ -213,7 +213,7 @@ impl MysqlConnection {
         let select = format!(
             "SELECT id, dedupe_key, data_json FROM agent_notifications WHERE agent_id = ? AND type IN ({kinds})"
         );
-        // Those without a key first.
+        // First those without a key.
         let mut after = None::<String>;
         loop {
             let rows = match &after {
@@ -350,8 +350,8 @@ impl DatabaseConnection for MysqlConnection {
     ) -> Result<MessageId> {
         const OPERATION: &str = "store a read marker";
         let (column, id) = conversation_column(conversation);
-        // Two statements, not an INSERT … SELECT: that would lock the end of the conversation against the message
-        // being posted just now. The newest id only grows, so the marker cannot overtake it.
+        // Two statements, not an INSERT … SELECT: that would lock the end of the conversation and hold up a message
+        // that is being posted. The newest id only grows, so the marker cannot overtake it.
         let newest: Vec<(u64,)> = self
             .rows(
                 OPERATION,
@@ -391,7 +391,7 @@ impl DatabaseConnection for MysqlConnection {
             .into_iter()
             .map(|row| columns(row, OPERATION))
             .collect::<Result<_>>()?;
-        // The marker is stored, and everybody is to hear of it, whatever becomes of these.
+        // The marker is stored and has to be announced, even if the notifications stay.
         match self.delete_notifications(agent, conversation) {
             Err(error) if matches!(error.failure, Failure::Refused | Failure::TookTooLong) => {
                 warn!("{error}");
@@ -410,7 +410,7 @@ impl DatabaseConnection for MysqlConnection {
     }
 }
 
-/// What a value takes on the line, in bytes and at most.
+/// Most bytes that a value takes on the line.
 fn size_of_value(value: &Value) -> usize {
     match value {
         Value::Bytes(bytes) => bytes.len() + 12,

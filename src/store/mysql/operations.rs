@@ -1,5 +1,5 @@
-//! The subcommands' part of the store over MySQL or MariaDB. Every statement of a prune ends within a moment on a
-//! table of any size: it goes through the primary key in parts, and what it locks are few rows by their keys.
+//! The subcommands' part of the store over MySQL or MariaDB. Every statement of a prune is short on a table of any
+//! size: it reads a part of the primary key, and locks only a few rows by their keys.
 
 use std::collections::HashSet;
 
@@ -13,7 +13,7 @@ use crate::store::operations::{
 };
 use crate::store::{DatabaseConnection, Failure, Result};
 
-/// A write of every kind that the service makes, on no row.
+/// One write of every kind that the service makes; none touches a row.
 const WRITES: [(&str, &str); 9] = [
     (
         "UPDATE settings",
@@ -159,7 +159,7 @@ impl Operations for MysqlConnection {
         match written {
             Ok(()) => self.commit_for_all(),
             Err(error) => {
-                // The first failure is the one that tells; a connection that cannot roll back is lost anyhow.
+                // The first failure is the one to report; a connection that cannot roll back is lost anyhow.
                 let _ = self.statement("roll back", "ROLLBACK");
                 Err(error)
             }

@@ -12,14 +12,14 @@ use crate::store::{
 };
 use crate::text::{Ticket, TicketReferences};
 
-/// Rows of one insert of mentions or notifications; a statement has at most 65,535 parameters.
+/// Most rows of one insert; a statement may have 65,535 parameters.
 pub(super) const ROWS_PER_INSERT: usize = 500;
-/// What a row takes beside its texts, in bytes and at most: its values' heads, and its part of the statement.
+/// Most bytes of a row besides its texts: the headers of its values, and its part of the statement.
 const ROW_BYTES: usize = 200;
 
 const MEMBERS: &str = "read the members of a channel";
 
-/// Clock, part, channel, agent or how many, yes or no, name, handle, members.
+/// Clock, part, channel, agent or number of members, flag, name, handle, members.
 type Part = (
     String,
     String,
@@ -32,8 +32,8 @@ type Part = (
 );
 
 impl MysqlConnection {
-    /// Reads the channels' members, and name and handle of those who send, in one query. Of the other members only the index
-    /// is read, and their ids come in one row, which is what a large channel costs.
+    /// Reads the channels' members, and the senders' names and handles, in one query. For the other members the server
+    /// reads only the index and returns their ids in one row, so that a large channel is cheap.
     fn members(
         &mut self,
         channels: &[ChannelId],
@@ -88,7 +88,7 @@ impl MysqlConnection {
                 });
             }
         }
-        // A server may give the parts in any order. Who watches need not be a member any more.
+        // The server may return the parts in any order. A watcher may no longer be a member.
         for (sends, channel, agent, is_so) in others {
             if let Some(member) = found.get_mut(&(channel, agent)) {
                 match sends {
@@ -101,7 +101,7 @@ impl MysqlConnection {
         Ok(())
     }
 
-    /// Those of the senders that no channel has shown.
+    /// Reads the senders that were not found as members of a channel.
     fn senders(&mut self, senders: &[AgentId], context: &mut PostingContext) -> Result<()> {
         const OPERATION: &str = "read the senders";
         let is_missing = |id: &&AgentId| context.senders.iter().all(|sender| sender.id != **id);
@@ -179,7 +179,7 @@ impl MysqlConnection {
         )
     }
 
-    /// Notifications, in parts that the server takes.
+    /// Splits notifications into parts that the server takes.
     pub(super) fn parts_of_notifications<'a>(
         &self,
         notifications: &'a [NewNotification],
@@ -190,7 +190,7 @@ impl MysqlConnection {
         parts(notifications, self.max_packet / 2, size)
     }
 
-    /// At most [`ROWS_PER_INSERT`] of them.
+    /// Inserts at most [`ROWS_PER_INSERT`] notifications.
     pub(super) fn insert_notification_rows(&mut self, rows: &[NewNotification]) -> Result<()> {
         let tuples = vec!["(?, ?, 'info', ?, ?, ?, ?, ?)"; rows.len()].join(", ");
         let params: Vec<Value> = rows
@@ -218,7 +218,7 @@ impl MysqlConnection {
     }
 }
 
-/// All in parts of so many bytes at most, and of [`ROWS_PER_INSERT`] rows; a row that is larger is a part by itself.
+/// Splits `all` into parts of at most `bytes` and [`ROWS_PER_INSERT`] rows; a row that is larger is a part by itself.
 fn parts<T>(mut all: &[T], bytes: u64, size: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
     std::iter::from_fn(move || {
         let mut sum = 0;
@@ -233,7 +233,7 @@ fn parts<T>(mut all: &[T], bytes: u64, size: impl Fn(&T) -> usize) -> impl Itera
     })
 }
 
-/// A list of ids as the server joins them, which has to be whole: it cuts what is longer than it was told.
+/// Parses a list of ids that the server has joined. It has to be whole: the server cuts it at `group_concat_max_len`.
 fn listed(ids: &str, count: u64) -> Result<Vec<AgentId>> {
     let ids: Option<Vec<AgentId>> = ids
         .split(',')

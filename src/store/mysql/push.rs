@@ -20,7 +20,7 @@ impl PushStore for MysqlConnection {
             self.insert_notification_rows(chunk)?;
             match self.conn.affected_rows() {
                 0 => {}
-                // A key holds the id of a message that was written just now, so this is all but always so.
+                // A key contains the id of a new message, so this is nearly always the case.
                 count if count == chunk.len() as u64 => new.extend(places),
                 _ => {
                     let written = self.rows_of_last_insert(chunk.len())?;
@@ -42,7 +42,7 @@ impl PushStore for MysqlConnection {
 
     fn subscriptions(&mut self, agents: &[AgentId]) -> Result<Vec<PushSubscription>> {
         const OPERATION: &str = "read push subscriptions";
-        // One question for each agent, since an agent may have as many rows as it likes.
+        // One query for each agent: an agent may have any number of rows, and each has its own limit.
         let sql = format!(
             "SELECT id, agent_id, endpoint, endpoint_hash, p256dh, auth, content_encoding \
              FROM agent_push_subscriptions WHERE agent_id = ? ORDER BY id DESC LIMIT {MAX_SUBSCRIPTIONS}"
@@ -76,8 +76,8 @@ impl PushStore for MysqlConnection {
 }
 
 impl MysqlConnection {
-    /// Agent and key of the rows that the last insert of `count` notifications wrote. An insert with a known number of rows
-    /// gets contiguous ids in the steps of this session, also for skipped rows; no other session's are among them.
+    /// Agent and key of the rows that the last insert of `count` notifications wrote: their ids are contiguous in the
+    /// steps of this session, skipped rows included. If the first rows were skipped, the range ends too late.
     fn rows_of_last_insert(&mut self, count: usize) -> Result<Vec<(u64, String)>> {
         const OPERATION: &str = "look which notifications are new";
         let first = self.conn.last_insert_id();

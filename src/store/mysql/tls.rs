@@ -1,5 +1,5 @@
-//! What the driver is told of TLS, and what it cannot be told: that the authorities in `DB_SSL_CA` are trusted and no
-//! others. It adds Mozilla's to them, and anybody can have a certificate of one of those.
+//! The driver's TLS options, and a rule that it has no option for: only the authorities in `DB_SSL_CA` are trusted. The
+//! driver adds Mozilla's to them, and anyone can get a certificate from one of those.
 
 use std::error::Error as StdError;
 use std::io;
@@ -17,7 +17,7 @@ use crate::config::{TlsConfig, TlsMode};
 
 const FILES: &str = "correct DB_SSL_MODE, DB_SSL_CA, DB_SSL_CERT or DB_SSL_KEY";
 
-/// What the driver is to do; nothing where the line is open.
+/// The driver's options; `None` for an unencrypted line.
 pub(super) fn options(config: &TlsConfig) -> Option<SslOpts> {
     let verified = match config.mode {
         TlsMode::Disabled => return None,
@@ -38,7 +38,7 @@ pub(super) fn options(config: &TlsConfig) -> Option<SslOpts> {
     )
 }
 
-/// What a line that could not be encrypted is called, and what to do about it.
+/// Cause and remedy where a line could not be encrypted; `None` for other errors.
 pub(super) fn of_line(error: &io::Error) -> Option<(String, &'static str)> {
     let inner = error.get_ref()?;
     inner
@@ -47,7 +47,7 @@ pub(super) fn of_line(error: &io::Error) -> Option<(String, &'static str)> {
         .map(words)
 }
 
-/// The same of what was wrong before there was a line: with a file, or with a name that no certificate can have.
+/// Cause and remedy of what was wrong before the handshake: a file, or a name that no certificate can have.
 pub(super) fn of_files(error: Option<&(dyn StdError + 'static)>) -> (String, &'static str) {
     let known = error.and_then(|error| error.downcast_ref::<Error>());
     known.map_or_else(|| words(&Error::General("no such name".into())), words)
@@ -87,7 +87,7 @@ fn words(error: &Error) -> (String, &'static str) {
             "the server does not take the certificate of this program",
             "correct DB_SSL_CERT and DB_SSL_KEY",
         ),
-        // Of an authority, without a version 3, or with a signature that is too weak: the library names it alone.
+        // A CA's certificate, one before version 3, or too weak a signature: only the library says which.
         Error::InvalidCertificate(CertificateError::Other(other)) => {
             let cause = format!("the server's certificate is none that can be verified ({other})");
             return (
@@ -120,11 +120,11 @@ fn words(error: &Error) -> (String, &'static str) {
     (cause.to_owned(), remedy)
 }
 
-/// One of ring's ways to verify, which takes no signature of a public authority.
+/// One of ring's signature algorithms, which rejects signatures of public authorities.
 #[derive(Debug)]
 struct PrivateKey {
     inner: &'static dyn SignatureVerificationAlgorithm,
-    /// Keys of public authorities that were named as well.
+    /// Keys of the authorities in `DB_SSL_CA`, which are trusted even if they are public.
     named: &'static [Vec<u8>],
 }
 
@@ -154,7 +154,7 @@ impl SignatureVerificationAlgorithm for PrivateKey {
     }
 }
 
-/// Makes this the rule of the process, once: nothing but the driver goes by the process's default.
+/// Makes this the process's default, once: only the driver uses that default.
 fn trust_only(certificates: impl Iterator<Item = CertificateDer<'static>>) {
     if CryptoProvider::get_default().is_some() {
         return;

@@ -1,5 +1,5 @@
 //! What an error of server, driver or line means: by SQLSTATE class first, by number where a class is too coarse. Pure.
-//! What people are shown of it names the error; the server's own words only where they cannot hold a text of a client.
+//! The text names the error; it repeats the server's own words only where they cannot contain a client's text.
 
 use std::error::Error as _;
 use std::io;
@@ -9,7 +9,7 @@ use mysql::{Error as MysqlError, MySqlError};
 
 use crate::store::{Failure, StoreError};
 
-/// What is to be done, and whether waiting changes nothing.
+/// What to do, and whether the error stays until it is done.
 type Remedy = (&'static str, bool);
 
 const RIGHTS: &str =
@@ -43,7 +43,7 @@ const READ_ONLY: &str = "it is read only";
 pub(super) enum Doing {
     /// A connection was being opened, or its session set up.
     Connecting,
-    /// A statement that holds nothing that anybody wrote.
+    /// A statement without a client's text.
     Asking,
     /// A statement with a client's text in it, which the server may repeat.
     Writing,
@@ -75,7 +75,7 @@ pub(super) fn failed(operation: &'static str, doing: Doing, error: &MysqlError) 
 
 /// What a panic of the driver means, in its words.
 pub(super) fn panicked(operation: &'static str, words: &str) -> StoreError {
-    // It knows two ways to log in by name alone, and says which.
+    // The driver knows two authentication plugins only by name, and names them in the panic.
     let mut parts = words.split('`');
     let found = match (words.contains("authentication plugin"), parts.nth(1)) {
         (true, Some(plugin)) => of_plugin(plugin),
@@ -97,19 +97,19 @@ fn of_server(doing: Doing, code: u16, state: &str) -> Failure {
     let failure = match (state.get(..2).unwrap_or_default(), code) {
         // Larger than a packet, a row, a column, a transaction or its log may be.
         (_, 1118 | 1153 | 1162 | 1197 | 1301 | 1406 | 1705 | 1713) => Failure::TooLarge,
-        // Account, database, words for text, way to log in: no connection comes in like this.
+        // Account, database, charset or authentication: no connection can be opened like this.
         ("28", _)
         | (_, 1044 | 1049 | 1115 | 1129 | 1130 | 1251 | 1253 | 1273 | 1524)
         | (_, 1820 | 1862 | 3118 | 3159 | 3955 | 4150 | 4151) => Failure::Denied,
-        // Prepared once and not valid any more; a connection that was ended on purpose or for being idle.
+        // A prepared statement that is no longer valid; a connection that was killed, or closed for being idle.
         (_, 1243 | 1412 | 1461 | 1615 | 1927 | 3169 | 4031) => Failure::Stale,
         (_, 1969 | 3024) => Failure::TookTooLong,
-        // Shutting down, and as much as a server or an account may have, which are in classes of other things; what a
-        // proxy says of servers behind it.
+        // Shutting down, or at the limit of the server or the account, which are in unrelated classes; a proxy's errors
+        // about the servers behind it.
         ("08", _) | (_, 1040 | 1053 | 1203 | 1226 | 9001..=9010) => Failure::Lost,
-        // Deadlock, interrupted; a lock that was not given, a row that has changed since.
+        // Deadlock, interrupted; a lock that was not granted, a row that has changed since.
         ("40" | "70", _) | (_, 1020 | 1205 | 1206 | 1689 | 3572) => Failure::Conflict,
-        // Read only; no room on a disk or in memory; gone, on its way down, or without its cluster.
+        // Read only; no room on a disk or in memory; gone, shutting down, or cut off from its cluster.
         ("25", 1792)
         | ("HY", 1016 | 1021 | 1023 | 1024 | 1026 | 1030 | 1037 | 1038 | 1041 | 1077 | 1079)
         | ("HY", 1114 | 1135 | 1180 | 1290 | 1297 | 1637 | 1836 | 1874 | 1878 | 1881)
@@ -119,7 +119,7 @@ fn of_server(doing: Doing, code: u16, state: &str) -> Failure {
     match failure {
         Failure::Lost | Failure::Denied => failure,
         _ if doing != Doing::Connecting => failure,
-        // What a proxy says of everything.
+        // A proxy uses this number for everything.
         Failure::Refused if code == 1105 => Failure::Lost,
         _ if failure.is_lasting() => Failure::Denied,
         _ => Failure::Lost,
@@ -156,8 +156,8 @@ fn remedy(code: u16, state: &str) -> Option<Remedy> {
     Some((lasts, true))
 }
 
-/// How an error of the server is called. Its own words may repeat a client's text. Those that docs/troubleshooting.md names
-/// are called alike, whatever was asked: what one server refuses to read for writing, another refuses to write.
+/// The text for an error of the server, whose own words may repeat a client's text. Errors that docs/troubleshooting.md
+/// names get the same text for reads and writes: one server refuses a locking read where another refuses the write.
 fn words(error: &MySqlError, doing: Doing) -> String {
     let MySqlError {
         code,
@@ -202,7 +202,7 @@ fn of_line(error: &io::Error) -> Found {
         return denied(cause, remedy);
     }
     if error.kind() == io::ErrorKind::NotADirectory {
-        // The path of the key that there is none of, see `connect`.
+        // The driver tried to open `NO_KEY`, see `connect`.
         let cause = "the account logs in by caching_sha2_password, whose password is not sent over an open line";
         return denied(cause, OPEN_LINE);
     }
@@ -254,7 +254,7 @@ mod tests {
             (1020, "HY000", Conflict, Lost),
             (1021, "HY000", Lost, Lost),
             (1040, "08004", Lost, Lost),
-            // Before a client has said of what version it is no class is told.
+            // Before the client has named its version, the server sends no class.
             (1040, "HY000", Lost, Lost),
             (1044, "42000", Denied, Denied),
             (1045, "28000", Denied, Denied),

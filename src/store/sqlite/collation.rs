@@ -2,13 +2,13 @@
 //! Compared in queries only, never in a key, so that the file stays readable for every SQLite program and this table
 //! may grow without an index going stale.
 //!
-//! As there: Latin letters, with or without accents, by their plain letters; combining marks and spaces at the end
-//! count for nothing. Of other scripts only case is passed over, accents of Greek and Cyrillic are not.
+//! As in that database, accented Latin letters equal their plain letters, and combining marks and trailing spaces are
+//! ignored. In other scripts only case is ignored, not the accents of Greek and Cyrillic.
 
 use std::cmp::Ordering;
 
 /// Accented Latin letters by what they are equal to, as MariaDB has it, from U+0080 to U+024F and from U+1E00 to
-/// U+1EFF. Letters of their own there, such as æ, ø and đ, are so here.
+/// U+1EFF. Letters that are distinct there, such as æ, ø and đ, are distinct here.
 const LATIN: [(&str, &str); 38] = [
     ("1", "¹"),
     ("2", "²"),

@@ -1,5 +1,5 @@
 //! One connection: the statements. Each method is one transaction by itself, or one statement of the transaction that
-//! is open: it is done as a whole or not at all. Lists go in as one JSON array, so they have no limit of their own.
+//! is open: it is done as a whole or not at all. A list is passed as one JSON array, so its length is not limited.
 
 use std::collections::HashSet;
 use std::fs;
@@ -43,7 +43,7 @@ impl SqliteConnection {
         }
     }
 
-    /// SQLite goes on writing into a file that was taken away, or into its log, and nothing of that is ever found again.
+    /// Fails if the file or its log was removed: SQLite would go on writing, and what it writes would be lost.
     fn check_file(&self, operation: &'static str) -> Result<()> {
         let mut log = self.path.clone().into_os_string();
         log.push("-wal");
@@ -189,7 +189,7 @@ impl DatabaseConnection for SqliteConnection {
                 (key(id),),
                 |row| row.get(0),
             )?;
-            // Read back rather than RETURNING: a foreign key that fails shows only when a statement comes to its end.
+            // Read back rather than RETURNING: a violated foreign key shows only when the statement has ended.
             conn.execute(
                 &format!(
                     "INSERT INTO chat_message_reads (agent_id, message_scope, {column}, last_read_message_id) \
@@ -485,7 +485,7 @@ impl Posting for SqliteConnection {
 
     fn rollback(&mut self) -> Result<()> {
         match self.conn.is_autocommit() {
-            // A failure may have taken the transaction with it.
+            // A failure may have ended the transaction.
             true => Ok(()),
             false => self.statement("roll back", "ROLLBACK"),
         }

@@ -1,5 +1,5 @@
-//! Rows that in an install the helpdesk's application writes: agents, channels, threads, tickets. Only for the demo's
-//! file; the service itself writes none of them.
+//! Writes agents, channels, threads and tickets, which the helpdesk's application writes in an install. Only for the
+//! demo's file; the service itself writes none of them.
 
 use super::connection::SqliteConnection;
 use super::rows::key;

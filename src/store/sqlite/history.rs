@@ -18,7 +18,7 @@ const SELECT_MESSAGE: &str = "SELECT m.id, m.channel_id, m.thread_id, m.sender_a
      m.body_rendered_html, m.metadata_json, m.created_at, m.edited_at, m.deleted_at, m.deleted_by_agent_id, \
      a.name, a.chat_handle FROM chat_messages m JOIN agents a ON a.id = m.sender_agent_id";
 
-/// That the agent `?2` may read a message.
+/// Condition: the agent `?2` may read a message.
 const READABLE: &str = "(m.channel_id IN \
      (SELECT cm.channel_id FROM chat_channel_members cm JOIN chat_channels c \
      ON c.id = cm.channel_id AND c.is_active = 1 WHERE cm.agent_id = ?2) OR m.thread_id IN \
@@ -50,7 +50,7 @@ fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
     })
 }
 
-/// Which of the second and the third column of a row says where.
+/// The conversation that the second and the third column of a row name.
 fn place(row: &Row<'_>) -> rusqlite::Result<Conversation> {
     Ok(match row.get(1)? {
         Some(id) => Conversation::Channel(ChannelId(id)),
@@ -70,7 +70,7 @@ pub(super) fn newest_ids(conn: &Sqlite, most: usize) -> rusqlite::Result<Vec<Mes
     Ok(ids)
 }
 
-/// The newest messages of a conversation below an id. Of those that are deleted so many are looked at and no more.
+/// The newest messages of a conversation below an id; looks at most at `HISTORY_SCAN_LIMIT` ids, deleted ones included.
 pub(super) fn history(
     conn: &Sqlite,
     conversation: Conversation,
@@ -96,7 +96,7 @@ pub(super) fn history(
         (key(id), lowest, before, room.rows()),
         room,
     )?;
-    // A client asks on from the oldest message that it got.
+    // A client continues from the oldest message that it got: without one, it cannot.
     found.has_older |= count == HISTORY_SCAN_LIMIT && !found.messages.is_empty();
     Ok(found)
 }
@@ -118,7 +118,7 @@ pub(super) fn missed(
     )
 }
 
-/// Messages that hold a text. The collation is ours, so the texts are compared here.
+/// Messages that contain a text. LIKE does not know our collation, so the texts are compared here.
 pub(super) fn search(
     conn: &Sqlite,
     search: &Search,
@@ -163,7 +163,7 @@ pub(super) fn search(
     Ok(SearchResult::of(found.end(), floor))
 }
 
-/// Messages of a query that has the newest first.
+/// A page of a query that returns the newest first.
 fn newest_first(
     conn: &Sqlite,
     rest: &str,

@@ -35,7 +35,7 @@ use crate::config::limits::STORE_TIMEOUT;
 
 /// Name of the collation that compares as the helpdesk's database does.
 const COLLATION: &str = "helpdesk";
-/// Mode of a new file, before the umask: what is said there is for the service's own user and group.
+/// Mode of a new file, before the umask: messages are for the service's own user and group.
 const FILE_MODE: u32 = 0o660;
 /// Pause before the journal mode is switched again.
 const SWITCH_PAUSE: Duration = Duration::from_millis(5);
@@ -51,7 +51,7 @@ impl SqliteStore {
         SqliteStore { path: path.into() }
     }
 
-    /// Opens one connection, as [`Store::connect`] does, for who knows the engine.
+    /// Opens one connection, as [`Store::connect`] does, for a caller that knows the engine.
     ///
     /// # Errors
     /// The file cannot be opened, or is no database of ours.
@@ -96,7 +96,7 @@ impl Store for SqliteStore {
     }
 }
 
-/// SQLite would create the file as well, but readable for everybody, and would not say why it cannot.
+/// Creates the file, since SQLite would make it readable for everybody, and would not say why it fails.
 fn create(path: &Path) -> Result<()> {
     let created = OpenOptions::new()
         .write(true)
@@ -148,7 +148,7 @@ fn failed(operation: &'static str, error: SqliteError) -> StoreError {
     StoreError::new(operation, failure(&error), error)
 }
 
-/// The same for a connection that is being opened: what it is refused then is a matter of path and rights.
+/// As [`failed`] while a connection is being opened: a refusal is then a matter of path and rights.
 fn open_failed(operation: &'static str, error: SqliteError) -> StoreError {
     let denied = matches!(
         error.sqlite_error_code(),
@@ -175,7 +175,7 @@ fn failure(error: &SqliteError) -> Failure {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::SchemaChanged) => {
             Failure::Conflict
         }
-        // Disk, memory or file: it cannot now what it could before.
+        // Disk, memory or file: it fails now, but may work again.
         Some(
             ErrorCode::SystemIoFailure
             | ErrorCode::DiskFull

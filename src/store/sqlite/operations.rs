@@ -35,7 +35,7 @@ impl Operations for SqliteConnection {
     }
 
     fn refused_writes(&mut self) -> Result<Vec<(&'static str, String)>> {
-        // A file knows no rights of its own: who may write one table may write all.
+        // A file has no rights for single tables: a user that may write one may write all.
         let written = self.write("try a write", |conn| {
             conn.execute("UPDATE settings SET value = value WHERE 1 = 0", ())
         });

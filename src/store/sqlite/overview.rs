@@ -1,5 +1,5 @@
-//! What the demo's page shows of the chat to one agent: all agents, and the conversations it may read. The service itself needs none
-//! of it; elsewhere it is the helpdesk's application that reads it.
+//! What the demo's page shows to one agent: all agents, and the conversations that it may read. The service itself does
+//! not need this; in an install the helpdesk's application reads it.
 
 use rusqlite::Connection as Sqlite;
 

@@ -1,4 +1,4 @@
-//! From rows to the store's vocabulary, and lists to parameters.
+//! Turns rows into the store's types, and lists into parameters.
 
 use rusqlite::{Connection as Sqlite, Params, Row};
 
@@ -10,7 +10,7 @@ pub(super) fn now(conn: &Sqlite) -> rusqlite::Result<String> {
     conn.query_row("SELECT CURRENT_TIMESTAMP", (), |row| row.get(0))
 }
 
-/// The members of those of the channels that are active; whether each can post is told of the senders.
+/// The members of the active ones among the channels; `can_post` is known only of the senders.
 pub(super) fn members(
     conn: &Sqlite,
     channels: &[ChannelId],
@@ -42,7 +42,7 @@ pub(super) fn members(
     )
 }
 
-/// Those of the threads that exist.
+/// The threads that exist.
 pub(super) fn direct_threads(conn: &Sqlite, threads: &[ThreadId]) -> rusqlite::Result<Vec<Thread>> {
     select(
         conn,
@@ -108,7 +108,7 @@ pub(super) fn select<T>(
     conn.prepare(sql)?.query_map(params, row)?.collect()
 }
 
-/// A key as SQLite has it; ids beyond its range, which only a client can think of, are in no row.
+/// An id as SQLite's integer; a greater one, which only a client can invent, is in no row.
 pub(super) fn key(id: u64) -> i64 {
     i64::try_from(id).unwrap_or(i64::MAX)
 }

@@ -24,7 +24,7 @@ pub(super) fn prepare(conn: &mut Connection) -> Result<()> {
     if found == latest {
         return Ok(());
     }
-    // Locked first: of several processes that find the file new one creates the tables.
+    // Locks first: if several processes find a new file, only one creates the tables.
     let transaction = conn
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .map_err(|error| open_failed(OPERATION, error))?;
