@@ -1,5 +1,5 @@
-//! Encrypts a payload for one subscription: aes128gcm (RFC 8291 over RFC 8188), and aesgcm (draft 4 of the latter) for
-//! subscriptions that date from before it. One record, no padding.
+//! Encrypts a payload for one subscription: aes128gcm (RFC 8291 over RFC 8188), and aesgcm (draft 4 of RFC 8291, draft
+//! 3 of RFC 8188) for older subscriptions. One record, no padding.
 
 use std::fmt;
 
@@ -16,9 +16,9 @@ pub(super) const POINT_BYTES: usize = 65;
 const AUTH_BYTES: usize = 16;
 const SALT_BYTES: usize = 16;
 const NONCE_BYTES: usize = 12;
-/// Every push service takes a body of so many bytes (RFC 8030, section 7.2); also the record size that is announced.
+/// Every push service takes a body of this many bytes (RFC 8030, section 7.2); also the record size that is announced.
 const RECORD_BYTES: usize = 4096;
-/// What fits into one: less a header of 86 bytes, a delimiter and a tag.
+/// Largest plaintext: a record less a header of 86 bytes, a delimiter and a tag (17).
 const PLAINTEXT_BYTES: usize = RECORD_BYTES - 86 - 17;
 
 /// An encrypted payload and the headers that say how to read it.
@@ -26,7 +26,7 @@ const PLAINTEXT_BYTES: usize = RECORD_BYTES - 86 - 17;
 pub(super) struct Sealed {
     /// `aes128gcm` or `aesgcm`.
     pub encoding: Encoding,
-    /// For aesgcm, where they do not stand in the body: base64url of the sender's public key and of the salt.
+    /// For aesgcm, whose body does not hold them: base64url of the sender's public key and of the salt.
     pub key_and_salt: Option<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
@@ -37,7 +37,7 @@ pub(super) struct Sealed {
 pub(super) enum Encoding {
     /// RFC 8188.
     Aes128Gcm,
-    /// Draft 4 of it.
+    /// Draft 3 of it.
     AesGcm,
 }
 
@@ -50,7 +50,7 @@ impl Encoding {
         }
     }
 
-    /// By its name; what is not known is taken for the standard.
+    /// By its name; an unknown one is taken for the standard.
     pub(super) fn of_name(name: &str) -> Self {
         match name.trim().eq_ignore_ascii_case("aesgcm") {
             true => Encoding::AesGcm,
@@ -88,7 +88,7 @@ impl std::error::Error for SealError {}
 /// Encrypts `plaintext` for the browser that subscribed.
 ///
 /// # Errors
-/// The subscription's keys are none, or the payload is too long.
+/// The subscription's keys are invalid, or the payload is too long.
 pub(super) fn seal(subscription: &PushSubscription, plaintext: &[u8]) -> Result<Sealed, SealError> {
     let random = SystemRandom::new();
     let receiver = from_base64(&subscription.p256dh)
@@ -171,7 +171,7 @@ impl Keys<'_> {
         };
         let key: [u8; 16] = hkdf(self.salt, &input, &info(b"Content-Encoding: aesgcm\0"));
         let nonce = hkdf(self.salt, &input, &info(b"Content-Encoding: nonce\0"));
-        // The length of a padding, of which there is none.
+        // The length of the padding: none.
         let mut body = vec![0, 0];
         body.extend(plaintext);
         encrypt(&key, nonce, &mut body);
@@ -215,8 +215,8 @@ mod tests {
         from_base64(text).expect("base64")
     }
 
-    /// The example of RFC 8291, section 5, with the values of its appendix A. Its private keys are left out: that both
-    /// sides agree on the secret is shown by an implementation of others in `tests/push.rs`.
+    /// The example of RFC 8291, section 5, with the values of its appendix A. Its private keys are left out: an
+    /// independent implementation in `tests/push.rs` shows that both sides agree on the secret.
     #[test]
     fn the_example_of_rfc_8291_comes_out() {
         let keys = Keys {

@@ -18,7 +18,7 @@ pub(crate) enum Starter {}
 #[derive(Debug)]
 pub(crate) enum Worker {}
 
-/// Nothing pushes.
+/// This build pushes nothing.
 ///
 /// # Errors
 /// None.

@@ -1,6 +1,6 @@
-//! The threads that push. `push` takes notices, finds the subscriptions they go to, and writes down what failed; it waits for
-//! the database and for nothing else, and nothing waits for it. The senders take what the schedule gives out, one push at a
-//! time each. They come when something waits and end when nothing has for a while.
+//! The threads that push. `push` takes notices, finds the subscriptions they go to, and writes down what failed; it
+//! waits for the database and for nothing else, and nothing waits for it. Each sender takes one push at a time from the
+//! schedule. Senders start when something waits and end when idle.
 
 use std::io;
 use std::mem;
@@ -34,9 +34,9 @@ use crate::platform::threads::lock;
 use crate::store::push::PushStore;
 use crate::store::{self, DatabaseConnection, Pool};
 
-/// Notices whose subscriptions are looked for at once.
+/// Notices whose subscriptions one query reads.
 const BATCH: usize = 64;
-/// How often the last failure is written down, and what was dropped is looked at.
+/// How often the last failure is stored, and dropped notices are reported.
 const TIDY_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest `push_last_send_failure`, in characters.
 const FAILURE_CHARS: usize = 500;
@@ -64,7 +64,7 @@ pub(crate) struct Worker {
     done: Receiver<()>,
 }
 
-/// Reads what has to be read before anything acts.
+/// Reads the extra certificates, before anything starts.
 ///
 /// # Errors
 /// The file of certificates cannot be read, or has none.
@@ -97,7 +97,7 @@ fn read_roots(options: &PushOptions) -> Result<Vec<CertificateDer<'static>>, Pro
         .because(why)
         .with_remedy("name a file of certificates in PEM, or leave it out")
     };
-    // A pipe would be waited for.
+    // Opening a pipe would block.
     if path.exists() && !path.is_file() {
         return Err(failed("it is no file".into()));
     }
@@ -146,14 +146,14 @@ impl Starter {
 }
 
 impl Worker {
-    /// Lets what is on its way, and what was noticed last, go out until then.
+    /// Lets the pushes on their way and the last notices go out until then.
     pub(crate) fn finish_by(&self, until: Instant) {
         if self.stop.try_send(until).is_err() {
             error!("thread \"push\" had ended before the stop");
         }
     }
 
-    /// Waits for that.
+    /// Waits until `until` at most for what [`Worker::finish_by`] began.
     pub(crate) fn wait(&self, until: Instant) {
         let ended = self.done.recv_deadline(until);
         if ended.is_err_and(|error| error.is_timeout()) {
@@ -180,18 +180,18 @@ struct Work {
     identity: Option<Identity>,
     /// What the identity was made from.
     settings: PushSettings,
-    /// A failure that is not written down yet.
+    /// A failure that is not stored yet.
     failure: Option<String>,
     /// When it may be logged again that something was dropped.
     dropped_due: Option<Instant>,
-    /// While there are senders; with the last one go the connections that were kept.
+    /// `None` without senders: the last one closes the kept connections.
     client: Option<Arc<PushClient>>,
     senders: usize,
     /// Senders with a push on its way.
     busy: usize,
     /// Subscriptions that have expired, by their hashes.
     expired: Vec<String>,
-    /// When a failure may be written down again.
+    /// When a failure may be stored again.
     failure_due: Option<Instant>,
     is_stopping: bool,
 }
@@ -206,7 +206,7 @@ impl Pusher {
                 select! {
                     recv(notices) -> notice => match notice {
                         Ok(notice) => self.take(notice),
-                        // The service is gone; so is the reason to be.
+                        // The service is gone, so this thread ends.
                         Err(_) => stop_by = Some(Instant::now()),
                     },
                     recv(stop) -> until => {
@@ -283,7 +283,7 @@ impl Pusher {
         self.changed.notify_all();
     }
 
-    /// Takes over the keys where the settings have others now.
+    /// Takes over the keys if the settings have changed.
     fn follow_settings(&self) {
         let settings = self.starter.shared.settings().clone();
         let mut work = lock(&self.work);
@@ -301,7 +301,7 @@ impl Pusher {
         }
     }
 
-    /// As many senders as there is work for; where the system refuses a thread this is tried again each second.
+    /// Starts as many senders as there is work for. If the system refuses a thread, the next second tries again.
     fn start_senders(self: &Arc<Self>, work: &mut Work) {
         while work.senders < MAX_SENDERS.min(work.busy + work.schedule.len()) {
             if work.client.is_none() {
@@ -318,7 +318,7 @@ impl Pusher {
                 .name("push-send".to_owned())
                 .stack_size(STACK_BYTES)
                 .spawn(move || {
-                    // A fault costs the push that was in work, and this thread.
+                    // A fault in `send` is caught there; any other ends this thread alone.
                     let _ = catch_unwind(AssertUnwindSafe(|| pusher.send_all()));
                     pusher.sender_has_ended();
                 });
@@ -331,7 +331,7 @@ impl Pusher {
         }
     }
 
-    /// A sender.
+    /// Sends pushes until there has been none for [`IDLE_TIMEOUT`].
     fn send_all(&self) {
         let mut work = lock(&self.work);
         loop {
@@ -445,7 +445,7 @@ impl Pusher {
         waiting
     }
 
-    /// Writes the last failure down for the administrator's page, and says what was dropped.
+    /// Deletes expired subscriptions, stores the last failure for the administrator's page, and logs what was dropped.
     fn tidy(self: &Arc<Self>) {
         let mut work = lock(&self.work);
         if !work.is_stopping {
@@ -492,7 +492,7 @@ impl Pusher {
         }
     }
 
-    /// The end: what can be sent until then is, the rest is lost, and said so.
+    /// Sends what can be sent until `until`; the rest is lost, and the log says how many.
     fn finish(self: &Arc<Self>, until: Instant) {
         let left = || until.saturating_duration_since(Instant::now());
         while !left().is_zero()
@@ -514,7 +514,7 @@ impl Pusher {
     }
 }
 
-/// Where it is counted.
+/// Its index in `PUSH_OUTCOMES`.
 fn place(settled: &Settled) -> usize {
     match settled {
         Settled::Done => 0,

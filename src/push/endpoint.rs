@@ -14,16 +14,16 @@ const MAX_CHARS: usize = 2048;
 /// The port of HTTPS.
 const HTTPS: u16 = 443;
 
-/// A URL that may be called as far as can be seen without looking its host up.
+/// A URL that may be called, as far as is known before its host is resolved.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Endpoint {
     host: Host,
     port: u16,
-    /// Called wherever it is.
+    /// Allowed by name: called even if its address is not public.
     is_allowed: bool,
-    /// Scheme, host and port: the audience of a token, and what connections are kept by.
+    /// Scheme, host and port: the audience of a token, and the key of kept connections.
     pub origin: String,
-    /// Path and query. Names the subscription, so it stands in no log.
+    /// Path and query. Names the subscription, so it is never logged.
     pub target: String,
 }
 
@@ -42,7 +42,7 @@ pub(super) enum Unreachable {
     Scheme,
     /// Another port than that of HTTPS.
     Port(u16),
-    /// All addresses of its host are inside.
+    /// None of its host's addresses is public.
     Inside(String),
     /// Its host cannot be looked up.
     Unknown(String, io::Error),
@@ -80,10 +80,10 @@ impl std::error::Error for Unreachable {
 }
 
 impl Endpoint {
-    /// Reads a subscription's endpoint. Places in `allow` may be inside and have any port.
+    /// Reads a subscription's endpoint. A host and port in `allow` need be neither public nor 443.
     ///
     /// # Errors
-    /// It may not be called, wherever its host is.
+    /// It may not be called, whatever its host resolves to.
     pub(super) fn parse(text: &str, allow: &[(String, u16)]) -> Result<Self, Unreachable> {
         if text.len() > MAX_CHARS {
             return Err(Unreachable::NoUrl);
@@ -120,7 +120,7 @@ impl Endpoint {
     /// The addresses that may be called.
     ///
     /// # Errors
-    /// The host is unknown, or inside.
+    /// The host is unknown, or has no public address.
     pub(super) fn addresses(&self) -> Result<Vec<SocketAddr>, Unreachable> {
         self.judged(|name, port| Ok((name, port).to_socket_addrs()?.collect()))
     }

@@ -14,7 +14,7 @@ use super::endpoint::{Endpoint, Unreachable};
 use super::response::{self, Response};
 use crate::platform::net::{Wire, left};
 
-/// How long one of several addresses may take to accept a connection.
+/// Longest time for one address to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a connection is kept for the next push; servers close theirs after a minute or more.
 const KEEP: Duration = Duration::from_secs(45);
@@ -43,7 +43,7 @@ type Stream = StreamOwned<ClientConnection, Wire>;
 pub(super) enum PostError {
     /// No connection was attempted.
     Unreachable(Unreachable),
-    /// Connecting, or the exchange.
+    /// Connecting or the exchange failed.
     Io(io::Error),
 }
 
@@ -89,7 +89,7 @@ impl PushClient {
     /// A client that trusts Mozilla's roots and `extra`.
     ///
     /// # Errors
-    /// A certificate of `extra` is none.
+    /// A certificate in `extra` is invalid.
     pub(super) fn new(
         extra: &[CertificateDer<'static>],
         timeout: Duration,
@@ -128,7 +128,7 @@ impl PushClient {
         if let Some(mut stream) = self.take_kept(&endpoint.origin) {
             stream.sock.deadline = deadline;
             match exchange(&mut stream, &request) {
-                // The server has closed what was kept just before; a new connection will tell.
+                // The server closed the kept connection just before; try a new one.
                 Err(error) if response::is_unanswered(&error) => {}
                 Err(error) => return Err(error.into()),
                 Ok(answer) => return Ok(self.finished(endpoint, stream, answer)),

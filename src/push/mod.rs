@@ -57,7 +57,7 @@ pub struct Notice {
     pub body: String,
     /// Route within the application.
     pub link: String,
-    /// What a later push with the same key replaces in the browser.
+    /// A later push with the same key replaces this one in the browser.
     pub dedupe_key: String,
 }
 
@@ -73,7 +73,7 @@ impl From<&NewNotification> for Notice {
     }
 }
 
-/// The rows of `settings` that name who pushes.
+/// The rows of `settings` with the install's VAPID identity.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct PushSettings {
     /// `push_vapid_public_key`.
@@ -113,7 +113,7 @@ impl fmt::Debug for PushSettings {
 /// The way to the thread that pushes.
 #[derive(Debug)]
 pub struct Queue {
-    /// In boxes: the queue takes all of its room from the beginning.
+    /// Boxed, since a bounded queue allocates all its slots at once.
     notices: Sender<Box<Notice>>,
     shared: Arc<PushShared>,
 }
@@ -138,7 +138,7 @@ impl Queue {
         self.shared.is_wanted.load(Ordering::Relaxed)
     }
 
-    /// Takes over settings that were looked at again.
+    /// Takes over settings that were read again.
     pub fn configure(&self, settings: PushSettings) {
         let mut current = self.shared.settings();
         if *current != settings {
@@ -148,7 +148,7 @@ impl Queue {
         }
     }
 
-    /// Hands notices in. Where too many wait already they are dropped, counted, and it is logged now and then.
+    /// Hands notices in. If the queue is full, they are dropped and counted, and the log says so now and then.
     pub fn offer(&self, notices: Vec<Notice>) {
         for notice in notices {
             if self.notices.try_send(Box::new(notice)).is_err() {

@@ -36,7 +36,7 @@ pub(super) fn is_unanswered(error: &io::Error) -> bool {
 /// Reads an answer.
 ///
 /// # Errors
-/// The connection's, or it is no HTTP. One that ends before the first byte is [`is_unanswered`].
+/// The connection's, or the answer is not HTTP. An end before the first byte is [`is_unanswered`].
 pub(super) fn read(from: &mut impl Read) -> io::Result<Response> {
     let mut reader = ResponseReader {
         from,
@@ -45,7 +45,7 @@ pub(super) fn read(from: &mut impl Read) -> io::Result<Response> {
     };
     loop {
         let head = reader.head()?;
-        // "Go on" and hints come before the answer.
+        // Interim responses (1xx) come before the answer.
         if head.status >= 200 {
             return Ok(reader.answer(head));
         }
@@ -78,7 +78,7 @@ impl<R: Read> ResponseReader<'_, R> {
         let mut buffer = [0; 2048];
         let count = match self.from.read(&mut buffer) {
             Ok(count) => count,
-            // Nothing is known to have been answered; anything after the first byte is another matter.
+            // After the first byte a lost connection is no longer [`is_unanswered`].
             Err(error) if is_unanswered(&error) && !self.bytes.is_empty() => 0,
             Err(error) => return Err(error),
         };
@@ -117,7 +117,7 @@ impl<R: Read> ResponseReader<'_, R> {
         }
     }
 
-    /// The rest of an answer. Its status is known, so whatever happens to the body, it is one.
+    /// Reads the rest of an answer. The status is known, so it is an answer whatever happens to the body.
     fn answer(&mut self, head: ResponseHead) -> Response {
         let (body, is_whole) = match head.length {
             _ if matches!(head.status, 204 | 304) => (Vec::new(), true),

@@ -16,7 +16,7 @@ use crate::store::push::PushSubscription;
 const MOST_WAITING: usize = 1024;
 /// Pushes on their way to one push service at once.
 const MOST_TO_ONE_HOST: usize = 2;
-/// Agents whose browsers did not answer that are served at once: half of the threads.
+/// Agents with unanswered pushes that are served at once: half of the threads.
 const MOST_SILENT: usize = 2;
 /// Pauses before a push is tried again, where the service names none; after the last one it is given up.
 const RETRIES: [Duration; 3] = [
@@ -26,7 +26,7 @@ const RETRIES: [Duration; 3] = [
 ];
 /// Longest pause that a push service may ask for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
-/// Pauses of a push service that does not answer, by how often it has not.
+/// Pauses of a push service that does not answer, by the number of silences in a row.
 const HOST_PAUSES: [Duration; 4] = [RETRIES[0], RETRIES[1], RETRIES[2], LONGEST_PAUSE];
 /// An older push is of no use: an agent who was away for so long looks at the chat itself.
 const MOST_AGE: Duration = Duration::from_secs(600);
@@ -34,7 +34,7 @@ const MOST_AGE: Duration = Duration::from_secs(600);
 /// One push to one browser.
 #[derive(Debug)]
 pub(super) struct Delivery {
-    /// What it says.
+    /// The payload.
     pub payload: Arc<[u8]>,
     /// The browser.
     pub subscription: PushSubscription,
@@ -42,7 +42,7 @@ pub(super) struct Delivery {
     pub endpoint: Endpoint,
     /// When it was asked for.
     pub since: Instant,
-    /// Not before.
+    /// Not sent before.
     pub due: Instant,
     /// How often it was tried.
     pub tries: usize,
@@ -53,7 +53,7 @@ pub(super) struct Delivery {
 pub(super) enum PushOutcome {
     /// The push service has it.
     Accepted,
-    /// The subscription is no more.
+    /// The subscription no longer exists.
     Gone,
     /// It will never work.
     Refused(String),
@@ -83,7 +83,7 @@ pub(super) enum Settled {
     Forget,
     /// It failed for good.
     Failed(String),
-    /// It is tried again; why it has to be.
+    /// It is tried again, for this reason.
     Waits(String),
 }
 
@@ -141,7 +141,7 @@ impl Schedule {
         given_up
     }
 
-    /// What to do now. What is to be sent counts as on its way until it is settled.
+    /// What to do now. A push to be sent counts as on its way until it is settled.
     pub(super) fn next(&mut self, now: Instant) -> Next {
         let is_old = |peer: &Peer| peer.used.is_none_or(|used| now > used + MOST_AGE);
         self.hosts

@@ -1,4 +1,4 @@
-//! One push: encrypted, posted, and what came of it.
+//! Sends one push: encrypts it, posts it, and judges the answer.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::schedule::{Delivery, PushOutcome};
 use super::vapid::Credentials;
 use crate::platform::clock;
 
-/// What of a service's own words is passed on, in characters.
+/// Most characters of a service's own words that are passed on.
 const WORDS: usize = 200;
 
 /// Encrypts a push and posts it.

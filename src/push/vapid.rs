@@ -13,7 +13,7 @@ use super::key::{candidates, from_base64, to_base64url};
 
 /// How long a token is good for, in seconds; RFC 8292 allows a day.
 const TOKEN_SECONDS: u64 = 12 * 3600;
-/// For how long of that it is used, in seconds: a clock that is slow here or there spoils no push.
+/// How long a token is used, in seconds: the rest makes up for clocks that differ.
 const USE_SECONDS: u64 = 6 * 3600;
 /// Tokens that are cached; with subscriptions at more push services, tokens are signed more often.
 const MOST_TOKENS: usize = 256;
@@ -21,9 +21,9 @@ const MOST_TOKENS: usize = 256;
 /// Why an install cannot push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum IdentityError {
-    /// The public key is none.
+    /// The public key is invalid.
     PublicKey,
-    /// The private key is none of its pair.
+    /// The private key does not belong to the public one.
     PrivateKey,
 }
 
@@ -51,7 +51,7 @@ pub(super) struct Identity {
     tokens: HashMap<String, VapidToken>,
 }
 
-/// What one push shows.
+/// The authorization of one push.
 pub(super) struct Credentials {
     token: String,
     public: String,
@@ -90,7 +90,7 @@ impl Identity {
     /// From the settings.
     ///
     /// # Errors
-    /// The keys are none, or not a pair.
+    /// The keys are invalid, or not a pair.
     pub(super) fn new(settings: &PushSettings, jwt_secret: &str) -> Result<Self, IdentityError> {
         let public = from_base64(&settings.public_key)
             .filter(|point| point.len() == POINT_BYTES)
@@ -117,7 +117,7 @@ impl Identity {
         })
     }
 
-    /// What a push to `origin` shows at `now`, seconds since 1970.
+    /// The authorization of a push to `origin` at `now`, seconds since 1970.
     pub(super) fn credentials(&mut self, origin: &str, now: u64) -> Credentials {
         Credentials {
             token: self.token(origin, now),
@@ -126,7 +126,7 @@ impl Identity {
     }
 
     fn token(&mut self, origin: &str, now: u64) -> String {
-        // A clock that was set back counts as well.
+        // Either way: the clock may have been set back.
         let is_fresh = |token: &VapidToken| now.abs_diff(token.signed_at) < USE_SECONDS;
         if let Some(token) = self.tokens.get(origin).filter(|token| is_fresh(token)) {
             return token.text.clone();
