@@ -1,8 +1,8 @@
-//! Between several daemons on one database: typing, read markers, presence, and a nudge to look for new messages at
-//! once, over Redis pub/sub (`CHAT_BUS_URL`, feature `bus`). Messages themselves go through the database; without the bus
-//! they are a quarter of a second slower, and nothing is lost.
+//! Carries typing, read markers, presence, and a nudge to look for new messages between the daemons of one database,
+//! over Redis pub/sub (`CHAT_BUS_URL`, feature `bus`). Messages go through the database; without the bus they come up
+//! to a quarter of a second later, and none is lost.
 //!
-//! Redis is not trusted. It reads what is said: ids of agents, conversations and messages, and the name of an agent who
+//! Redis is not trusted. It can read the notes: ids of agents, conversations and messages, and the name of an agent who
 //! types. A note is taken only if a daemon with the same `JWT_SECRET` has sealed it (`note.rs`).
 
 use std::fmt;
@@ -19,7 +19,7 @@ pub(crate) use self::disabled::{Bus, BusThreads, Connector, prepare};
 #[cfg(feature = "bus")]
 pub(crate) use self::threads::{Bus, BusThreads, Connector, prepare};
 
-/// What is said where the variable is set and the feature is missing.
+/// The warning if the variable is set and the feature is missing.
 pub(crate) const NOT_IN_THIS_BUILD: &str = "CHAT_BUS_URL is set, but this build has no bus: typing, presence and read markers \
      stay on this machine, and messages of other machines come up to a quarter of a second later";
 /// What to do about it.

@@ -1,6 +1,6 @@
 //! What daemons say to each other, and how it is sealed. A note is JSON behind an HMAC under a key that is derived from
-//! `JWT_SECRET`; it names its sender, numbers its notes, and says when it was sent, so that none is taken twice, late or
-//! from a stranger. A kind that is not known is passed over, so that two versions can run side by side.
+//! `JWT_SECRET`; it names its sender, numbers its notes, and says when it was sent, so that none is taken twice, late
+//! or from a stranger. An unknown kind is ignored, so that two versions can run side by side.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -11,7 +11,7 @@ use sha2::Sha256;
 
 use crate::model::{Agent, AgentId, ChannelId, Conversation, MessageId, ThreadId};
 
-/// Agents that one note may name; of a daemon with more, the others do not see all.
+/// Agents that one note may name; if a daemon has more, the others do not see them all.
 pub(super) const MAX_AGENTS: usize = 4096;
 /// Longest note, in bytes: its agents as numbers of ten digits, and room for the rest.
 pub(super) const MAX_BYTES: usize = 64 * 1024;
@@ -22,22 +22,22 @@ const CLOCK_TOLERANCE: u64 = 60_000;
 /// Length of a MAC, in bytes.
 const MAC_BYTES: usize = 32;
 
-/// One thing said.
+/// What a daemon tells the others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(super) enum Note {
-    /// A daemon has come and wants to know who is online.
+    /// A daemon has connected and asks who is online.
     Hello,
-    /// All agents that a daemon has.
+    /// All agents that are connected to a daemon.
     Agents {
         /// Who.
         agents: BTreeSet<u64>,
     },
-    /// One came or went.
+    /// An agent came or went.
     Presence {
         /// Who.
         agent: u64,
-        /// Came.
+        /// Whether it came.
         online: bool,
     },
     /// A daemon stops.
@@ -65,7 +65,7 @@ pub(super) enum Note {
         thread: Option<u64>,
         /// Whose.
         agent: u64,
-        /// Where to.
+        /// The new marker.
         last_read: u64,
         /// Who is to be told.
         audience: Vec<u64>,
@@ -73,7 +73,7 @@ pub(super) enum Note {
 }
 
 impl Note {
-    /// All agents of a daemon, as many as a note may name.
+    /// All agents of a daemon, or as many as a note may name.
     pub(super) fn agents(agents: &BTreeSet<AgentId>) -> Self {
         Note::Agents {
             agents: agents.iter().take(MAX_AGENTS).map(|id| id.0).collect(),
@@ -129,11 +129,11 @@ pub(super) fn conversation(channel: Option<u64>, thread: Option<u64>) -> Option<
 
 #[derive(Serialize, Deserialize)]
 struct Envelope<T> {
-    /// Who says it.
+    /// The sending daemon.
     from: u64,
-    /// Above all that this daemon has said before.
+    /// Greater than in any earlier note of this daemon.
     number: u64,
-    /// When it is said, in milliseconds since 1970.
+    /// When it was sent, in milliseconds since 1970.
     at: u64,
     note: T,
 }
@@ -143,7 +143,7 @@ struct Envelope<T> {
 pub(super) struct Seal(Hmac<Sha256>);
 
 impl Seal {
-    /// Daemons with the same secret understand each other.
+    /// All daemons with the same secret derive the same key.
     pub(super) fn new(secret: &str) -> Self {
         let key = keyed(secret, "chat bus: key of notes");
         Seal(hmac(&key))
@@ -181,9 +181,9 @@ impl Seal {
 pub(super) enum NoteRefused {
     /// Not sealed with this secret.
     Forged,
-    /// Heard before, or sent before this daemon came.
+    /// Received before, or sent before this daemon listened.
     Repeated,
-    /// Sent long ago or not yet.
+    /// Sent too long ago, or in the future.
     Late,
     /// Too many daemons, or agents.
     TooMany,
@@ -216,7 +216,7 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    /// Takes what is said from now on, in milliseconds since 1970.
+    /// Takes notes that are sent from `now` on, in milliseconds since 1970.
     pub(super) fn new(seal: Seal, now: u64) -> Self {
         Guard {
             seal,
@@ -225,10 +225,10 @@ impl Guard {
         }
     }
 
-    /// Who said it, and what; `None` where this version does not know what it means.
+    /// The sending daemon and its note; `None` for a kind that this version does not know.
     ///
     /// # Errors
-    /// It is not to be believed.
+    /// The note is refused.
     pub(super) fn take(
         &mut self,
         bytes: &[u8],
@@ -242,7 +242,7 @@ impl Guard {
             note,
         } = serde_json::from_slice::<Envelope<serde_json::Value>>(text)
             .map_err(|_| NoteRefused::Forged)?;
-        // What is forgotten here would be too late by then.
+        // When a daemon is forgotten, any note of it that comes again is too late.
         self.heard
             .retain(|_, (_, at)| at.abs_diff(now) <= 2 * CLOCK_TOLERANCE);
         if at.abs_diff(now) > CLOCK_TOLERANCE {
@@ -251,7 +251,7 @@ impl Guard {
         match self.heard.get(&from) {
             Some((last, _)) if number <= *last => return Err(NoteRefused::Repeated),
             Some(_) => {}
-            // Of a daemon that is not known, anything could be a repetition that was sent before this one listened.
+            // A note of an unknown daemon may be a replay from before this one listened.
             None if at < self.started.min(now) => return Err(NoteRefused::Repeated),
             None if self.heard.len() >= MAX_DAEMONS => return Err(NoteRefused::TooMany),
             None => {}
@@ -265,7 +265,7 @@ impl Guard {
     }
 }
 
-/// What only those who know the secret can make for a purpose.
+/// The MAC of a purpose, which only a daemon with the secret can compute.
 pub(super) fn keyed(secret: &str, purpose: &str) -> [u8; MAC_BYTES] {
     let mut mac = hmac(secret.as_bytes());
     mac.update(purpose.as_bytes());

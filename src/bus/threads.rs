@@ -70,11 +70,11 @@ struct BusConfig {
 /// Prepares the bus at `url`. All daemons with the same `secret` share a channel and understand each other.
 ///
 /// # Errors
-/// The URL is none of Redis.
+/// It is not a URL of Redis.
 pub(crate) fn prepare(url: &str, secret: &str) -> Result<Option<(Bus, Connector)>, BadAddress> {
     let redis = address(url).ok_or(BadAddress)?;
     let (notes, queue) = bounded(QUEUE_LENGTH);
-    // Containers share pids, and two daemons may start at once.
+    // Two containers may have the same pid, and two daemons may start at the same time.
     let random = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
     let itself = format!("{} {} {random}", milliseconds(), std::process::id());
     let line = BusConfig {
@@ -96,7 +96,7 @@ impl Bus {
         self.say(Note::Posted);
     }
 
-    /// An agent's first socket came here, or the last one is gone.
+    /// An agent's first socket was opened here, or its last one closed.
     pub fn presence(&self, agent: AgentId, online: bool) {
         self.say(Note::Presence {
             agent: agent.0,
@@ -104,7 +104,7 @@ impl Bus {
         });
     }
 
-    /// Dropped where too much waits already: the database has what matters.
+    /// Queues a note, or drops it if the queue is full: the database has what matters.
     fn say(&self, note: Note) {
         if let Err(TrySendError::Full(_)) = self.notes.try_send(note) {
             debug!("the bus is slower than the chat; a note is dropped");
@@ -144,7 +144,7 @@ fn address(url: &str) -> Option<RedisAddress> {
         port: url.port().unwrap_or(6379),
         user: Some(decoded(url.username())).filter(|user| !user.is_empty()),
         password: url.password().map(decoded),
-        // Channels belong to no database; a number that is none shows a typing error all the same.
+        // Channels belong to no database, but an invalid number is a typing error.
         database: match database {
             "" => 0,
             number => i64::from(number.parse::<u32>().ok()?),
@@ -208,7 +208,7 @@ impl BusThreads {
     pub(crate) fn stop(self, bus: &Bus) {
         self.stopping.store(true, Ordering::Release);
         bus.say(Note::Gone);
-        // A Redis that does not answer holds up no stop.
+        // A Redis that does not answer delays the stop no longer than this.
         let _ = self.spoken.recv_timeout(GOODBYE_TIMEOUT);
     }
 }
