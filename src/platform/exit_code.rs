@@ -4,11 +4,11 @@
 pub const OK: u8 = 0;
 /// The address cannot be bound, or a daemon that gives no sign of life holds the pid file.
 pub const FAILED: u8 = 1;
-/// `status`: the service is called running and gives no sign of life.
+/// `status`: the service is recorded as running, but gives no sign of life.
 pub const STALE: u8 = 2;
 /// `status`: the last start failed.
 pub const START_FAILED: u8 = 3;
-/// `status`: how the service is cannot be told.
+/// `status`: the state of the service cannot be determined.
 pub const CANNOT_TELL: u8 = 4;
 /// The command line is wrong (sysexits EX_USAGE).
 pub const USAGE: u8 = 64;
@@ -21,7 +21,7 @@ pub const CANNOT_CREATE: u8 = 73;
 /// `.env`, environment or settings are wrong (EX_CONFIG).
 pub const CONFIG: u8 = 78;
 
-/// All of them, each with what it means wherever it is given.
+/// All exit codes, each with its meaning for every subcommand.
 pub const ALL: [(u8, &str); 10] = [
     (OK, "done; `status`: the service runs"),
     (

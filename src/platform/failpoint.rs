@@ -1,4 +1,4 @@
-//! Panics that a test asks for, in the thread of its choice, and an echo in place of the chat. In a release build nothing of it is left.
+//! Panics in a thread that a test chooses, and an echo in place of the chat. A release build has neither.
 
 /// Panics, once, where a test has put a file of this name into the folder that `ANDREA_TEST_PANIC` names.
 #[cfg(debug_assertions)]

@@ -1,7 +1,7 @@
-//! The log: `storage/logs/chat-websocket.log`, one line an entry, `[YYYY-MM-DD HH:MM:SS] text` in the
-//! install's time zone; a warning or an error says so before its text. The file is opened again where logrotate has moved, removed or truncated it, without a
-//! signal (contract: operations.md, "Files"). The same lines go to standard error where a person or a service manager
-//! reads that. Never a token, a secret, a password or a message body.
+//! The log: `storage/logs/chat-websocket.log`, one line an entry, `[YYYY-MM-DD HH:MM:SS] text` in the install's time
+//! zone; a warning or an error says so before its text. The file is reopened without a signal after logrotate has
+//! moved, removed or truncated it (contract: operations.md, "Files"). Lines also go to standard error if a person or a
+//! service manager reads it. Never a token, a secret, a password or a message body.
 
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Write};
@@ -19,7 +19,7 @@ use crate::platform::owned_file::append_log;
 use crate::platform::printable::printable;
 use crate::platform::threads::lock;
 
-/// Where a line goes while the log file cannot be written.
+/// Stands before a line that goes to standard error because the log file cannot be written.
 const FALLBACK_NOTE: &str = "(the log file cannot be written)";
 
 /// Levels as the logger writes them before a text, the word that stands for them in the file, and their priority in a
@@ -54,8 +54,7 @@ enum LineStyle {
 }
 
 impl LogStderr {
-    /// What only a reader of standard error wants to know: the file holds the recorded lines of a start and no more,
-    /// unless it is a log of everything.
+    /// Prints to standard error, or logs at the level debug if it has no reader: the file records few lines of a start.
     pub fn say(self, clock: &AppClock, text: &str) {
         match self.style() {
             Some(style) => print(style, &clock.now_text(), "", text, 6),
@@ -79,7 +78,7 @@ static LAST: Mutex<String> = Mutex::new(String::new());
 /// Whether standard error gets what is logged.
 static IS_ON_STDERR: AtomicBool = AtomicBool::new(false);
 
-/// What is left to be said on standard error of why the service ends; `is_log`: what is said there stands in the log, too.
+/// The part of `text` that standard error has not shown yet; `is_log`: standard error goes to the log as well.
 pub(crate) fn unsaid(text: &str, is_log: bool) -> Option<&str> {
     if !is_log && !IS_ON_STDERR.load(Ordering::Relaxed) {
         return Some(text);
@@ -87,7 +86,7 @@ pub(crate) fn unsaid(text: &str, is_log: bool) -> Option<&str> {
     let last = lock(&LAST);
     match text.strip_prefix(last.as_str()) {
         Some("") => None,
-        // What to do about it does not always stand in the log.
+        // The log may lack the remedy.
         Some(rest) if !last.is_empty() => Some(rest.strip_prefix("; ").unwrap_or(text)),
         _ => Some(text),
     }
@@ -95,7 +94,7 @@ pub(crate) fn unsaid(text: &str, is_log: bool) -> Option<&str> {
 
 /// Says on standard error why a command ends, to a journal as an error.
 pub(crate) fn complain(text: &str) {
-    // What reads it may be gone.
+    // The reader may be gone.
     let _ = match is_journal() {
         true => writeln!(io::stderr(), "<3>{text}"),
         false => writeln!(io::stderr(), "{}: {text}", env!("CARGO_PKG_NAME")),
@@ -142,7 +141,7 @@ pub(crate) fn install(
     WriteLogger::init(level, config, file).map_err(io::Error::other)
 }
 
-/// An append-only file that follows its name.
+/// An append-only file that is opened again when its path names another.
 struct LogFile {
     path: PathBuf,
     file: File,
@@ -154,7 +153,7 @@ struct LogFile {
 impl LogFile {
     fn open(path: &Path, clock: AppClock, stderr: LogStderr) -> io::Result<Self> {
         let file = append_log(path)?;
-        // A log that is a link to standard error is there already.
+        // If the log is a link to standard error, it is not written there twice.
         let is_stderr = rustix::fs::fstat(io::stderr().as_fd())
             .ok()
             .zip(file.metadata().ok())
@@ -226,7 +225,7 @@ impl Write for LogFile {
     }
 }
 
-/// Says something on standard error, whose reader may be gone: a panic here would be logged, under the lock that is held.
+/// The reader may be gone: `eprint!` would panic, and the log line of a panic needs the lock that is held.
 fn tell(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }

@@ -12,7 +12,7 @@ use crate::platform::threads::lock;
 /// Time between two lines of one throttle.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Lets a few lines through in an [`INTERVAL`]; by default one.
+/// Admits a few lines in an [`INTERVAL`]; by default one.
 #[derive(Debug)]
 pub struct LogThrottle {
     burst: u64,
@@ -35,7 +35,7 @@ impl Default for LogThrottle {
 /// What became of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Line {
-    /// It stands in the log.
+    /// It is in the log.
     Written,
     /// It is counted, and the next one says so.
     LeftOut,
@@ -63,7 +63,7 @@ impl LogThrottle {
         Line::Written
     }
 
-    /// Says how many were left out, if no line has come for a while that did.
+    /// Says how many were left out, if no line has said so for a while.
     pub fn settle(&self, what: &str, now: Instant) {
         if let Some(left_out) = self.forget(now) {
             warn!("{left_out} more {what} since the last such line");
@@ -77,7 +77,7 @@ impl LogThrottle {
         is_over.then(|| std::mem::take(&mut state.left_out))
     }
 
-    /// How many lines were left out since the last one, where the next one is due.
+    /// How many lines were left out since the last one; `None` if this one is left out, too.
     fn admit(&self, now: Instant) -> Option<u64> {
         let mut state = lock(&self.state);
         let is_over = |since| now.saturating_duration_since(since) >= INTERVAL;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::model::Refusal;
 
-/// All of them.
+/// The counters of this process.
 pub(crate) static METRICS: Metrics = Metrics::new();
 
 /// Upper bounds of the classes of durations, in microseconds.
@@ -15,7 +15,7 @@ pub(crate) const DURATION_BOUNDS: [u64; 13] = [
     2_500_000, 5_000_000,
 ];
 
-/// Codes of the `error` event; whatever else there may be is counted as the last one.
+/// Codes of the `error` event; any other is counted as the last one.
 pub(crate) const ERROR_CODES: [&str; 19] = [
     "invalid_event",
     "unsupported_type",
@@ -71,7 +71,7 @@ pub enum Limit {
     Control,
     /// Events a second: refused.
     Rate,
-    /// Events a second: so far beyond it that the socket was closed.
+    /// Events a second: so many that the socket was closed.
     Flood,
     /// What may wait for one socket, in bytes or seconds.
     Queue,
@@ -121,7 +121,7 @@ pub(crate) const PUSH_OUTCOMES: [&str; 5] = ["accepted", "gone", "failed", "retr
 /// Status codes of refused requests.
 pub(crate) const REFUSED_STATUSES: [u16; 9] = [400, 403, 404, 405, 408, 421, 426, 431, 503];
 
-/// Close codes; whatever else there may be is counted as the last one.
+/// Close codes; any other is counted as the last one.
 pub(crate) const CLOSE_CODES: [u16; 13] = [
     1000, 1001, 1002, 1003, 1007, 1008, 1009, 1011, 1013, 4401, 4403, 4408, 0,
 ];
@@ -174,12 +174,12 @@ impl Count {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// Takes away what was added before.
+    /// Subtracts what was added before.
     pub(crate) fn sub(&self, count: u64) {
         self.0.fetch_sub(count, Ordering::Relaxed);
     }
 
-    /// Puts another number in its place.
+    /// Replaces the number.
     pub(crate) fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
     }
@@ -303,7 +303,7 @@ impl Metrics {
         Limit::names().zip(self.limits.iter().map(Count::get))
     }
 
-    /// The database was asked, and this is how it went: a failure is one of [`FAILURES`].
+    /// A call to the database has ended; `failure` is one of [`FAILURES`].
     pub(crate) fn asked(&self, duration: Duration, failure: Option<&str>) {
         self.database.add(duration);
         if let Some(place) = FAILURES.iter().position(|one| Some(*one) == failure) {

@@ -1,4 +1,4 @@
-//! Addresses of names, connecting as a client, and exchanges over a connection, within a limit.
+//! Resolves names, connects as a client, and reads and writes with a deadline.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
@@ -28,7 +28,7 @@ pub(crate) fn is_localhost(host: &str) -> bool {
     name == "localhost" || name.ends_with(".localhost")
 }
 
-/// Connects to a host as [`addresses`] takes it, each of its addresses for so long.
+/// Connects to a host as [`addresses`] takes it; each of its addresses has `timeout`.
 ///
 /// # Errors
 /// That of the last address, or that there is none.
@@ -81,7 +81,7 @@ pub(crate) fn left(deadline: Instant) -> io::Result<Duration> {
     }
 }
 
-/// What the system says of a socket whose time is over.
+/// Names a time-out, for which the system says `WouldBlock`.
 fn timed_out(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),

@@ -21,7 +21,7 @@ pub(crate) const LOG_FILE: &str = "chat-websocket.log";
 /// In `logs/`; written by cron's shell.
 pub(crate) const SUPERVISOR_LOG: &str = "chat-supervisor.log";
 
-/// What to do where the file system knows no locks.
+/// What to do if the file system has no locks.
 pub(crate) const LOCKS_REMEDY: &str = "pid file and supervisor need locks (flock): let the file system have them (on NFS: lockd runs, and it is \
                                 not mounted with nolock), or set STORAGE_PATH to a local folder";
 
@@ -80,8 +80,8 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// Those of the install at `root` whose storage folder is `storage`. Links are followed once: where the folder of a release is swapped for
-    /// the next one's, the files stay where they are.
+    /// Those of the install at `root` whose storage folder is `storage`. Links are followed once, so that the files
+    /// stay in place when a release's folder is swapped for the next one's.
     pub fn of(root: &Path, storage: &Path) -> Self {
         let folder = |name| owned_file::resolve(storage.join(name));
         let (runtime, logs) = (folder("runtime"), folder("logs"));

@@ -1,8 +1,8 @@
 //! `storage/runtime/chat-websocket.pid`: the process id in decimal and nothing else, locked for as long as the
 //! daemon lives, so that of two that start in the same second one wins (contract: operations.md, "Only one").
 //!
-//! The lock is what says that a daemon of this install lives, also where its number means nothing here (another
-//! container) or has come to mean another program. The PHP daemon knows no lock; it is known by its command line.
+//! The lock shows that a daemon of this install lives, even if its pid means nothing here (another container) or now
+//! belongs to another program. The PHP daemon takes no lock; its command line identifies it.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
@@ -16,7 +16,7 @@ use crate::platform::owned_file::{self, Use, is_named};
 use crate::platform::paths::Paths;
 use crate::platform::process::{Process, file_name};
 
-/// The PHP daemon that this one takes the place of.
+/// The PHP daemon that this one replaces.
 const PHP_SCRIPT: &str = "chat-websocket-server.php";
 /// The lock and the file, held by the running daemon.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub struct PidFile {
     file: File,
 }
 
-/// What stands in the way of holding the pid file.
+/// Why the pid file cannot be held.
 #[derive(Debug)]
 pub enum Occupied {
     /// A live daemon; it holds the lock, or (the PHP one, which knows no lock) its pid stands in the file.
@@ -62,7 +62,7 @@ impl PidFile {
                 continue;
             }
             return match read_pid(&mut file) {
-                // Wherever its install is: the caller looks at the heartbeat, and only who is to be signalled must be ours.
+                // Of any install: the caller checks the heartbeat, and only a process to be signalled must be ours.
                 Some(pid) if php_daemon(pid).is_some() => {
                     Err(Occupied::ByDaemon { pid, locked: false })
                 }
@@ -74,7 +74,7 @@ impl PidFile {
         }
     }
 
-    /// Locks the pid file although the process that it names lives; for a daemon whose heartbeat is long over.
+    /// Locks the pid file although the process that it names lives; for a daemon whose last heartbeat is old.
     ///
     /// # Errors
     /// As [`PidFile::lock`], but for that process.
@@ -105,7 +105,7 @@ impl PidFile {
         write!(self.file, "{}", std::process::id())
     }
 
-    /// Removes the file, where its name still means this file.
+    /// Removes the file, if its path still names it.
     pub fn remove(&self) {
         // A file that is left behind names a dead process, which the next start recognises.
         owned_file::remove(&self.file, &self.path);
@@ -132,7 +132,7 @@ pub fn holder(places: &Paths) -> io::Result<Option<Holder>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    // Shared, so that two who look do not take each other for a daemon; gone with the file at the end.
+    // Shared, so that two inspections do not take each other for a daemon; released when the file is closed.
     let locked = match flock(&file, FlockOperation::NonBlockingLockShared) {
         Ok(()) => false,
         Err(rustix::io::Errno::WOULDBLOCK) => true,
@@ -215,14 +215,14 @@ pub fn is_php(pid: u32) -> bool {
     php_daemon(pid).is_some()
 }
 
-/// A PHP daemon of this install, whatever the pid file says. An editor may have its script open, and is none.
+/// A PHP daemon of this install, whatever the pid file says. An editor with its script open does not count.
 pub fn php_daemon_of(paths: &Paths) -> Option<u32> {
     let is_php = |pid: &u32| {
         let words = Process::open(*pid).map(|process| process.arguments());
         let program = words.and_then(|words| words.into_iter().next());
         program.is_some_and(|program| file_name(&program).starts_with("php"))
     };
-    // Where the folder that it works in cannot be read, its script's path has to say which install it is of.
+    // If its working directory cannot be read, only an absolute path of its script tells the install.
     let is_known = |pid: &u32| {
         php_daemon(*pid).is_some_and(|(process, script)| {
             Path::new(&script).is_absolute() || process.folder().is_some()
@@ -240,8 +240,8 @@ fn is_php_daemon(pid: u32, places: &Paths) -> bool {
     })
 }
 
-/// Whether a folder, as a process sees it, is this install, or another release of it with the same storage. Where that
-/// cannot be known (it is another user's process, which this one cannot signal anyway) nothing speaks against it.
+/// Whether a folder, as a process sees it, is this install, or another release of it with the same storage. True if
+/// that cannot be known: it is another user's process, which this one cannot signal anyway.
 fn is_at(process: &Process, folder: &Path, places: &Paths) -> bool {
     let folder = match process.folder() {
         _ if folder.is_absolute() => folder.to_owned(),

@@ -1,5 +1,5 @@
 //! Text for a terminal or a line of a log: what an agent, a setting or another program says may hold characters that
-//! move the cursor, change what was printed before, or turn the order of letters round.
+//! move the cursor, change what was printed before, or reverse the order of letters.
 
 /// The text with every such character escaped, as Rust writes it; line feeds too.
 pub(crate) fn printable(text: &str) -> String {
@@ -15,7 +15,7 @@ pub(crate) fn printable(text: &str) -> String {
     plain
 }
 
-/// The same for JSON, whose own escapes leave some of them out. They stand in strings alone, so the value stays the same.
+/// The same for JSON, whose own escapes leave some of them out. They are only in strings, so the value is the same.
 pub(crate) fn printable_json(json: &str) -> String {
     let mut plain = String::with_capacity(json.len());
     for c in json.chars() {

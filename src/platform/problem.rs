@@ -1,5 +1,5 @@
-//! Why a start or a subcommand does not do what it was asked. Configuration, `serve`, the demo and the subcommands have this
-//! one error: its reader is who started the program, and the program itself only looks at the exit code.
+//! Why a start or a subcommand does not do what it was asked. Configuration, `serve`, the demo and the subcommands
+//! share this error: the user reads it, and the program itself only looks at the exit code.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -19,7 +19,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// One that these words say, perhaps with what to do behind a `; `.
+    /// A problem with this text, which may end with a remedy after `; `.
     pub fn new(code: u8, what: impl Into<String>) -> Self {
         Problem {
             what: what.into(),
@@ -29,7 +29,7 @@ impl Problem {
         }
     }
 
-    /// One that its cause says.
+    /// A problem whose text is that of its cause.
     pub fn of(code: u8, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Problem::new(code, "").because(cause)
     }

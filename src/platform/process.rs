@@ -14,7 +14,7 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal, test_kill_process,
 };
 
-/// Between two looks at a process that cannot be waited for.
+/// Pause between two looks at a process that cannot be waited for.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// A process that was alive when it was opened.
@@ -25,7 +25,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// The process with this number; `None` where there is none, or only the remains of one.
+    /// The process with this number; `None` where there is none, or only a zombie.
     pub fn open(pid: u32) -> Option<Self> {
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
         let handle = match pidfd_open(pid, PidfdFlags::empty()) {
@@ -74,7 +74,7 @@ impl Process {
         Ok(())
     }
 
-    /// Waits for its end for so long; whether it has ended.
+    /// Waits for its end for `timeout` at most; returns whether it has ended.
     pub fn ended_within(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         let Some(handle) = &self.handle else {
@@ -147,7 +147,7 @@ pub fn listening(port: u16) -> Vec<u32> {
     }
 }
 
-/// What `/proc/PID/fd` shows for the sockets that listen on a port, by a table such as `/proc/net/tcp`.
+/// The links in `/proc/PID/fd` of the sockets that listen on a port, from a table such as `/proc/net/tcp`.
 fn socket_links(table: &str, port: u16) -> Vec<PathBuf> {
     const LISTEN: &str = "0A";
     let port = format!(":{port:04X}");
@@ -169,7 +169,7 @@ pub fn file_name(path: &str) -> &str {
         .unwrap_or(path)
 }
 
-/// The unit's name in what `/proc/PID/cgroup` says.
+/// The unit's name in the text of `/proc/PID/cgroup`.
 fn unit_of(groups: &str) -> Option<String> {
     groups.lines().find_map(|line| {
         let last = line.rsplit('/').next()?;

@@ -1,5 +1,5 @@
-//! The little of Redis' protocol (RESP 2) that the bus and the helpdesk's query cache need. Written by hand because of its
-//! limits: a client library takes in whatever the server says, and a publisher can make a server say 512 MB.
+//! The little of Redis' protocol (RESP 2) that the bus and the helpdesk's query cache need. Written by hand for its
+//! limits: a client library accepts whatever the server sends, and a publisher can make it send 512 MB.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -7,14 +7,14 @@ use std::time::Instant;
 
 use crate::platform::net::{self, Wire};
 
-/// Longest line of an answer that is no longer text, in bytes.
+/// Longest line of an answer, in bytes; the bytes of a bulk string do not count.
 const LINE_BYTES: u64 = 1024;
 /// Longest list; a message of a channel has three parts.
 const LIST_LENGTH: usize = 8;
-/// What of an error's text is shown, in characters.
+/// Most characters of an error's text that are shown.
 const ERROR_CHARS: usize = 100;
 
-/// Where a server is, and who asks it.
+/// Address of a server, and the user who logs in.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct RedisAddress {
     /// A name or an address; IPv6 in brackets.
@@ -38,13 +38,13 @@ impl fmt::Debug for RedisAddress {
 /// What a server answers.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
-    /// A text, short or long.
+    /// A simple or a bulk string.
     Text(Vec<u8>),
     /// A number.
     Number(i64),
     /// No value.
     Nothing,
-    /// A text that was too long to be taken in.
+    /// A text that was too long to be kept.
     TooLong,
     /// Several of these.
     List(Vec<Reply>),
@@ -57,7 +57,7 @@ pub(crate) struct RedisConnection {
 }
 
 impl RedisConnection {
-    /// Connects and authenticates until `deadline`. Of a text above `largest` bytes nothing is kept.
+    /// Connects and authenticates until `deadline`. A text above `largest` bytes is discarded.
     ///
     /// # Errors
     /// The server cannot be reached, or refuses.
@@ -100,7 +100,7 @@ impl RedisConnection {
         self.reply(deadline)
     }
 
-    /// The next thing that the server says.
+    /// The server's next reply.
     ///
     /// # Errors
     /// As of [`RedisConnection::call`].

@@ -21,7 +21,7 @@ use crate::platform::threads::{Progress, Threads};
 const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between two lines of status.
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
-/// Feedings within the time that the watchdog allows.
+/// Pings within the time that the watchdog allows.
 const FEEDINGS: u32 = 3;
 const STACK_BYTES: usize = 128 * 1024;
 
@@ -53,14 +53,14 @@ impl Notifier {
         Notifier { to, watchdog }
     }
 
-    /// How things stand, in one line.
+    /// Reports the state of the service, in one line.
     pub(crate) fn status(&self, text: &str) {
         self.send(&format!("STATUS={}", text.replace('\n', " ")));
     }
 
     fn send(&self, message: &str) {
         if let Some((socket, address)) = &self.to {
-            // A listener that has gone away misses nothing that could be told it otherwise.
+            // There is no other way to reach a listener that is gone.
             let _ = socket.send_to_addr(message.as_bytes(), address);
         }
     }
@@ -83,7 +83,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Says that the service is ready; from then on `describe` is asked how it is.
+    /// Reports that the service is ready; from then on reports the state that `describe` returns.
     ///
     /// # Errors
     /// The system refuses a thread.
@@ -106,7 +106,7 @@ impl Watch {
         Ok(Watch { notifier, thread })
     }
 
-    /// Says that the service ends, and says no more.
+    /// Reports that the service ends, and nothing after that.
     pub(crate) fn stop(self) {
         if let Some((thread, stop)) = self.thread {
             drop(stop);

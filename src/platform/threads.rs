@@ -1,6 +1,6 @@
-//! Critical threads: if one panics, the service ends with an error, for its service manager to start it again; a process
-//! that goes on without one would keep its sockets and serve no client. Some of them also say all the time that they make
-//! progress, whether they have work or not, so that a watchdog sees a hang without asking them.
+//! Critical threads: if one panics, the service ends with an error, for its service manager to start it again; a
+//! process that goes on without one would keep its sockets and serve no client. Some of them also report progress all
+//! the time, with or without work, so that a watchdog sees a hang without asking them.
 //!
 //! Not critical are a connection's thread, `push`, `push-send` and `inspect`, which survive a panic, and `stop-limit` and `last-rows`,
 //! which run only while the process ends anyway.
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::platform::failpoint;
 
-/// The longest that a watched thread which has nothing to do waits before it says that it makes progress.
+/// Longest time between two reports of progress of a watched thread, even if it is idle.
 pub const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The critical threads of one service; cheap to clone.
@@ -34,7 +34,7 @@ impl Threads {
         }))
     }
 
-    /// Those of a command, which reports no panic but its own.
+    /// The threads of a command, which does not end because one of them panics.
     pub fn of_command() -> Self {
         Threads::new(|_| {})
     }
@@ -112,12 +112,12 @@ impl Progress {
         }
     }
 
-    /// What people call the thread.
+    /// The thread's name in reports.
     pub fn label(&self) -> &'static str {
         self.label
     }
 
-    /// Says that the thread makes progress.
+    /// Reports progress.
     pub fn made(&self) {
         failpoint::reach(self.label);
         self.last.store(self.age(), Ordering::Relaxed);

@@ -1,11 +1,10 @@
-//! Files in folders that another user may write to: pid file, log, lock, the application's cache, the demo's data. What such a
-//! user puts there (a link, a FIFO, a device, another folder in the place of ours) neither leads this process to a file
-//! of its own choice nor makes it wait.
+//! Files in folders that another user may write to: pid file, log, lock, the application's cache, the demo's data.
+//! Whatever that user puts there (a link, a FIFO, a device, another folder in the place of ours), this process neither
+//! touches a file of that user's choice nor waits.
 //!
-//! Everything is done relative to a folder that was opened, and never blocks. A strict look, which root and the demo
-//! take, follows a link to a folder only where root or that folder's owner made it, and no link to a file.
-//! Better than that, root becomes the storage's owner before anything is touched ([`become_owner`]); where root owns the
-//! storage it stays root, and strict.
+//! Every operation is relative to an opened folder and never blocks. Strict mode, for root and the demo, follows a link
+//! to a folder only if root or that folder's owner made it, and no link to a file. Before all this, root becomes the
+//! storage's owner ([`become_owner`]); if root owns the storage, it stays root, and strict.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File};
@@ -59,7 +58,7 @@ pub(crate) fn open(path: &Path, purpose: Use) -> io::Result<File> {
     open_as(path, purpose, FILE_MODE, geteuid().is_root())
 }
 
-/// The same, strictly for every user, and made for its owner's eyes alone.
+/// The same, but strictly for every user, and readable by its owner alone if made.
 ///
 /// # Errors
 /// As [`open`].
@@ -105,7 +104,7 @@ fn open_as(path: &Path, purpose: Use, mode: u32, strict: bool) -> io::Result<Fil
     Ok(File::from(file))
 }
 
-/// A file to append a log to. One that is a link to an output of this process is that output, as it is: a socket or
+/// Opens a log to append to. If it is a link to an output of this process, that output is duplicated: a socket or
 /// another user's pipe cannot be opened by name.
 ///
 /// # Errors
@@ -133,8 +132,8 @@ fn own_output(path: &Path) -> Option<u8> {
     None
 }
 
-/// The path of a folder without links, where none of them is another user's; else `path` as it is, so that its use says
-/// why not.
+/// The path of a folder with its links resolved. If one may not be followed, `path` as it is, so that its use fails
+/// with the reason.
 pub(crate) fn resolve(path: PathBuf) -> PathBuf {
     let opened = folder(&path, None, geteuid().is_root());
     let real =
@@ -142,7 +141,7 @@ pub(crate) fn resolve(path: PathBuf) -> PathBuf {
     real.unwrap_or(path)
 }
 
-/// Makes a folder and those above it that are missing; `strict` for every user or for root alone.
+/// Makes a folder and those above it that are missing; `strict`: for every user, not only for root.
 ///
 /// # Errors
 /// It cannot be made, or a link of another user leads there.
@@ -161,7 +160,7 @@ pub(crate) fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     let mut random = [0; 16];
     getrandom(&mut random, GetRandomFlags::empty())?;
     let fresh = format!(".{}-{:032x}", name.display(), u128::from_ne_bytes(random));
-    // A new file alone: what has this name already is not ours.
+    // Only a new file: one that has this name already is not ours.
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let file = rustix::fs::openat(&folder, &fresh, flags, Mode::from_raw_mode(mode))?;
     let written = (|| {
@@ -195,8 +194,8 @@ pub(crate) fn remove(file: &File, path: &Path) {
     }
 }
 
-/// Listens on a Unix socket that its owner alone may connect to, in the place of one that is there: the caller knows that
-/// no other process serves it.
+/// Listens on a Unix socket that only its owner may connect to. Replaces an existing one: the caller knows that no
+/// other process serves it.
 ///
 /// # Errors
 /// It cannot be made, or something else has its name.
@@ -261,8 +260,8 @@ fn is_in(folder: &OwnedFd, name: &OsStr, strict: bool, file: &File) -> bool {
     }
 }
 
-/// Where this process is root's, makes it the user's who owns this folder, or the nearest one above that is there. To be
-/// called before the first thread.
+/// If this process runs as root, it becomes the owner of this folder, or of the nearest one above that exists. Call it
+/// before the first thread starts.
 ///
 /// # Errors
 /// The folder cannot be looked at, or the system does not allow the change.
@@ -290,7 +289,7 @@ pub(crate) fn become_owner(path: &Path) -> io::Result<()> {
         set_thread_groups(&[group])?;
         set_thread_res_gid(group, group, group)?;
         set_thread_res_uid(user, user, user)?;
-        // As if that user had started it: the supervisor has to see the working directory.
+        // The change of user switches this off, and hides the working directory from the supervisor.
         rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable)
     };
     change().map_err(|error| {
@@ -311,7 +310,7 @@ fn parent(path: &Path, strict: bool) -> io::Result<(OwnedFd, &OsStr)> {
     Ok((folder(above, None, strict)?, name))
 }
 
-/// Opens a folder; strictly is step by step, so that nothing changes between the look at a step and the next one.
+/// Opens a folder; if `strict`, step by step, so that nothing changes between the check of a step and its use.
 fn folder(path: &Path, make: Option<u32>, strict: bool) -> io::Result<OwnedFd> {
     if !strict {
         if let Some(mode) = make {
@@ -377,7 +376,7 @@ fn steps(path: &Path) -> Vec<OsString> {
     names.collect()
 }
 
-/// A link leads only where root, or the owner of what it leads to, wants it.
+/// Fails if a link was made by neither root nor the owner of what it leads to.
 fn are_trusted(link_owners: &[u32], folder: &OwnedFd) -> io::Result<()> {
     let owner = rustix::fs::fstat(folder)?.st_uid;
     match link_owners.iter().any(|of| *of != 0 && *of != owner) {
