@@ -31,7 +31,7 @@ pub(super) struct Inspection {
 }
 
 impl Inspection {
-    /// Listens at `path`, in the place of what a dead daemon has left there.
+    /// Listens at `path`, and replaces a socket that a dead daemon left there.
     ///
     /// # Errors
     /// The socket or the thread cannot be made.
@@ -65,7 +65,7 @@ fn run(listener: &UnixListener, server: &Server, clock: &AppClock) {
     loop {
         match listener.accept() {
             Ok((stream, _)) => {
-                // A client that goes away has what it wanted.
+                // A client that hangs up is no error.
                 let _ = answer(&stream, server, clock);
             }
             // The listener was shut down.

@@ -42,7 +42,7 @@ use crate::server::health::Health;
 use crate::store::{Availability, Pools, Store};
 use crate::websocket::Server;
 
-/// Names of the threads that ask the database on behalf of connections. There are no more than connections that they may
+/// Names of the threads that ask the database on behalf of connections. There are at most as many as connections to
 /// borrow.
 const QUERY_THREADS: [&str; 2] = ["query-0", "query-1"];
 /// Stack of a thread that talks to the database, in bytes.
@@ -54,7 +54,7 @@ pub(crate) enum ServerEvent {
     Terminate,
     /// SIGHUP.
     Reload,
-    /// A thread that must not end has ended.
+    /// The critical thread of this name has panicked.
     Broken(String),
 }
 
@@ -118,7 +118,7 @@ pub(crate) fn serve(
     let Some(pid_file) = claimed else {
         return Ok(());
     };
-    // From here on there is something to clean up, so a stop waits for its turn.
+    // From here on a stop has to clean up, so signals become events.
     events.watch_signals(&threads).map_err(cannot_start)?;
     let pid_file = startup::announce(pid_file, &config, &pools.shared)?;
     let listener = match startup::listen(&config, &rows, &pools.shared) {
@@ -168,7 +168,7 @@ pub(crate) struct Prepared {
     pub(crate) listener: startup::Listener,
     pub(crate) pid_file: PidFile,
     pub(crate) events: Events,
-    /// What a supervisor in this process says.
+    /// A supervisor in this process asks for the end here.
     pub(crate) end_wanted: Receiver<()>,
     pub(crate) site: Option<Box<dyn Site>>,
 }
@@ -302,7 +302,7 @@ impl Running {
             listener.socket,
         )?;
         let inspection = start_inspection(&config, &server);
-        // The line after which all threads are there.
+        // Logged once all threads run.
         info!("listening on {}", listener.address);
         let sizes = [max_connections, pools.size()];
         let about = startup::describe(&config, &rows, &listener.address, sizes);
@@ -331,7 +331,7 @@ impl Running {
         })
     }
 
-    /// Tells the service manager from now on how things stand.
+    /// Reports the state of the service to the service manager from now on.
     fn watched(mut self, notifier: Notifier) -> io::Result<Self> {
         let hub = self.chat.hub.clone();
         let availability = Arc::clone(&self.availability);
@@ -353,7 +353,7 @@ impl Running {
             crossbeam_channel::select! {
                 recv(self.events.receiver) -> event => match event {
                     Ok(ServerEvent::Reload) => {
-                        // Full only where it is about to be done already.
+                        // If the queue is full, a reload is about to be done.
                         let _ = self.timer_orders.try_send(TimerOrder::Reload);
                     }
                     Ok(ServerEvent::Terminate) | Err(_) => break Ok(Ending::Terminated),
@@ -384,7 +384,7 @@ impl Running {
     }
 }
 
-/// The chat goes on without it.
+/// `None` if it cannot start: the chat goes on without it.
 fn start_inspection(config: &Config, server: &Arc<Server>) -> Option<Inspection> {
     let path = config.paths().inspection_socket;
     let shown = path.display().to_string();
@@ -422,7 +422,7 @@ pub(crate) fn start_hub(
 }
 
 /// Starts the threads that store messages, look for those of other writers, and ask on behalf of connections. The
-/// receiver hears of the end of each.
+/// receiver gets one item for each that ends.
 fn start_store_threads(
     chat: &Arc<Chat>,
     (posts, questions): Channels,
@@ -450,7 +450,7 @@ fn start_store_threads(
         let _end = end;
         chat::run_poller(&of_poller, &pool);
     })?);
-    // The last of them alone asks what takes its time.
+    // Only the last one takes heavy questions.
     let count = pools.shared.size().min(QUERY_THREADS.len());
     for (place, name) in QUERY_THREADS.into_iter().take(count).enumerate() {
         let takes_heavy = place + 1 == count;
@@ -469,11 +469,11 @@ impl Events {
         Events { sender, receiver }
     }
 
-    /// Threads whose panic is one of these events.
+    /// Threads that report a panic as one of these events.
     pub(crate) fn threads(&self) -> Threads {
         let broken = self.sender.clone();
         Threads::new(move |name| {
-            // Full only where much else is wrong, and the end near.
+            // If the queue is full, the end is near anyway.
             let _ = broken.try_send(ServerEvent::Broken(name.to_owned()));
         })
     }
@@ -487,7 +487,7 @@ impl Events {
             for signal in signals.forever() {
                 failpoint::reach("signals");
                 let sent = match signal {
-                    // Full only where it was asked for many times already.
+                    // If the queue is full, many requests wait already.
                     SIGHUP => sender.try_send(ServerEvent::Reload).is_ok(),
                     _ => sender.send(ServerEvent::Terminate).is_ok(),
                 };

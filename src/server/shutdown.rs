@@ -1,6 +1,6 @@
 //! The one sequence of a stop: no new sockets, no new events, what was received is committed and delivered, every
-//! socket gets its goodbye, then the last rows and the pid file. Sockets go first, bookkeeping after; and the
-//! whole of it has a limit, because the supervisor waits no longer (contract: operations.md, "Signals").
+//! socket gets its goodbye, then the last rows and the pid file. Sockets go first, bookkeeping after; and the whole
+//! sequence has a limit, because the supervisor waits no longer (contract: operations.md, "Signals").
 
 use std::process;
 use std::sync::Arc;
@@ -19,18 +19,18 @@ use crate::platform::pid_file::PidFile;
 use crate::server::timer::TimerOrder;
 use crate::store::Pool;
 
-/// How long what was received may take to be committed.
+/// How long committing what was received may take.
 const COMMIT_SHARE: Duration = Duration::from_millis(1500);
 /// How long the last answers may take to reach the hub.
 const LAST_ANSWERS: Duration = Duration::from_millis(100);
-/// When what was noticed last must have been pushed.
+/// When the last notices must have been pushed.
 const PUSH_SHARE: Duration = Duration::from_secs(2);
 /// When the last socket must have had its goodbye.
 const GOODBYE_SHARE: Duration = Duration::from_millis(3500);
 
-/// When the last rows must be written, or they are not.
+/// When the last rows must be written; later ones are given up.
 const ROWS_SHARE: Duration = Duration::from_millis(3700);
-/// When the application's cache must have been told of them.
+/// When the application's cache must have been invalidated.
 const CACHE_SHARE: Duration = Duration::from_millis(3900);
 
 /// Ends a running service; `code` is what the process ends with if that takes too long.
@@ -109,10 +109,10 @@ pub(super) fn run(running: Running, code: u8) {
     drop(finished);
 }
 
-/// Ends the process with `code` where the stop takes too long, unless what is returned is dropped before.
+/// Ends the process with `code` if the stop takes too long; dropping the returned sender prevents that.
 fn limit_stop(pid_file: Arc<PidFile>, code: u8) -> Sender<()> {
     let (finished, watch) = bounded::<()>(0);
-    // Neither this thread nor the one of the last rows is critical: what a panic could ask for, an end, is under way.
+    // Neither this thread nor the one of the last rows is critical: a panic would ask for the end that is under way.
     let guard = thread::Builder::new()
         .name("stop-limit".to_owned())
         .spawn(move || {

@@ -41,7 +41,7 @@ const FIRST_BEAT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
 
-/// A socket that listens, and how the log calls its address.
+/// A socket that listens, and its address as the log shows it.
 pub(crate) struct Listener {
     /// The socket.
     pub socket: TcpListener,
@@ -105,7 +105,7 @@ fn cannot_create(error: PathError) -> Problem {
     let remedy = match source.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP) => LOCKS_REMEDY,
         Some(Errno::NOSPC | Errno::DQUOT) => "make room on that disk",
-        // Not the system's answer, but that of `owned_file`.
+        // Refused by `owned_file`, not by the system.
         None if source.kind() == io::ErrorKind::PermissionDenied => "move it away",
         _ => "let the user the service runs as write there, or set STORAGE_PATH",
     };
@@ -130,8 +130,8 @@ pub(crate) fn open_store(config: &Config) -> Arc<dyn Store> {
     }
 }
 
-/// Waits for a database that is down, with one log line a try; returns the settings, and the connection that they were read
-/// on: an account that allows no second one may not have noticed the end of the first.
+/// Waits for a database that is down, with one log line a try; returns the settings, and the connection that they were
+/// read on: an account with only one connection could not open a second at once.
 pub(crate) fn wait_for_store(
     store: &dyn Store,
 ) -> Result<(Rows, Box<dyn DatabaseConnection>), Problem> {
@@ -165,8 +165,8 @@ pub(crate) fn wait_for_store(
     }
 }
 
-/// How many connections to the database there are to be: as configured, or fewer where the account may not have so many.
-/// One is left to the helpdesk, which may use the same account.
+/// How many connections to the database to use: as configured, or fewer if the account may not have so many. One is
+/// left to the helpdesk, which may use the same account.
 pub(crate) fn db_connections(config: &Config, connection: &mut dyn DatabaseConnection) -> usize {
     let wanted = config.limits.db_connections;
     let most = connection.line().ok().and_then(|line| line.connections);
@@ -229,7 +229,7 @@ pub(crate) fn claim(
             );
             return Err(logged(Problem::new(exit_code::FAILED, message)));
         }
-        // It may be starting just now.
+        // The other daemon may just be starting.
         thread::sleep(Duration::from_millis(100));
         rows = read_again(pool)?;
     }
@@ -250,7 +250,7 @@ pub(crate) fn announce(
     let write =
         |store: &mut dyn DatabaseConnection| store.update_settings(&[(key::LAST_STARTED_AT, &now)]);
     let started = match pool.run_anew(write) {
-        // A server that takes no writes may be about to take them; at a start that is not waited for.
+        // A passing failure is retried; a read-only server is not waited for at a start.
         Err(failed) if !failed.is_lasting() => pool.run_until(deadline, write),
         done => done,
     };
@@ -300,7 +300,7 @@ pub(crate) fn listen(config: &Config, rows: &Rows, pool: &Pool) -> Result<Listen
         .and_then(|addresses| TcpListener::bind(&addresses[..]))
         .and_then(ready);
     let named = bound.map(|listener| {
-        // As it is configured, but for a port that was left to the system.
+        // The configured host, and the actual port: with 0 the system chooses one.
         let port = listener.address.rsplit(':').next().unwrap_or_default();
         Listener {
             address: format!("{host}:{port}"),
@@ -310,7 +310,7 @@ pub(crate) fn listen(config: &Config, rows: &Rows, pool: &Pool) -> Result<Listen
     named.map_err(|error| {
         let problem = Problem::new(exit_code::FAILED, format!("failed to listen on {host}:{port}"));
         let problem = problem.because(error);
-        // A recorded line, which has no word before it.
+        // A recorded line (contract), which has no level before it.
         info!("{problem}");
         if let Err(failed) = pool.run(|store| store.update_settings(&[(key::STATUS, "failed")])) {
             error!("{failed}");
@@ -322,7 +322,7 @@ pub(crate) fn listen(config: &Config, rows: &Rows, pool: &Pool) -> Result<Listen
 }
 
 fn ready(socket: TcpListener) -> io::Result<Listener> {
-    // The standard library's backlog is too short for a reconnect of everybody at once.
+    // The standard library's backlog is too short for all clients to reconnect at once.
     rustix::net::listen(&socket, BACKLOG)?;
     let address = socket.local_addr()?;
     if let Some(warning) = everywhere(address) {
@@ -399,7 +399,7 @@ pub(crate) fn make_room(config: &Config, settings: &Settings) -> usize {
 
 /// Gives up what is never needed. Before the first thread, since threads inherit it.
 pub(crate) fn drop_privileges() {
-    // A core would hold the secret.
+    // A core dump would hold the secret.
     let none = Rlimit {
         current: Some(0),
         maximum: Some(0),

@@ -1,6 +1,6 @@
 //! The timer thread: heartbeat, stop request, settings and the activity of agents, each in its rhythm, over a
-//! connection that it borrows (contract: operations.md, "Heartbeat"; database.md, "Settings"). A database that is
-//! away stops none of it for longer than its time-outs.
+//! connection that it borrows (contract: operations.md, "Heartbeat"; database.md, "Settings"). An unavailable database
+//! delays the thread no longer than its time-outs.
 
 use std::time::{Duration, Instant};
 
@@ -56,7 +56,7 @@ pub(crate) fn run(
             beat_due = tick + HEARTBEAT_INTERVAL;
             failure = failure.or(beat(pool, clock).err());
         }
-        // The pool says that a database is gone; what is left to say are refusals, once.
+        // The pool reports a lost database; only refusals are reported here, once.
         match failure {
             Some(error) if !said_why && error.failure == Failure::Refused => {
                 warn!("{error}");
@@ -89,13 +89,13 @@ fn look_at_settings(
         push.configure(PushSettings::from_rows(&rows));
     }
     if rows.integer(key::STOP_REQUESTED, 0) == 1 {
-        // Full only where it was asked for already.
+        // If the queue is full, the stop was requested already.
         let _ = stop_requested.try_send(());
     }
     Ok(())
 }
 
-/// Closes the sockets of agents who are active no longer.
+/// Closes the sockets of agents that are no longer active.
 fn recheck_agents(chat: &Chat, pool: &Pool) -> crate::store::Result<()> {
     if !chat.is_any_agent_known() {
         return Ok(());

@@ -21,7 +21,7 @@ use crate::store::Availability;
 /// A part that has been silent for longer hangs.
 const SILENCE_LIMIT: Duration = Duration::from_secs(60);
 
-/// The two pages, in front of others, if there are any.
+/// Serves the two pages; all other requests go to `others`, if there are any.
 pub(crate) struct Health {
     chat: Arc<Chat>,
     database: Arc<Availability>,
@@ -60,8 +60,8 @@ impl Health {
         }
     }
 
-    /// Whether a `Host` header has a name that no page of a stranger can have, however its own name was made to lead here
-    /// (DNS rebinding).
+    /// Whether a `Host` header has a name of this service: a stranger's page sends its own name, even if that resolves
+    /// to this machine (DNS rebinding).
     fn is_asked_by_own_name(&self, host: Option<&str>) -> bool {
         let Some(name) = host.and_then(name_of) else {
             return false;
@@ -269,7 +269,7 @@ impl Page {
         );
     }
 
-    /// One that is not the service's own.
+    /// A metric without the service's prefix.
     fn raw(&mut self, name: &str, kind: &str, about: &str, value: f64) {
         let _ = writeln!(
             self.text,
