@@ -60,8 +60,8 @@ impl Health {
         }
     }
 
-    /// Whether a `Host` header has a name of this service: a stranger's page sends its own name, even if that resolves
-    /// to this machine (DNS rebinding).
+    /// Whether a `Host` header is one that no stranger's page can send: such a page sends its own name, even if that
+    /// resolves to this machine (DNS rebinding).
     fn is_asked_by_own_name(&self, host: Option<&str>) -> bool {
         let Some(name) = host.and_then(name_of) else {
             return false;
