@@ -303,7 +303,7 @@ fn nginx_that_passes_the_request_on_wrongly_is_told_how() {
     );
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let silent = format!(
-        "proxy_pass http://{}; proxy_read_timeout 5s;",
+        "proxy_pass http://{}; proxy_read_timeout 1s;",
         silent.local_addr().expect("an address")
     );
     let half = UPGRADE.replace("proxy_set_header Upgrade $http_upgrade;", "");
