@@ -2,7 +2,7 @@
 //!
 //! At the limit of unauthenticated sockets the oldest silent one is closed: a browser authenticates within milliseconds of
 //! its handshake. While none is silent, new connections wait in the kernel's queue; so a thousand browsers that reconnect at
-//! once are admitted at the pace of the database, and silent sockets keep none out.
+//! once are admitted at the pace of the database, and silent sockets keep no client out.
 
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -22,21 +22,21 @@ use crate::http::Refused;
 use crate::platform::metrics::{Limit, METRICS};
 use crate::platform::threads::{PROGRESS_INTERVAL, Progress};
 
-/// Pause after the system refused a socket.
+/// Pause after `accept` failed, for lack of descriptors for example: trying again at once would only spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 /// How long a thread whose connection has ended waits for another one.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How often a newcomer that waits for a place looks for one: short beside a handshake, long beside what the look costs.
+/// How often a free place is looked for: short compared with a handshake, long compared with the cost of the look.
 const PLACE_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Makes a listener ready for [`run`].
 ///
 /// # Errors
-/// None that is expected.
+/// A socket option cannot be set, which is not expected.
 pub(super) fn prepare(listener: &TcpListener) -> io::Result<()> {
     // A service manager or an earlier run may have left it non-blocking.
     listener.set_nonblocking(false)?;
-    // For signs of life; the sockets that are accepted inherit both.
+    // The timeout is for signs of life. Accepted sockets inherit both options.
     set_socket_timeout(listener, Timeout::Recv, Some(PROGRESS_INTERVAL))?;
     set_tcp_nodelay(listener, true)?;
     Ok(())
@@ -93,7 +93,7 @@ fn admit(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr, progress: &P
     }
 }
 
-/// Gives a connection to a thread that has just lost its own, or to a new one.
+/// Gives a connection to a thread whose own has just ended, or to a new thread.
 fn hand_over(server: &Server, connection: Arc<Connection>) -> io::Result<()> {
     let Err(TrySendError::Full(connection) | TrySendError::Disconnected(connection)) =
         server.idle.0.try_send(connection)
@@ -114,7 +114,7 @@ fn hand_over(server: &Server, connection: Arc<Connection>) -> io::Result<()> {
     Ok(())
 }
 
-/// Blocks while as many sockets as may be have not authenticated yet and none of them is silent.
+/// While the limit of unauthenticated sockets is reached, closes the oldest silent one, or waits until one is silent.
 fn wait_for_place(server: &Server, progress: &Progress) {
     let limit = server.chat.limits.max_unauthenticated;
     while server.registry.unauthenticated() >= limit && !server.is_stopping() {
@@ -136,14 +136,14 @@ fn wait_for_place(server: &Server, progress: &Progress) {
 
 /// Answers 503 without a thread.
 fn refuse(server: &Server, stream: &TcpStream, limit: Limit, why: impl FnOnce() -> String) {
-    // The connection that ends a stop's wait in `accept` is none of a client.
+    // During a stop this is the connection that ends the wait in `accept`, not a client's.
     if server.is_stopping() {
         return;
     }
     METRICS.full.add(1);
     METRICS.refused_request(Refused::Full.status());
     server.chat.limit_log.hit(limit, why);
-    // What is not read here makes the kernel reset the connection once it is closed.
+    // Unread bytes would make the kernel reset the connection on close, and the response might be lost.
     let mut request = [0; 2048];
     let _ = recv(stream, &mut request[..], RecvFlags::DONTWAIT);
     let _ = NonBlocking(stream).write(&Refused::Full.response());

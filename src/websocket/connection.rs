@@ -1,5 +1,6 @@
-//! One socket, from its first byte to its last. Its thread reads the request, then one event after the other, and waits
-//! elsewhere only for the database, up to [`STORE_TIMEOUT`](crate::config::limits::STORE_TIMEOUT) for each answer; the hub, the flusher and the thread itself write through its outbox.
+//! One socket, from its first byte to its last. Its thread reads the request, then one event after the other. It waits also
+//! for answers of the database (each at most [`STORE_TIMEOUT`](crate::config::limits::STORE_TIMEOUT)), for its last message
+//! to be done, and for room in the hub's channel. The hub, the flusher and the thread itself write through its outbox.
 
 use std::io::{self, Read};
 use std::mem;
@@ -33,11 +34,11 @@ use crate::session::{Action, ChatRequest, Session, SessionContext};
 
 /// What is read from a socket at once. Small, because every connection keeps a buffer of this size.
 pub(super) const READ_BYTES: usize = 1024;
-/// What stands before the data of a ping of a client: two bytes and the mask (RFC 6455 section 5.2).
+/// Header of a client's ping or pong: two bytes and the mask (RFC 6455 section 5.2).
 const CONTROL_HEADER_BYTES: usize = 6;
-/// After this long a socket whose request is not complete, or that has sent nothing since, is silent.
+/// After this long a socket is silent if its request is incomplete, or if it has sent nothing since the request.
 const SILENT_AFTER: Duration = Duration::from_secs(1);
-/// After this long a socket that has not authenticated counts as silent, whatever it has sent before.
+/// After this long an unauthenticated socket is silent even if it has sent something.
 const IDLING_AFTER: Duration = Duration::from_secs(3);
 
 /// One socket.
@@ -48,9 +49,9 @@ pub(super) struct Connection {
     pub(super) server: Arc<Server>,
     pub(super) outbox: Mutex<Outbox>,
     pub(super) state: Mutex<ConnectionState>,
-    /// The message that was handed over last; no event is handled before it is done.
+    /// The message that was handed over last. The next event is handled only once it is done.
     post: Mutex<Option<Arc<PendingPost>>>,
-    /// Whose it is, for the log.
+    /// The agent that it belongs to, for the log.
     pub(super) agent: OnceLock<AgentId>,
     /// The client's address as a proxy on this machine names it, for the log.
     pub(super) forwarded: OnceLock<IpAddr>,
@@ -58,15 +59,15 @@ pub(super) struct Connection {
     pub(super) closed: OnceLock<CloseCode>,
 }
 
-/// What the threads that do not read the socket have to know of it.
+/// What other threads have to know of a socket that only its own thread reads.
 pub(super) struct ConnectionState {
     pub(super) phase: Phase,
-    /// When the request came, or was granted.
+    /// When the connection was accepted; for a WebSocket, when its request was granted.
     pub(super) since: Instant,
     /// When the last byte came.
     pub(super) heard: Instant,
     pub(super) pinged: Instant,
-    /// The thread waits for bytes; else it handles what came, and may be waiting for the database.
+    /// The thread waits for bytes. If not, it handles what came, and may be waiting for the database.
     pub(super) is_reading: bool,
 }
 
@@ -74,13 +75,13 @@ pub(super) struct ConnectionState {
 pub(super) enum Phase {
     /// The request head is not complete.
     Request,
-    /// It is a WebSocket, and no token was accepted yet.
+    /// It is a WebSocket, and no valid token has arrived yet.
     Unauthenticated,
     /// A token has arrived, and the database is being asked.
     Authenticating,
     /// An agent's, until its token expires at `expires`, in seconds since 1970.
     Authenticated { agent: Arc<Agent>, expires: u64 },
-    /// A request that was answered otherwise, or refused.
+    /// Its request was answered with a page or a refusal.
     Answered,
 }
 
@@ -124,7 +125,7 @@ impl Connection {
         // The socket first, bookkeeping after.
         self.kill();
         self.server.registry.remove(self.id);
-        // It knows this connection, which would keep both alive for ever.
+        // The message refers to this connection: the cycle would keep both alive for ever.
         *lock(&self.post) = None;
         let (phase, since) = {
             let mut state = lock(&self.state);
@@ -147,9 +148,9 @@ impl Connection {
         self.drain();
     }
 
-    /// Reads the request and answers it. What came behind the head of one that became a WebSocket.
+    /// Reads the request and answers it. If the socket became a WebSocket, returns what came behind the request's head.
     ///
-    /// Not inlined, as some others here: a connection's stack would keep room for its buffers below all that follows.
+    /// Not inlined, like others here: its buffers would take room on the stack for as long as the connection lives.
     #[inline(never)]
     fn read_request(&self) -> Option<Vec<u8>> {
         let server = &self.server;
@@ -169,7 +170,7 @@ impl Connection {
                 site: server.site.as_deref(),
             };
             let head = match handshake::examine(&bytes, &policy) {
-                // A page's request may have a body behind its head.
+                // A page's request may have a body of up to MAX_HEAD_BYTES behind its head.
                 Head::Incomplete if bytes.len() > 2 * MAX_HEAD_BYTES => {
                     Head::page(Refused::HeadTooLarge.response())
                 }
@@ -206,8 +207,8 @@ impl Connection {
         }
     }
 
-    /// Throws away what a closed socket still says, so that its last words are not lost to a reset, until the peer ends
-    /// its side or its time is over.
+    /// Discards what the peer still sends, until it closes its side or its time is over: with unread bytes the kernel
+    /// would reset the connection, and our last words might be lost.
     #[inline(never)]
     fn drain(&self) {
         let mut chunk = [0; READ_BYTES];
@@ -248,7 +249,7 @@ impl Connection {
         self.server.registry.release_place(self.id);
     }
 
-    /// Says the last words that suit: the response to a request, or a close frame.
+    /// Sends the last words that fit the phase: the response to a request, or a close frame.
     pub(super) fn end(&self, refused: Refused, code: CloseCode, closing: Closing) {
         let is_request = matches!(lock(&self.state).phase, Phase::Request);
         if !is_request {
@@ -266,15 +267,15 @@ impl Connection {
         }
     }
 
-    /// Closes a socket whose place a newcomer needs, or that did not get on in time.
+    /// Closes a socket whose place a newcomer needs, or that has missed a deadline.
     pub(super) fn evict(&self) {
         self.end(Refused::Timeout, CloseCode::AuthTimeout, Closing::AtOnce);
-        // Also where its last words were said before.
+        // `end` does not do so where the outbox is closing or broken already.
         self.server.registry.release_place(self.id);
     }
 
-    /// Queues the last words and writes what it can; false where some were said before. A socket that has them holds no
-    /// place of an unauthenticated one.
+    /// Queues the last words, gives back the place of an unauthenticated socket, and writes what the socket takes. False
+    /// if the outbox is closing or broken already.
     pub(super) fn say_last(&self, bytes: &[u8], closing: Closing) -> bool {
         let is_first = lock(&self.outbox).close(bytes, closing);
         if is_first {
@@ -289,7 +290,7 @@ impl Connection {
         is_first
     }
 
-    /// Writes what goes past the hub: the response to the request, a ping, what the WebSocket crate has to say (a pong).
+    /// Writes what goes past the hub: the response to the request, a ping, and what the WebSocket crate sends (a pong).
     pub(super) fn send(&self, bytes: &[u8]) {
         let limit = self.server.chat.limits.queue_bytes;
         let socket = &mut NonBlocking(&self.stream);
@@ -299,7 +300,7 @@ impl Connection {
         }
     }
 
-    /// Drops a reader that is too slow.
+    /// Drops the reader if its outbox has overflowed.
     fn after(&self, pushed: Result<Queued, Overflow>) -> Queued {
         pushed.unwrap_or_else(|Overflow| {
             self.drop_slow();
@@ -307,7 +308,7 @@ impl Connection {
         })
     }
 
-    /// Sees to what writing came to.
+    /// Acts on the result of a write.
     fn wrote(&self, written: Written) {
         match written {
             Written::All => {}
@@ -320,13 +321,13 @@ impl Connection {
         }
     }
 
-    /// Ends both directions at once, and with them the thread's read.
+    /// Shuts down both directions at once, which also ends the thread's read.
     pub(super) fn kill(&self) {
         // Fails only where the peer is gone already.
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
-    /// Whether it holds the place of an unauthenticated socket without getting on.
+    /// Whether it holds the place of an unauthenticated socket but makes no progress.
     pub(super) fn is_silent(&self, now: Instant) -> bool {
         let state = lock(&self.state);
         let limit = match state.phase {
@@ -337,7 +338,7 @@ impl Connection {
         now.saturating_duration_since(state.since) >= limit && self.is_unheard(&state)
     }
 
-    /// Whether everything that came was read and handled: what is late then is the peer.
+    /// Whether everything that came was read and handled. If so, a delay is the peer's.
     pub(super) fn is_unheard(&self, state: &ConnectionState) -> bool {
         state.is_reading && ioctl_fionread(&self.stream).is_ok_and(|bytes| bytes == 0)
     }
@@ -347,7 +348,7 @@ impl Connection {
         !self.is_unheard(&lock(&self.state))
     }
 
-    /// The message that is on its way, if any was sent.
+    /// The message that was handed over last, unless it is known to be done.
     pub(super) fn post(&self) -> Option<Arc<PendingPost>> {
         lock(&self.post).clone()
     }
@@ -394,7 +395,7 @@ impl Subscriber for Connection {
 struct Reader<'a> {
     connection: &'a Arc<Connection>,
     context: WebSocketContext,
-    /// Read since the last message was complete.
+    /// Bytes read since the last message was complete, pings and pongs not counted.
     message_bytes: usize,
     session: Session,
     agent: Option<Arc<Agent>>,
@@ -465,7 +466,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Does what a session asked for. False where the socket is being closed.
+    /// Does what the session asked for. False if the socket is being closed.
     #[inline(never)]
     fn ask(&mut self, from: &SubscriberRef, ask: ChatRequest) -> bool {
         let chat = &self.connection.server.chat;
@@ -505,8 +506,8 @@ impl<'a> Reader<'a> {
         true
     }
 
-    /// The next text. Pings and pongs are taken at once; whatever else comes waits until the message before it is done.
-    /// `None`: the socket has ended, or is being closed for what came.
+    /// The next text. Pings and pongs are handled at once; anything else waits until the last message is done. `None`: the
+    /// socket has ended, or is being closed.
     #[inline(never)]
     fn next_event(&mut self) -> Option<Utf8Bytes> {
         let connection = self.connection;
@@ -520,7 +521,7 @@ impl<'a> Reader<'a> {
             });
             let is_too_big = self.message_bytes > max_bytes;
             self.message_bytes = match &message {
-                // It may stand between the fragments of a message.
+                // A ping or pong may come between the fragments of a message, whose count goes on.
                 Ok(Message::Ping(data) | Message::Pong(data)) => self
                     .message_bytes
                     .saturating_sub(CONTROL_HEADER_BYTES + data.len()),
@@ -548,7 +549,7 @@ impl<'a> Reader<'a> {
                 }
                 Ok(Message::Frame(_)) => continue,
                 Ok(Message::Binary(_)) => CloseCode::Unsupported,
-                // A code that may not be sent (RFC 6455 section 7.4) has become 1002 by now.
+                // The crate has replaced a code that may not be sent (RFC 6455 section 7.4) by 1002.
                 Ok(Message::Close(close)) => {
                     CloseCode::Answer(close.map_or(1000, |close| close.code.into()))
                 }

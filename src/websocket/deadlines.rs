@@ -1,6 +1,5 @@
-//! Enforces deadlines on every connection once a second: handshake, authentication, silence, backlog, messages that
-//! the database does not store in time. Never asks the database; waits for nothing but room in the hub's
-//! channel.
+//! Enforces deadlines on every connection once a second: handshake, authentication, silence, backlog, messages that the
+//! database does not store in time. Never asks the database; waits only for room in the hub's channel.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,7 +15,7 @@ use crate::platform::threads::{Progress, lock};
 use crate::protocol::frame::Frame;
 
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
-/// Seconds that a socket outlives its token where that is enforced.
+/// Seconds that a socket may outlive its token where expiry is enforced: time to send a new one.
 const EXPIRY_GRACE_SECONDS: u64 = 30;
 
 /// Runs until the server has stopped.
@@ -64,8 +63,8 @@ fn sweep(connection: &Connection, chat: &Chat, now: Instant) {
         _ => None,
     };
     let is_silent = over(state.heard, limits.idle_timeout);
-    // The peer is not to blame for what it has sent and nothing has read yet. While its thread waits for the database
-    // nothing is heard of it; the answer has a deadline of its own.
+    // The peer is not to blame for bytes that it has sent and the thread has not read. The thread does not read while it
+    // waits for the database, but that wait has its own deadline.
     if (late.is_some() || is_silent) && connection.is_unheard(&state) {
         let silence = now.saturating_duration_since(state.heard).as_secs();
         drop(state);

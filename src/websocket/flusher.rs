@@ -15,9 +15,9 @@ use super::registry::Registry;
 use crate::hub::{Subscriber, SubscriberId};
 use crate::platform::failpoint;
 
-/// What the end is polled as; no connection has this id.
+/// Epoll data of the descriptor that ends the thread; no connection has this id.
 const END: u64 = u64::MAX;
-/// Sockets that one call reports.
+/// Most sockets that one call of epoll reports; the next call reports the others.
 const EVENTS: usize = 64;
 
 pub(super) struct Flusher {
@@ -43,7 +43,7 @@ impl Flusher {
         let data = EventData::new_u64(connection.id.0);
         let flags = EventFlags::OUT | EventFlags::ONESHOT;
         let stream = &connection.stream;
-        // Both fail only where the socket has gone, or memory: then it is behind until it is dropped for that.
+        // Both fail only if the socket is gone or memory is short. Then it stays behind, and `deadlines` drops it for that.
         if epoll::modify(&self.epoll, stream, data, flags) == Err(Errno::NOENT) {
             let _ = epoll::add(&self.epoll, stream, data, flags);
         }

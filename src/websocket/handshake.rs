@@ -11,15 +11,15 @@ use crate::config::host_of_app_url;
 use crate::config::limits::MAX_HEAD_BYTES;
 use crate::http::{self, MAX_HEADERS, PATH, Refused, Site, Target, refusal, without_port};
 
-/// What the answer depends on beside the request.
+/// What the answer depends on besides the request.
 pub struct Policy<'a> {
     /// `chat_websocket_enabled`.
     pub enabled: bool,
-    /// URLs whose hosts are allowed as origins, beside the request's own host.
+    /// URLs whose hosts are allowed as origins, besides the request's own host.
     pub app_urls: [&'a str; 2],
     /// Who sent the request.
     pub peer: SocketAddr,
-    /// What is served beside the chat, never under `/ws/`.
+    /// The pages beside the chat, never under `/ws/`.
     pub site: Option<&'a dyn Site>,
 }
 
@@ -28,14 +28,14 @@ pub struct Policy<'a> {
 pub enum Head {
     /// Not complete yet.
     Incomplete,
-    /// A request that is answered otherwise, by a page or a refusal.
+    /// A request that is answered with a page or a refusal.
     Answered {
         /// The response.
         response: Vec<u8>,
-        /// The status of a handshake's refusal, why, and what to do about it, for the log; a page has none of it.
+        /// For the log, if a handshake was refused: the status, the reason and the remedy. `None` for a page.
         refusal: Option<(u16, String)>,
     },
-    /// A request that is granted with this response; frames begin after so many bytes.
+    /// A request that is granted with this response. Frames begin behind its head.
     Granted {
         /// The response.
         response: Vec<u8>,
@@ -45,7 +45,7 @@ pub enum Head {
 }
 
 impl Head {
-    /// An answer that is none of a handshake.
+    /// The answer to a request that is no handshake.
     pub(super) fn page(response: Vec<u8>) -> Self {
         Head::Answered {
             response,
@@ -54,7 +54,7 @@ impl Head {
     }
 }
 
-/// Looks at what was read so far.
+/// Parses and checks what was read so far.
 pub fn examine(bytes: &[u8], policy: &Policy<'_>) -> Head {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
@@ -83,7 +83,7 @@ pub fn examine(bytes: &[u8], policy: &Policy<'_>) -> Head {
     head
 }
 
-/// What becomes of a request whose head, of this length, is complete.
+/// Answers a request whose head is complete and `length` bytes long.
 fn answer(
     request: &httparse::Request<'_, '_>,
     policy: &Policy<'_>,
@@ -197,8 +197,8 @@ fn is_allowed(origin: &[u8], host: &str, policy: &Policy<'_>) -> bool {
     hosts.any(|allowed| allowed.eq_ignore_ascii_case(origin))
 }
 
-/// Host of `scheme://host[:port][/…]`, an IPv6 address with its brackets. A user name, a backslash or a blank
-/// has no place in an origin and makes it none.
+/// Host of `scheme://host[:port][/…]`, an IPv6 address with its brackets. `None` if there is a user name, a backslash
+/// or a blank, which no origin has.
 fn host_of_url(url: &str) -> Option<&str> {
     let (_, rest) = url.split_once("://")?;
     without_port(rest.split(['/', '?', '#']).next()?)
@@ -360,7 +360,7 @@ mod tests {
         ] {
             assert_eq!(with(refused), "403", "{refused}");
         }
-        // A host with a user name is none, be it the same in both.
+        // A host with a user name is invalid, even if it is the same in both headers.
         let user = GOOD.replace("Host: a.example", "Host: user@a.example");
         let user = format!("{user}Origin: https://user@a.example\r\n\r\n");
         assert_eq!(status(&user), "400");

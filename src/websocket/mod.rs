@@ -1,11 +1,11 @@
-//! The listener and its sockets: one thread a connection, which reads it from its first byte to its last. The only folder
+//! The listener and its sockets: one thread per connection, which reads it from its first byte to its last. The only folder
 //! that names the WebSocket crate; no JSON, no SQL and no permissions here.
 //!
 //! | thread | what it does with sockets |
 //! |---|---|
-//! | `accept` | makes a connection and its thread, or answers 503 |
-//! | `conn`, one a connection | reads one socket; answers its request and its WebSocket pings |
-//! | `hub` | writes what a socket is told, as far as it takes it |
+//! | `accept` | gives each connection a thread, or answers 503 |
+//! | `conn`, one per connection | reads one socket; answers its request and its WebSocket pings |
+//! | `hub` | writes events and answers, as far as a socket takes them |
 //! | `flusher` | writes the rest to sockets that are behind |
 //! | `deadlines` | ends sockets that are over time |
 
@@ -35,8 +35,8 @@ pub use self::report::ConnectionReport;
 use crate::chat::Chat;
 use crate::http::Site;
 
-/// Stack of a connection's thread, in bytes. It costs memory only as far as it was ever used; what asks the database runs
-/// elsewhere. Without optimisation frames are several times as large.
+/// Stack of a connection's thread, in bytes. Only the part that was ever used costs memory. It can be small, because the
+/// database driver runs on other threads. Without optimisation, stack frames are several times as large.
 pub const CONNECTION_STACK_BYTES: usize = match cfg!(debug_assertions) {
     true => 1024 * 1024,
     false => 128 * 1024,
@@ -54,7 +54,7 @@ pub struct Server {
     address: SocketAddr,
     registry: Registry,
     flusher: Flusher,
-    /// Threads without a connection take one here.
+    /// Hands connections to threads that have none.
     idle: (Sender<Arc<Connection>>, Receiver<Arc<Connection>>),
     /// No connection is accepted any more.
     is_stopping: AtomicBool,
@@ -64,7 +64,7 @@ pub struct Server {
 
 impl Server {
     /// Starts to serve, and returns the threads for [`Server::say_goodbye`]. `app_url` is one of the allowed origins, `site`
-    /// what is served beside the chat.
+    /// the pages beside the chat.
     ///
     /// # Errors
     /// The system is out of threads or descriptors.

@@ -8,11 +8,11 @@ use crate::config::limits::CLOSE_LINGER;
 use crate::hub::{Queued, Weight};
 use crate::protocol::frame::Frames;
 
-/// Ephemeral frames are dropped once this part of the limit is queued.
+/// Once more than the limit divided by this is queued, ephemeral frames are dropped: the rest is for essential ones.
 const EPHEMERAL_SHARE: usize = 4;
-/// So many bytes for one socket are written from where they are.
+/// From this size in bytes on, a piece is written directly instead of being copied into the outbox.
 const WRITE_THROUGH_BYTES: usize = 8 * 1024;
-/// How long the last words to a socket that is over time may take to be written.
+/// How long the last words to an evicted socket may take to be written.
 const EVICTION_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Outgoing bytes of one socket.
@@ -23,20 +23,20 @@ pub(super) struct Outbox {
     written: usize,
     closing: Option<(Closing, Instant)>,
     broken: bool,
-    /// Since when the socket takes no more.
+    /// Since when the socket has not taken everything.
     behind_since: Option<Instant>,
 }
 
 /// How a socket is closed once its last words are queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Closing {
-    /// The peer reads them, then ends its side, and has a moment for that.
+    /// The peer has a moment, [`CLOSE_LINGER`], to read them and close its side.
     Gracefully,
-    /// Both sides end as soon as they are written.
+    /// Both directions end as soon as they are written.
     AtOnce,
 }
 
-/// There is no room for what is to be queued: this reader is too slow to be kept.
+/// The frame does not fit: this reader is too slow to be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Overflow;
 
@@ -49,13 +49,13 @@ pub(super) enum Written {
     LastWords(Closing),
     /// The socket takes no more now.
     Blocked,
-    /// The socket takes nothing any more.
+    /// The socket has failed.
     Broken,
 }
 
 impl Outbox {
-    /// Queues one frame. A single frame always fits, however large. Where there is no room the socket is tried first:
-    /// one batch may have more for a reader than may wait, and a reader that reads all the time is not too slow for that.
+    /// Queues one frame; an empty outbox takes any, however large. If there is no room, the socket is written first: one
+    /// batch may hold more for a reader than the limit, and a reader that keeps reading is not too slow.
     pub(super) fn push(
         &mut self,
         frame: &[u8],
@@ -93,9 +93,9 @@ impl Outbox {
         }
     }
 
-    /// Queues all but the first `skipped` of these frames: in one piece where they fit, else one by one. A large piece is
-    /// written at once where nothing waits before it, and what the socket does not take is queued: to append it to every
-    /// recipient's outbox would take memory for all of them, which halves the rate of a saturated fan-out.
+    /// Queues all but the first `skipped` of these frames: in one piece if they stay within the limit divided by
+    /// `EPHEMERAL_SHARE`, else one by one. A large piece is written at once if nothing waits before it, and only the rest
+    /// is queued: a copy in every recipient's outbox would halve the rate of a saturated fan-out.
     pub(super) fn push_all(
         &mut self,
         frames: &Frames,
@@ -108,7 +108,7 @@ impl Outbox {
         let backlog = self.backlog();
         if !self.is_closing() && backlog + bytes.len() <= limit / EPHEMERAL_SHARE {
             let count = match backlog == 0 && bytes.len() >= WRITE_THROUGH_BYTES {
-                // What is broken is found out by the next call.
+                // The next write finds a broken socket.
                 true => socket.write(bytes).unwrap_or(0),
                 false => 0,
             };
@@ -123,7 +123,7 @@ impl Outbox {
         Ok(outcome)
     }
 
-    /// Queues the last words. False where there were some already.
+    /// Queues the last words. False if the outbox is closing or broken already.
     pub(super) fn close(&mut self, last_words: &[u8], closing: Closing) -> bool {
         if self.is_closing() {
             return false;
@@ -138,7 +138,7 @@ impl Outbox {
         self.closing.is_some() || self.broken
     }
 
-    /// Whether the peer had its time after the last words were queued.
+    /// Whether the peer's time after the last words is over.
     pub(super) fn is_close_overdue(&self, now: Instant) -> bool {
         self.closing.is_some_and(|(closing, since)| {
             let limit = match closing {
@@ -149,7 +149,7 @@ impl Outbox {
         })
     }
 
-    /// Since when the socket takes no more.
+    /// Since when the socket has not taken everything.
     pub(super) fn behind_since(&self) -> Option<Instant> {
         self.behind_since
     }
@@ -334,7 +334,7 @@ mod tests {
         socket.room = 2 * bytes.len();
         assert_eq!(outbox.write_to(&mut socket), Written::All);
         assert_eq!(socket.taken, [&bytes[..], piece(3).bytes_from(0)].concat());
-        // Where the socket takes all of it nothing is left to flush; what is small waits for the others.
+        // If the socket takes all of it, nothing is left to flush. A small piece is queued.
         let pushed = push(&mut outbox, &large, &mut socket);
         assert_eq!((pushed, outbox.backlog()), (Ok(Queued::Nothing), 0));
         let pushed = push(&mut outbox, &piece(3), &mut socket);
@@ -360,7 +360,7 @@ mod tests {
             Ok(Queued::NeedsFlush)
         );
         assert_eq!(outbox.backlog(), 30);
-        // One more fits below a quarter of the limit, and one beyond it before it shows.
+        // The backlog before a frame decides: 30 and 40 are within a quarter of the limit, 50 is not.
         assert_eq!(
             outbox.push_all(&frames, 0, Weight::Ephemeral, 160, &mut socket),
             Ok(Queued::Nothing)

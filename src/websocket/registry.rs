@@ -10,9 +10,9 @@ use super::connection::Connection;
 use crate::hub::SubscriberId;
 use crate::platform::threads::lock;
 
-/// Refused sockets that are kept until they have had time to read why; more are closed at once.
+/// Refused sockets that stay open until the peer has had time to read the response; more are closed at once.
 const MAX_REFUSED: usize = 64;
-/// How often it is looked whether the last connection has gone.
+/// How often a stop looks whether the last connection has gone.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// How long refused sockets are kept.
 const REFUSED_LINGER: Duration = Duration::from_secs(1);
@@ -23,7 +23,7 @@ pub(super) struct Registry(Mutex<Lists>);
 #[derive(Default)]
 struct Lists {
     connections: HashMap<SubscriberId, Arc<Connection>>,
-    /// Connections that hold a place of an unauthenticated one; the lowest id is the oldest.
+    /// Connections that hold the place of an unauthenticated one; the lowest id is the oldest.
     unauthenticated: BTreeSet<SubscriberId>,
     /// Sockets that were refused without a thread, and when.
     refused: Vec<(TcpStream, Instant)>,
@@ -52,7 +52,7 @@ impl Registry {
         let mut lists = self.lock();
         lists.unauthenticated.remove(&id);
         let removed = lists.connections.remove(&id);
-        // Its socket is not closed under the lock.
+        // The lock goes first: closing the socket takes time.
         drop((lists, removed));
     }
 
@@ -82,7 +82,7 @@ impl Registry {
             .map(Arc::clone)
     }
 
-    /// Keeps a socket that was refused until it has had time to read why.
+    /// Keeps a refused socket open until its peer has had time to read the response.
     pub(super) fn keep_refused(&self, stream: TcpStream) {
         let mut lists = self.lock();
         if lists.refused.len() < MAX_REFUSED {
@@ -90,7 +90,7 @@ impl Registry {
         }
     }
 
-    /// Closes refused sockets that had their time.
+    /// Closes refused sockets whose time is over.
     pub(super) fn drop_refused(&self, now: Instant) {
         let is_over = |since: Instant| now.saturating_duration_since(since) >= REFUSED_LINGER;
         self.lock().refused.retain(|(_, since)| !is_over(*since));

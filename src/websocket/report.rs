@@ -1,4 +1,4 @@
-//! Who is connected, and what the log says of a connection, for those who look after the service.
+//! What operators learn of connections: who is connected, and what the log says.
 
 use std::fmt;
 use std::time::Instant;
@@ -19,18 +19,18 @@ use crate::protocol;
 pub struct ConnectionReport {
     /// Its number in the log.
     pub connection: u64,
-    /// Whose it is, once that is known.
+    /// The agent that it belongs to, once that is known.
     pub agent: Option<u64>,
-    /// When it became a WebSocket, in the install's time zone.
+    /// When it became a WebSocket, or before that was accepted, in the install's time zone.
     pub since: String,
     /// The client's address, as the log has it.
     pub address: String,
-    /// What it has not taken yet.
+    /// Bytes that are queued for it.
     pub waiting_bytes: usize,
 }
 
 impl Server {
-    /// All of them, in no order.
+    /// All connections, in no particular order.
     pub fn connections(&self, clock: &AppClock) -> Vec<ConnectionReport> {
         let all = self.registry.all();
         all.iter().map(|one| report(one, clock)).collect()
@@ -38,7 +38,7 @@ impl Server {
 }
 
 impl Connection {
-    /// The client's address, as far as it is known.
+    /// The client's address: the one that a proxy on this machine names, else the peer's.
     pub(super) fn address(&self) -> String {
         match self.forwarded.get() {
             Some(client) => client.to_string(),
@@ -46,14 +46,14 @@ impl Connection {
         }
     }
 
-    /// An event, without what it says.
+    /// Logs an event's type and size, never its text.
     #[inline(never)]
     pub(super) fn tell_event(&self, text: &str) {
         let bytes = text.len();
         debug!("{self}: event {}, {bytes} bytes", protocol::kind_of(text));
     }
 
-    /// The end, and how it came.
+    /// Logs the end of a connection, and how it came.
     pub(super) fn tell_end(&self, phase: &Phase, since: Instant) {
         debug!(
             "{self}: ended after {} s, {}",
@@ -68,7 +68,7 @@ impl Connection {
         );
     }
 
-    /// Drops a socket that takes too little of what there is for it.
+    /// Drops a socket that reads too slowly.
     pub(super) fn drop_slow(&self) {
         METRICS.slow.add(1);
         self.server.chat.limit_log.hit(Limit::Queue, || {

@@ -14,11 +14,11 @@ use crate::config::limits::{CLOSE_LINGER, SPREAD_CLOSES_ABOVE, SPREAD_CLOSES_OVE
 use crate::http::Refused;
 use crate::model::CloseCode;
 
-/// How long what was sent before the stop may take to arrive.
+/// Time for bytes to arrive that were sent before the stop.
 const IN_FLIGHT: Duration = Duration::from_millis(50);
-/// How long what had arrived before the stop may take to be handled.
+/// Time for events to be handled that arrived before the stop.
 const READ_TIMEOUT: Duration = Duration::from_millis(200);
-/// How often that is looked at.
+/// How often a stop looks whether they are handled.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// How long the connection that ends the wait in `accept` may take.
 const WAKE_TIMEOUT: Duration = Duration::from_millis(200);
@@ -26,17 +26,18 @@ const WAKE_TIMEOUT: Duration = Duration::from_millis(200);
 const THREAD_TIMEOUT: Duration = Duration::from_millis(100);
 
 impl Server {
-    /// Accepts no more, and handles what had arrived, for a moment; then no event is handled any more.
+    /// Accepts no more connections. What has arrived is handled, for a moment; after that no event is.
     pub fn stop_reading(&self) {
         self.is_stopping.store(true, Ordering::Release);
-        // The accept loop has not ended where this fails; it looks again after its next sign of life.
+        // If this fails, the accept loop ends at its next sign of life.
         let _ = wake_accept(self.address);
         thread::sleep(IN_FLIGHT);
         self.wait_until_idle(Instant::now() + READ_TIMEOUT);
         self.is_closing.store(true, Ordering::Release);
     }
 
-    /// Waits until no thread is between two reads, or `until`: then every answer is in the hub's channel.
+    /// Waits until every thread is back in its read, or `until`. Then all answers but those to messages are in the hub's
+    /// channel.
     pub fn wait_until_idle(&self, until: Instant) {
         while Instant::now() < until && self.registry.all().iter().any(|one| one.is_busy()) {
             thread::sleep(LOOK_INTERVAL);
@@ -52,7 +53,8 @@ impl Server {
         }
     }
 
-    /// Says goodbye to all sockets, spread out where they are many, gives them a moment to take it, and ends.
+    /// Sends close frames to all sockets, spread over time if they are many, waits a moment for the peers, then shuts down
+    /// the sockets and ends the threads.
     pub fn say_goodbye(&self, threads: Vec<JoinHandle<()>>, until: Instant) {
         let all = self.registry.all();
         let pause = match all.len() > SPREAD_CLOSES_ABOVE {
@@ -64,7 +66,7 @@ impl Server {
             connection.end(Refused::Disabled, CloseCode::GoingAway, Closing::Gracefully);
             due += pause;
             let ahead = due.saturating_duration_since(Instant::now());
-            // Short naps cost more than they spread.
+            // A shorter sleep costs more than it spreads.
             if ahead > Duration::from_millis(10) && Instant::now() < until {
                 thread::sleep(ahead);
             }
@@ -79,7 +81,7 @@ impl Server {
             .wait_until_empty(Instant::now() + THREAD_TIMEOUT);
         self.flusher.end();
         for thread in threads {
-            // `deadlines` may be between two sweeps.
+            // Wakes `deadlines`, which may be parked between two sweeps.
             thread.thread().unpark();
             let name = thread.thread().name().unwrap_or_default().to_owned();
             if thread.join().is_err() {

@@ -8,22 +8,22 @@ use tungstenite::protocol::WebSocketConfig;
 
 use super::connection::{Connection, READ_BYTES};
 
-/// Bytes of headers that a message in fragments may have beside its own size: more than ten thousand fragments.
+/// Most bytes of frame headers in one message: enough for ten thousand fragments, at six bytes each.
 const FRAGMENT_OVERHEAD: usize = 64 * 1024;
 
 /// The crate's limits, and buffers that cost a silent socket next to nothing.
 pub(super) fn websocket_config(max_message: usize) -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(READ_BYTES)
-        // Everything goes straight on to the outbox, which is where the limit is.
+        // Everything goes straight to the outbox, which has the limit.
         .write_buffer_size(0)
         .max_write_buffer_size(usize::MAX)
         .max_message_size(Some(max_message))
         .max_frame_size(Some(max_message))
 }
 
-/// What one message may take on the line. The crate bounds its size; a message in endless empty fragments never grows,
-/// and never ends.
+/// Most bytes that one message may take on the line, headers included. The crate bounds only its size, which endless empty
+/// fragments never reach.
 pub(super) fn max_bytes_on_line(config: &WebSocketConfig) -> usize {
     let max_message = config.max_message_size.unwrap_or(usize::MAX);
     max_message.saturating_add(FRAGMENT_OVERHEAD)
@@ -59,7 +59,7 @@ impl Write for WsStream<'_> {
     }
 }
 
-/// Writes to a blocking socket as far as it takes something at once.
+/// Writes to a blocking socket only what it takes at once.
 pub(super) struct NonBlocking<'a>(pub(super) &'a TcpStream);
 
 impl Write for NonBlocking<'_> {
