@@ -14,15 +14,15 @@ use crate::platform::failpoint;
 use crate::platform::threads::lock;
 use crate::store::{DatabaseConnection, Failure, Pool, Result, StoreError};
 
-/// Something to ask on a connection that is borrowed from the pool.
+/// A query to run on a connection borrowed from the pool.
 pub type Question = Box<dyn FnOnce(&Pool) + Send>;
 
-/// Where questions come from: light ones (an agent, who is in a conversation, a marker) and heavy ones (what was said, and
-/// how much of it was not read).
+/// The channels of questions: light ones (an agent, the members of a conversation, a marker) and heavy ones (history,
+/// search, unread counts, missed messages).
 pub type Questions = [Receiver<Question>; 2];
 
-/// A query thread: asks one question after the other, light ones first. One that takes no heavy ones is always there for
-/// those who come in.
+/// A query thread: runs one question after the other, light ones first. A thread that takes no heavy ones stays free for
+/// agents that log in.
 pub fn run([light, heavy]: &Questions, takes_heavy: bool, pool: &Pool) {
     let never = never();
     let heavy = if takes_heavy { heavy } else { &never };
@@ -38,7 +38,7 @@ pub fn run([light, heavy]: &Questions, takes_heavy: bool, pool: &Pool) {
     }
 }
 
-/// Held while an agent waits for one heavy question: it may wait for one at a time.
+/// Held while an agent waits for a heavy question; each agent may wait for one at a time.
 struct HeavyQueryGuard<'a>(&'a Chat, AgentId);
 
 impl Drop for HeavyQueryGuard<'_> {
@@ -49,7 +49,7 @@ impl Drop for HeavyQueryGuard<'_> {
 }
 
 impl Chat {
-    /// Asks, and waits for the answer, for [`STORE_TIMEOUT`] at most. The operation may be repeated.
+    /// Runs a query and waits for its answer, [`STORE_TIMEOUT`] at most. The operation may be repeated.
     ///
     /// # Errors
     /// The operation failed, or did not come back in time.
@@ -60,7 +60,7 @@ impl Chat {
         self.ask_by(Instant::now() + STORE_TIMEOUT, 0, || false, operation)
     }
 
-    /// Like `ask`, for slow queries: after all light ones, one of an agent at a time, and skipped if the socket has gone.
+    /// Like `ask`, for slow queries: run after the light ones, one per agent at a time, and skipped if the socket is gone.
     pub(super) fn ask_at_leisure<T: Send + 'static>(
         &self,
         from: &SubscriberRef,
@@ -90,7 +90,7 @@ impl Chat {
     ) -> Result<T> {
         let (answer, answered) = bounded(1);
         let question: Question = Box::new(move |pool| {
-            // Later than that the answer is not waited for.
+            // After the deadline nothing waits for the answer.
             if Instant::now() < deadline && !is_moot() {
                 let _ = answer.send(pool.run_until(deadline, operation));
             }

@@ -1,6 +1,6 @@
-//! Deduplication by `ref`, so that a client that lost its socket before the answer can simply send again. The `ref` is
-//! stored in the row's `metadata_json`, so this survives a restart and works across daemons on the same database: memory
-//! covers what this process stored, a query covers the rest.
+//! Deduplication by `ref`: a client that lost its socket before the answer can simply send again. The `ref` is stored in the
+//! row's `metadata_json`, so this survives a restart and works across daemons on the same database. Memory covers what this
+//! process has stored or delivered, a query covers the rest.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard};
@@ -12,9 +12,9 @@ use crate::model::{AgentId, Conversation, Message, MessageId};
 use crate::platform::threads::lock;
 use crate::protocol::Ref;
 
-/// For how long, at least, a message that is sent again is not stored again.
+/// For this long, at least, a message that is sent again is not stored again (protocol.md promises ten minutes).
 pub(super) const WINDOW: Duration = Duration::from_secs(600);
-/// What was sent within so long is forgotten together.
+/// Messages that were sent within this time are forgotten together.
 const GENERATION: Duration = Duration::from_secs(60);
 
 /// What makes two messages one: sender, conversation and `ref`.
@@ -28,19 +28,19 @@ pub struct Dedup(Mutex<Generations>);
 struct Generations {
     /// The oldest first.
     generations: VecDeque<Generation>,
-    /// Since when everything that is stored goes through here, and the newest message then.
+    /// Since when all stored messages are remembered here, and the newest message at that time.
     complete: Option<(Instant, MessageId)>,
 }
 
-/// What was sent within one [`GENERATION`]. A busy daemon remembers many refs, each of them once, and a map that is
-/// dropped as a whole leaves no holes.
+/// What was sent within one [`GENERATION`]. A busy daemon remembers many refs: dropping a whole map frees its memory,
+/// removing entries one by one would not.
 #[derive(Debug)]
 struct Generation {
     since: Instant,
     seen: HashMap<Print, MessageId>,
 }
 
-/// A key's SHA-256, cut to half: as large for a `ref` of control characters, each six letters of JSON, as for a short one.
+/// The first half of a key's SHA-256. Its size does not depend on the `ref`, whose JSON may take six letters per character.
 type Print = [u8; 16];
 
 fn print((agent, conversation, reference): &IdempotencyKey) -> Print {
@@ -67,7 +67,7 @@ impl Dedup {
         newest_first.find_map(|generation| generation.seen.get(&key).copied())
     }
 
-    /// Highest id for which memory alone is not enough. `None`: memory is complete, but for ids above the feed's low
+    /// The highest id for which memory alone is not enough. `None`: memory is complete, except for ids above the feed's low
     /// watermark.
     pub fn unknown_until(&self, now: Instant) -> Option<MessageId> {
         match self.lock().complete {
@@ -78,17 +78,17 @@ impl Dedup {
         }
     }
 
-    /// From now on everything that is stored goes through here; `newest` is the newest message there is.
+    /// From now on all stored messages are remembered here; `newest` is the newest message in the database.
     pub fn begin(&self, newest: MessageId, now: Instant) {
         self.lock().complete = Some((now, newest));
     }
 
-    /// Something may have been stored that did not go through here.
+    /// Something may have been stored that is not remembered here.
     pub fn distrust(&self, now: Instant) {
         self.lock().complete = Some((now, MessageId(u64::MAX >> 1)));
     }
 
-    /// Forgets the messages that are too old. To be called now and then, also while no message comes.
+    /// Forgets messages that are too old. To be called now and then, even while no message comes.
     pub fn tidy(&self, now: Instant) {
         self.lock().forget(now);
     }
@@ -158,7 +158,7 @@ mod tests {
         };
         assert_eq!(dedup.find(&key("\"1\""), now), Some(MessageId(5)));
         assert_eq!(dedup.find(&key("1"), now), None);
-        // The youngest of a generation is known for the window as well.
+        // The first of a generation is known until the youngest has had its window too.
         assert_eq!(dedup.find(&key("\"1\""), now + WINDOW), Some(MessageId(5)));
         assert_eq!(dedup.find(&key("\"1\""), now + WINDOW + GENERATION), None);
     }

@@ -46,23 +46,23 @@ const REFUSALS: u64 = 10;
 pub struct Chat {
     /// The fan-out.
     pub hub: Hub,
-    /// The way to other daemons on the same database, if there is one.
+    /// The way to other daemons on the same database, if a bus is configured.
     pub bus: Option<Bus>,
-    /// The way to browsers without a window, if this build has it.
+    /// Web Push, to browsers without an open window, if this build has it.
     pub push: Option<push::Queue>,
     /// The way by which messages reach the hub.
     pub feed: Feed,
-    /// Messages that may be sent again.
+    /// Recognises messages that are sent again.
     pub dedup: dedup::Dedup,
     /// The critical threads of this service.
     pub threads: Threads,
     /// Limits and intervals.
     pub limits: Limits,
-    /// Is told of limits that are hit.
+    /// Logs limits that are hit.
     pub limit_log: LimitLog,
-    /// Requests that were refused.
+    /// Logs requests that were refused.
     pub refusal_log: LogThrottle,
-    /// Authentications that failed.
+    /// Logs authentications that failed.
     pub auth_log: LogThrottle,
     /// Checks tokens.
     pub verifier: TokenVerifier,
@@ -70,24 +70,24 @@ pub struct Chat {
     /// `None` once the service is stopping.
     questions: Mutex<Option<[Sender<Question>; 2]>>,
     settings: Mutex<Arc<Settings>>,
-    /// Who is in a conversation; for typing alone.
+    /// Members of conversations; used only for typing.
     memberships: Recent<Conversation, Arc<[AgentId]>>,
-    /// What the sockets of an agent may send together.
+    /// Rate limits that all sockets of an agent share.
     rates: Mutex<HashMap<AgentId, RateLimiter>>,
-    /// Agents on whose behalf a heavy question is asked.
+    /// Agents that wait for a heavy question.
     asking: Mutex<HashSet<AgentId>>,
-    /// One of them has been answered.
+    /// Signalled when one of them waits no longer.
     asked: Condvar,
-    /// Active agents: a page that is reloaded, or all of them after a restart of the proxy, need no second query.
+    /// Active agents: a reloaded page needs no second query, nor do all pages after a restart of the proxy.
     agents: Recent<AgentId, Arc<Agent>>,
 }
 
-/// What the commit thread and the query threads take from.
+/// The receiving ends for the commit thread and the query threads.
 pub type Channels = (Receiver<CommitOrder>, Questions);
 
 impl Chat {
-    /// A chat without clients, and what its threads take from. Neither channel has a bound of its own: every connection
-    /// waits for at most one message and one question, and what it does not wait for any more is skipped.
+    /// A chat without clients, and the receiving ends for its threads. The channels need no bound: a connection waits for
+    /// at most one message and one question, and what it no longer waits for is skipped.
     pub fn new(
         threads: Threads,
         hub: Hub,
@@ -129,7 +129,7 @@ impl Chat {
         Arc::clone(&lock(&self.settings))
     }
 
-    /// Takes over settings that were looked at again. What differs, if anything does.
+    /// Takes over settings that were read again. Returns what has changed, if anything has.
     pub fn set_settings(&self, settings: Settings) -> Option<String> {
         let mut current = lock(&self.settings);
         let differ = **current != settings;
@@ -140,8 +140,8 @@ impl Chat {
         })
     }
 
-    /// The active agent that a token names, and when the database was asked about it; from memory where it may be
-    /// `remembered`. `None`: the socket was told why not, and is being closed.
+    /// The active agent that a token names, and when the database was asked about it. If `remembered`, a recent answer in
+    /// memory is enough. `None`: the socket was told why not, and is being closed.
     pub fn authenticate(
         &self,
         to: &SubscriberRef,
@@ -171,7 +171,7 @@ impl Chat {
                 (text, CloseCode::Unauthorised)
             }
             Err(error) => {
-                // Without an answer about its agent a socket is of no use; the client comes back by itself.
+                // The socket is of no use while its agent is unknown; the client reconnects by itself.
                 let refusal = refusal(&error);
                 METRICS.refused(refusal);
                 (protocol::error(refusal), CloseCode::TryAgainLater)
@@ -201,7 +201,7 @@ impl Chat {
         pending
     }
 
-    /// Answers a message whose time is over at `now`, or whatever its time where there is no `now`.
+    /// Gives up a message whose deadline has passed at `now`; without a `now`, whatever its deadline is.
     pub fn refuse_overdue(&self, pending: &PendingPost, now: Option<Instant>) {
         if now.is_none_or(|now| pending.deadline <= now)
             && let Some(refusal) = pending.give_up()
@@ -219,13 +219,13 @@ impl Chat {
         pending.set_done();
     }
 
-    /// Ends the query threads; a question that waits is given up.
+    /// Ends the query threads. Light questions that wait are still run; heavy ones may be given up.
     pub fn stop_questions(&self) {
         drop(lock(&self.questions).take());
     }
 
-    /// Ends the commit thread: what was handed to it before is tried until `deadline`, or until its own
-    /// deadline where it is being tried already.
+    /// Ends the commit thread. It tries what was handed to it before until `deadline`; the batch that it is trying already
+    /// may take until its own deadlines.
     pub fn stop_commit(&self, deadline: Instant) {
         let _ = self.posts.send(CommitOrder::Stop(deadline));
     }
@@ -241,7 +241,7 @@ impl Chat {
         questions.iter().flatten().map(Sender::len).sum()
     }
 
-    /// Takes an event of an agent. False where its sockets together have sent too much.
+    /// Counts an event of an agent. False if its sockets together have sent too much.
     pub fn admit(&self, agent: AgentId, now: Instant) -> bool {
         let (rate, burst) = (self.limits.agent_rate, self.limits.agent_burst);
         let mut rates = lock(&self.rates);
@@ -264,8 +264,7 @@ impl Chat {
         self.say(to, protocol::error(refusal), reference);
     }
 
-    /// Tells everyone in `audience` who has a socket here; `own` is the socket that caused it, and what it gets
-    /// instead.
+    /// Tells everyone in `audience` who has a socket here. `own` is the socket that caused it, and what that gets instead.
     fn tell(
         &self,
         audience: Arc<[AgentId]>,
@@ -280,19 +279,19 @@ impl Chat {
         });
     }
 
-    /// Whether any agent is here, or may come in without the database being asked about it.
+    /// Whether any agent is connected, or could join without a query because it is remembered.
     pub fn is_any_agent_known(&self) -> bool {
         self.hub.is_anyone_here() || !lock(&self.agents.0).is_empty()
     }
 
-    /// Closes the sockets of all agents that are not in this list, which was asked for at `asked`.
+    /// Closes the sockets of all agents that are not `active`, as the database was asked at `asked`.
     pub fn close_inactive(&self, active: HashSet<AgentId>, asked: Instant) {
         lock(&self.agents.0)
             .retain(|id, (_, known)| active.contains(id) && is_fresh(*known, asked));
         self.hub.send(Command::CloseInactive(active, asked));
     }
 
-    /// Remembers who is in a conversation; `asked` is when the database was queried.
+    /// Remembers the members of a conversation; `asked` is when the database was queried.
     pub fn remember_members(
         &self,
         conversation: Conversation,
@@ -323,7 +322,7 @@ impl<K: Eq + Hash, V: Clone> Recent<K, V> {
 
     fn insert(&self, key: K, value: V, asked: Instant) {
         let mut map = lock(&self.0);
-        // Before it would grow.
+        // Makes room before the map would grow.
         if map.len() == map.capacity() {
             map.retain(|_, (_, asked)| is_fresh(*asked, Instant::now()));
         }
@@ -336,7 +335,7 @@ fn is_fresh(since: Instant, now: Instant) -> bool {
     now.saturating_duration_since(since) < RECHECK_INTERVAL
 }
 
-/// What a client is told of a failure; the log is told what it was.
+/// What a client is told of a failure. A statement that the server refuses is our fault: the log gets the details.
 fn refusal(error: &StoreError) -> Refusal {
     match error.failure {
         Failure::Refused => {

@@ -1,6 +1,6 @@
-//! A message between its hand-over to the commit thread and its answer. A call to the database may not come back for longer
-//! than a sender should wait, so the thread that watches deadlines can answer in its place: each message is answered once,
-//! by the thread that takes the answer first; one whose outcome was unknown still goes to all where it was stored.
+//! A message between its hand-over to the commit thread and its answer. A call to the database may take longer than a sender
+//! should wait, so `deadlines` can answer in place of the commit thread. Each message is answered once, by the thread that
+//! takes the answer first. A message with an unknown outcome is still published if it turns out to be stored.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -13,12 +13,12 @@ use crate::protocol::Ref;
 
 /// Nothing was stored yet.
 const WAITING: u8 = 0;
-/// It may be stored whatever happens from now on.
+/// COMMIT is about to be sent: from now on it may be stored, whatever happens.
 const COMMITTING: u8 = 1;
 /// The sender has its answer, or is about to.
 const ANSWERED: u8 = 2;
 
-/// One message on its way. Made by the thread of its connection, which alone waits for it.
+/// One message on its way. The thread of its connection makes it, and only that thread waits for it.
 pub struct PendingPost {
     pub(super) from: SubscriberRef,
     pub(super) reference: Option<Ref>,
@@ -28,7 +28,7 @@ pub struct PendingPost {
     sender: Thread,
 }
 
-/// Says that a message is done when it is dropped.
+/// Marks a message as done when this is dropped.
 pub(super) struct DoneGuard(pub(super) Arc<PendingPost>);
 
 impl Drop for DoneGuard {
@@ -50,21 +50,21 @@ impl PendingPost {
         }
     }
 
-    /// Blocks until what it brings for its sender is in the hub's channel. Only for the thread that made it.
+    /// Blocks until the message or its refusal is in the hub's channel. Only for the thread that made it.
     pub fn wait(&self) {
         while !self.is_done.load(Ordering::Acquire) {
             thread::park();
         }
     }
 
-    /// What it brings for its sender is in the hub's channel.
+    /// The message or its refusal is in the hub's channel.
     pub(super) fn set_done(&self) {
         if !self.is_done.swap(true, Ordering::AcqRel) {
             self.sender.unpark();
         }
     }
 
-    /// Whether the sender was answered already: then it must not be stored, unless it was being committed.
+    /// Whether the sender was answered. If so, the message must not be stored, unless it was being committed.
     pub(super) fn is_answered(&self) -> bool {
         self.state.load(Ordering::Acquire) == ANSWERED
     }
@@ -74,7 +74,7 @@ impl PendingPost {
         self.state.swap(ANSWERED, Ordering::AcqRel) != ANSWERED
     }
 
-    /// Takes the answer for a message whose time is over: what its sender is told. `None` where it was answered.
+    /// Takes the answer for a message that is given up: what to tell its sender. `None` if it was answered already.
     pub(super) fn give_up(&self) -> Option<Refusal> {
         match self.state.swap(ANSWERED, Ordering::AcqRel) {
             WAITING => Some(Refusal::Unavailable),
@@ -83,8 +83,8 @@ impl PendingPost {
         }
     }
 
-    /// The message is about to be committed. False where its sender was told meanwhile that nothing was saved: it must
-    /// not be.
+    /// The message is about to be committed. False if its sender was told meanwhile that nothing was saved: then it must
+    /// not be committed.
     #[must_use]
     pub(super) fn begin_commit(&self) -> bool {
         self.exchange(WAITING, COMMITTING)

@@ -15,21 +15,21 @@ use crate::protocol;
 use crate::protocol::frame::Frame;
 use crate::store::{Pool, Result};
 
-/// How often the database is looked at while a client is connected.
+/// How often the poller looks at the database while a client is connected.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
-/// How often while a message waits for a gap before it.
+/// How often it looks while a message waits for a gap before it.
 const GAP_POLL_INTERVAL: Duration = Duration::from_millis(5);
-/// How often edits and deletions are looked for.
+/// How often it looks for edits and deletions.
 const CHANGES_INTERVAL: Duration = Duration::from_secs(1);
-/// Ids of one look.
+/// Most ids of one look.
 const IDS_PER_LOOK: usize = 20_000;
-/// Messages of one look; what is left is taken by the next.
+/// Most messages of one look; the next look takes the rest.
 const ROWS_PER_LOOK: usize = 500;
-/// How far back ids that are missing at the begin may still appear.
+/// Newest ids that are read when the poller begins: ids missing among them may still appear.
 const RECENT_IDS: usize = 200;
 /// Edits and deletions of older messages are not announced: finding them would cost a scan of the table.
 const CHANGES_AMONG: u64 = 2000;
-/// How long after the last agent has gone the database is still looked at.
+/// How long the poller goes on after the last agent has gone.
 const IDLE_AFTER: Duration = Duration::from_secs(2);
 
 /// Runs until the feed is stopped.
@@ -54,7 +54,7 @@ struct Poller<'a> {
     changes_due: Instant,
     /// Database time of the last look for changes.
     changes_since: String,
-    /// Changes of the last look, which a look within the same second finds again.
+    /// Changes of the last look: database times have whole seconds, so the next look may find them again.
     announced: HashSet<(MessageId, Option<String>, Option<String>)>,
     /// When a client was last connected.
     busy: Instant,
@@ -102,13 +102,13 @@ impl Poller<'_> {
         let now = Instant::now();
         feed.lock().release_held(&self.chat.hub, now);
         if outcome.is_err() {
-            // The database is away: no hurry.
+            // The database is away: the pause is the long one.
             drop(feed.wait_while(feed.lock(), POLL_INTERVAL, |_| true));
             return;
         }
         if synced && now >= self.changes_due {
             self.changes_due = now + CHANGES_INTERVAL;
-            // As above; the next look tries again.
+            // The pool logs a failure; the next look tries again.
             let _ = self.announce_changes();
         }
     }
@@ -136,7 +136,7 @@ impl Poller<'_> {
             state.sequencer.forget(Instant::now());
             state.sequencer.low_watermark()
         };
-        // Ids first: while one is missing, those above it that have gone through already are found again and again.
+        // Ids before rows: while an id is missing, every look finds all delivered ids above it again.
         let mut ids = self
             .pool
             .run(|store| store.ids_above(low_watermark, IDS_PER_LOOK))?;
@@ -157,7 +157,7 @@ impl Poller<'_> {
                 continue;
             }
             if state.sequencer.is_claimed(row.id) {
-                // This process wrote it and is about to let it through; what comes after it waits for that.
+                // This process wrote it and is about to deliver it; later messages wait for that.
                 state.release_held(&self.chat.hub, now);
                 if !state.sequencer.is_delivered(row.id) {
                     break;

@@ -10,14 +10,14 @@ use crate::protocol::{self, Ref};
 use crate::session::InConversation;
 use crate::store::{PageLimit, Result};
 
-/// What a query comes to.
+/// The outcome of a query.
 enum Answer {
     Text(String),
     Refusal(Refusal),
 }
 
 impl Chat {
-    /// Tells the others of a conversation that an agent types there, if it is one of them.
+    /// Tells the other members of a conversation that an agent is typing there, if the agent is a member.
     pub fn typing(&self, from: &SubscriberRef, asked: &InConversation) {
         let (conversation, reference) = (asked.conversation, asked.reference.as_ref());
         let now = Instant::now();
@@ -72,7 +72,7 @@ impl Chat {
         self.tell(audience, &text, Weight::Essential, own);
     }
 
-    /// Older messages of a conversation, those before `before` where it is given.
+    /// Older messages of a conversation: those before `before`, if it is given.
     pub fn history(
         &self,
         from: &SubscriberRef,
@@ -96,7 +96,7 @@ impl Chat {
         self.say_found(from, found, asked.reference.as_ref());
     }
 
-    /// Messages that hold a text, of one conversation or of all that the agent may read.
+    /// Messages that contain a text, in one conversation or in all that the agent may read.
     pub fn search(
         &self,
         from: &SubscriberRef,
@@ -131,7 +131,7 @@ impl Chat {
         self.say_found(from, text, reference);
     }
 
-    /// As many messages, and no more than may wait for a socket.
+    /// Room for this many messages, and for as many bytes as may be queued for a socket.
     pub(super) fn room_for(&self, messages: usize) -> PageLimit {
         PageLimit {
             messages,
@@ -147,8 +147,8 @@ impl Chat {
     }
 }
 
-/// As many of the newest of `count` messages as may wait for a socket, which takes a frame in one piece; one at least. A
-/// client asks for the others with the id of the oldest one it got. JSON may be longer than what it was made of.
+/// Encodes the newest of `count` messages, halving their number until the text fits into a socket's queue; one message at
+/// least. The query has limited the rows, but their JSON may be longer. A client asks for the rest by the oldest id it got.
 fn within(room: PageLimit, count: usize, encode: impl Fn(usize) -> String) -> String {
     let mut left_out = 0;
     loop {

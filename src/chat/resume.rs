@@ -1,6 +1,6 @@
-//! A socket's join, with the messages it missed if it names its last one. Once the socket is in the hub's list, live frames
-//! are held back for it; then it gets the missed messages from the database, `chat.resumed`, and the held-back frames
-//! without duplicates. So there is neither a gap nor a duplicate between the two.
+//! A socket's join, with the messages it missed if it names its last one. Once the socket is in its list, the hub holds live
+//! events back for it. Then the socket gets the missed messages from the database, `chat.resumed`, and the events held back,
+//! except messages that it just got. So there is neither a gap nor a duplicate between the two.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,12 +15,12 @@ use crate::protocol::frame::Frame;
 use crate::protocol::{self, Ref};
 use crate::store::MessagePage;
 
-/// Messages that are sent again at most, and no more bytes than may wait for a socket: they are handed to it in one
-/// piece, and a reader that has stopped must not make the service keep more than for any other.
+/// Most missed messages that are sent. Their bytes are limited to what may be queued for a socket: they are queued in one
+/// piece, and a reader that has stopped must not cost more memory than any other.
 const MAX_MISSED: usize = 1000;
 
 impl Chat {
-    /// Lets an authenticated socket in; `after` is the newest message that it has, if it asks for what it missed.
+    /// Adds an authenticated socket. `after` is the newest message that it has, if it asks for what it missed.
     pub fn join(
         &self,
         subscriber: &SubscriberRef,
@@ -29,7 +29,7 @@ impl Chat {
         reference: Option<&Ref>,
     ) {
         let deadline = Instant::now() + STORE_TIMEOUT;
-        // Whatever is said from here on must reach this socket.
+        // From here on every new message must reach this socket.
         self.feed.wake(deadline);
         let id = agent.id;
         let refusal = protocol::error(Refusal::TooManyConnections);
@@ -41,7 +41,7 @@ impl Chat {
             agent: id,
             asked,
             welcome: Box::new(move |online, last| {
-                // Received only where something was missed.
+                // Received only if the client asks for what it missed.
                 let _ = joined.try_send(last);
                 let text = protocol::auth_ok(&agent, online, last);
                 Frame::text(&protocol::with_ref(text, reference.as_ref()))
@@ -50,8 +50,8 @@ impl Chat {
             hold: after.is_some(),
         }));
         if let Some(after) = after {
-            // Where it was refused, or the hub has ended, there is nothing to send. The hub has a time of its own: being in
-            // step with the database may have taken all of the other.
+            // Fails if the hub has refused the socket, or has ended: then there is nothing to send. The timeout starts anew,
+            // because `wake` may have used up `deadline`.
             let backlog = newest.recv_timeout(STORE_TIMEOUT);
             let backlog = backlog.map_or_else(
                 |_| Backlog::default(),
@@ -65,7 +65,7 @@ impl Chat {
         }
     }
 
-    /// Messages after `after`, the last one that the agent has; `last` is the newest message that went through.
+    /// Messages after `after`, the last one that the socket has. `last` is the newest message that the hub has published.
     fn backlog(
         &self,
         from: &SubscriberRef,
@@ -74,13 +74,13 @@ impl Chat {
         last: MessageId,
     ) -> Backlog {
         let room = self.room_for(MAX_MISSED);
-        // Encoded by the query thread: a thousand clients that come back at once hold what a few have missed.
+        // Encoded on the query thread: when a thousand clients come back at once, the rows of only a few are in memory.
         let missed = self.ask_at_leisure(from, agent, move |store| {
             let found = store.missed(agent, after, room)?;
             Ok(encoded(&found, room.bytes, last))
         });
         missed.unwrap_or_else(|error| {
-            // The socket is in and gets what is new; that it missed something is for it to know.
+            // The socket has joined and gets new messages; `complete: false` tells it that it missed some.
             refusal(&error);
             Backlog {
                 messages: Vec::new(),
@@ -90,7 +90,7 @@ impl Chat {
     }
 }
 
-/// The newest of the messages that fit into so many bytes; one at least.
+/// As many of the newest messages as fit into `max_bytes`; one at least.
 fn encoded(found: &MessagePage, max_bytes: usize, last: MessageId) -> Backlog {
     let mut complete = !found.has_older;
     let mut bytes = 0;

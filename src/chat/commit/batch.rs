@@ -21,10 +21,10 @@ use crate::store::{
 };
 use crate::text::{self, Tickets};
 
-/// What `body_text` and `body_rendered_html` hold, in bytes.
+/// Most bytes that the columns `body_text` and `body_rendered_html` hold.
 const TEXT_COLUMN_BYTES: usize = 65_535;
 
-/// Handles of a message that are looked up, the first ones.
+/// Only so many handles of a message are looked up, the first ones: each message with mentions costs a query.
 const MAX_MENTIONS: usize = 50;
 
 /// A message that waits to be stored.
@@ -33,25 +33,25 @@ pub(super) struct Waiting {
     pub(super) post: Post,
 }
 
-/// A message with its id, and who is to be told.
+/// A message with its id and its audience.
 pub(super) struct Stored {
     pub(super) message: Message,
     audience: Arc<[AgentId]>,
     reference: Option<protocol::Ref>,
 }
 
-/// What became of a batch: messages that were written, and those that were answered without, by their places.
+/// What became of a batch: the messages that were written, and those that were not, each with its place in the batch.
 #[derive(Default)]
 pub(super) struct BatchResult {
     pub(super) stored: Vec<(usize, Stored)>,
     pub(super) answered: Vec<(usize, Unwritten)>,
-    /// Notifications that are new, where they are pushed as well.
+    /// The new notifications, if they are pushed as well.
     pub(super) notices: Vec<Notice>,
 }
 
 /// Why a message was not written.
 pub(super) enum Unwritten {
-    /// It may not be said.
+    /// It is refused.
     Refused(Refusal),
     /// It was sent before, and is stored already.
     Repeated(Box<Message>),
@@ -65,12 +65,12 @@ pub(super) enum AttemptOutcome {
     Failed(StoreError),
     /// The connection was lost in the commit.
     Unknown(BatchResult),
-    /// Nothing was stored: a sender was told so meanwhile.
+    /// Not committed, because a sender was told meanwhile that nothing was saved.
     Overtaken,
 }
 
 impl Stored {
-    /// What the hub is told; `pending` is done once it is.
+    /// What the hub is told. `pending` is done once that is in the hub's channel.
     pub(super) fn publication(self, pending: &Arc<PendingPost>) -> Publication {
         let text = protocol::message_created(&self.message);
         let frame = Frame::text(&text);
@@ -88,7 +88,7 @@ impl Stored {
     }
 }
 
-/// Tries once to write a batch. `notify` becomes false where the notifications took the transaction with them.
+/// Tries once to write a batch. Sets `notify` to false if the notifications made the transaction fail.
 pub(super) fn attempt(
     lent: &mut Lent<'_>,
     batch: &[Waiting],
@@ -124,7 +124,7 @@ pub(super) fn attempt(
     }
 }
 
-/// Reads, decides and writes, all but the commit.
+/// Everything before the commit: reads, decides, writes.
 fn write(
     store: &mut dyn DatabaseConnection,
     batch: &[Waiting],
@@ -193,7 +193,7 @@ fn write(
             messages.zip(&mentioned),
         ) {
             Ok(notices) => written.notices = notices,
-            // A statement that failed alone leaves the message as it is; anything else took it along.
+            // If only the statement failed, the transaction goes on; any other failure ends it.
             Err(error) if matches!(error.failure, Failure::Refused | Failure::TooLarge) => {
                 warn!("{error}; the message is stored without notifying anyone");
             }
@@ -206,13 +206,13 @@ fn write(
     Ok(written)
 }
 
-/// What makes a message one that was sent before, if it has a `ref`.
+/// What identifies a message that is sent again; `None` without a `ref`.
 pub(super) fn key(post: &Post) -> Option<IdempotencyKey> {
     let reference = post.reference.clone()?;
     Some((post.agent.id, post.conversation, reference))
 }
 
-/// Those of a batch that were sent before, by place, with what is stored of them.
+/// The messages of a batch that were sent before, as stored, by their places.
 fn find_repeated(
     store: &mut dyn DatabaseConnection,
     batch: &[Waiting],
@@ -232,7 +232,7 @@ fn find_repeated(
     }
     if !unknown.is_empty() {
         let until = chat.dedup.unknown_until(now).unwrap_or(MessageId(0));
-        // What another daemon has stored a moment ago has not gone through here yet.
+        // What another daemon stored a moment ago may not have gone through this feed yet.
         let above = chat.feed.low_watermark();
         let senders = distinct(unknown.keys().map(|(agent, ..)| *agent));
         let seconds = dedup::WINDOW.as_secs();
@@ -258,7 +258,7 @@ fn read_context(store: &mut dyn DatabaseConnection, batch: &[Waiting]) -> Result
     store.posting_context(&distinct(channels), &distinct(threads), &distinct(senders))
 }
 
-/// Each once, in order.
+/// Without duplicates, sorted.
 fn distinct<T: Ord>(all: impl Iterator<Item = T>) -> Vec<T> {
     all.collect::<BTreeSet<T>>().into_iter().collect()
 }
@@ -269,7 +269,7 @@ enum PostDecision {
     Refuse(Refusal),
 }
 
-/// Whether a message may be said; the checks in the order of the contract.
+/// Decides whether a message is stored. The checks are in the order of the contract.
 fn decide(
     store: &mut dyn DatabaseConnection,
     context: &PostingContext,
@@ -314,8 +314,8 @@ fn may_post(context: &PostingContext, post: &Post) -> std::result::Result<(), Re
     }
 }
 
-/// Writes who was mentioned, and returns it by place in `stored`. The look-up is the database's, one for each
-/// message: which handles are equal only its collation knows.
+/// Writes who was mentioned in each message, and returns it in the order of `stored`. The database looks the handles up,
+/// with one query per message: only its collation knows which handles are equal.
 fn insert_mentions(
     store: &mut dyn DatabaseConnection,
     batch: &[Waiting],

@@ -1,10 +1,10 @@
-//! The one thread that stores messages. It takes everything that waits, writes it in one transaction and
-//! publishes it, in the order of the ids, only after the commit; so one commit serves many messages exactly when
-//! many wait, and no two readers can see two orders.
+//! The one thread that stores messages. It takes all messages that wait, writes them in one transaction, and publishes them
+//! after the commit, in the order of their ids. So one commit serves many messages when many wait, and all readers see the
+//! same order.
 //!
-//! No message is lost or written twice: if the connection is lost before COMMIT was sent, nothing was stored; if it is lost
-//! during the commit, the thread checks before it writes again. A message whose sender was told meanwhile that nothing was
-//! saved (`pending`) is not stored.
+//! No message is lost or written twice. If the connection is lost before COMMIT was sent, nothing was stored. If it is lost
+//! during the commit, the thread checks before it writes again. If a sender is told meanwhile that nothing was saved
+//! (`pending`), its message is not stored.
 
 mod batch;
 
@@ -25,9 +25,9 @@ use crate::protocol;
 use crate::session::Post;
 use crate::store::{Failure, Lent, Pools, StoreError};
 
-/// Messages of one transaction; more would make the first of them wait for nothing.
+/// Orders taken at once: with more, the first message would wait longer and nothing would be gained.
 const BATCH: usize = 256;
-/// Bodies of one transaction, in bytes: with its HTML a batch stays far below the smallest `max_allowed_packet`.
+/// Bodies of one transaction, in bytes; their HTML is several times as large. The store splits what exceeds a packet.
 const BATCH_BYTES: usize = 256 * 1024;
 /// Pause before a transaction that failed is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -61,7 +61,7 @@ pub fn run(chat: &Chat, orders: &Receiver<CommitOrder>, pools: &Pools, progress:
             Err(RecvTimeoutError::Disconnected) => return,
         };
         committer.take(first.into_iter().chain(orders.try_iter().take(BATCH - 1)));
-        // One at a time: each may wait for its lock again, and others wait for that.
+        // One batch per round: it may wait for its lock again, which delays all other messages.
         if let Some(batch) = committer.locked.pop_front() {
             committer.store_in_batches(batch);
         }
@@ -77,7 +77,7 @@ struct Committer<'a> {
     pools: &'a Pools,
     /// Messages of conversations that another transaction has locked, to be tried again between the others.
     locked: VecDeque<Vec<Waiting>>,
-    /// When a stop is over.
+    /// Once the service stops: when to give up.
     stop: Option<Instant>,
 }
 
@@ -121,7 +121,7 @@ impl Committer<'_> {
         self.store(batch);
     }
 
-    /// Stores a batch, trying again for as long as that can help.
+    /// Stores a batch, and tries again for as long as that can help.
     fn store(&mut self, batch: Vec<Waiting>) {
         let Some(first) = batch.first() else {
             return;
@@ -143,7 +143,7 @@ impl Committer<'_> {
         let mut notify = true;
         loop {
             self.progress.made();
-            // Those whose senders were told meanwhile that nothing was saved.
+            // Drops messages whose senders were told meanwhile that nothing was saved.
             batch.retain(|one| !one.pending.is_answered());
             if batch.is_empty() {
                 return;
@@ -181,8 +181,8 @@ impl Committer<'_> {
         }
     }
 
-    /// A message that the server refuses, or a conversation that another transaction has locked, must not hold up those
-    /// that happened to wait with it.
+    /// Stores a batch in parts: a message that the server refuses, or a conversation that another transaction has locked,
+    /// must not hold up the rest of the batch.
     fn store_apart(&mut self, lent: &mut Lent<'_>, batch: Vec<Waiting>, error: &StoreError) {
         let is_locked = matches!(error.failure, Failure::Conflict | Failure::TookTooLong);
         let mut parts: BTreeMap<(usize, Conversation), Vec<Waiting>> = BTreeMap::new();
@@ -209,8 +209,8 @@ impl Committer<'_> {
     fn roll_back(&self, lent: &mut Lent<'_>, batch: &[Waiting]) {
         match lent.is_connected() && lent.run(|store| store.rollback()).is_ok() {
             true => self.chat.feed.void_claims(),
-            // A connection that cannot even roll back is given up; the server then does it by itself.
-            // If the server failed, another writer may get the same ids.
+            // A connection that cannot roll back is closed, and the server rolls back. The ids are not voided: after a crash
+            // of the server another writer may get them.
             false => {
                 lent.disconnect();
                 self.chat.feed.release_claims();
@@ -225,7 +225,7 @@ impl Committer<'_> {
         }
     }
 
-    /// Refuses those whose time is over; the others are tried again.
+    /// Refuses the messages whose time is over, and returns the others.
     fn refuse_late(&self, batch: Vec<Waiting>, refusal: Refusal) -> Vec<Waiting> {
         let now = Instant::now();
         let is_over =
@@ -246,7 +246,7 @@ impl Committer<'_> {
             match answer {
                 Unwritten::Refused(refusal) => chat.refuse_post(pending, refusal),
                 Unwritten::Repeated(message) => {
-                    // It was sent before: the answer is what is stored of it.
+                    // Answered with the message as it was stored the first time.
                     if pending.take_answer() {
                         let text = protocol::message_created(&message);
                         chat.say(&pending.from, text, pending.reference.as_ref());
@@ -275,8 +275,8 @@ impl Committer<'_> {
         chat.feed.publish(&chat.hub, publications);
     }
 
-    /// The connection went away between the commit and its answer: asks, on a new one, what became of it. `None` where
-    /// the database does not say in time.
+    /// The connection was lost between the commit and its answer: asks on a new one whether the messages are stored. `None`
+    /// if the database does not answer in time.
     fn was_committed(
         &self,
         lent: &mut Lent<'_>,
@@ -287,7 +287,7 @@ impl Committer<'_> {
             "the connection to the database was lost in a commit of {} messages; looking whether they were stored",
             written.stored.len()
         );
-        // A transaction that is still open on it would be seen from it.
+        // On the old connection a transaction that is still open would see its own rows.
         lent.disconnect();
         let deadlines = batch.iter().map(|one| one.pending.deadline);
         let deadline = deadlines.max().unwrap_or_else(Instant::now);
@@ -303,8 +303,8 @@ impl Committer<'_> {
             .ok()
     }
 
-    /// If the messages were stored after all they are shown late, as those of other writers are, and a client that sends
-    /// one of them again gets the first one's answer.
+    /// Tells the senders that the outcome is unknown. If the messages turn out to be stored, the poller delivers them like
+    /// those of other writers, and a client that sends one again gets the stored one as its answer.
     fn answer_unknown(&self, batch: &[Waiting], mut written: BatchResult) {
         self.chat.feed.release_claims();
         self.chat.dedup.distrust(Instant::now());
