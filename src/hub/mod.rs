@@ -1,4 +1,4 @@
-//! The fan-out. One thread owns the list of sockets; all frames for sockets go through its channel, so all readers see the
+//! The fan-out. One thread owns the list of sockets; all events for sockets go through its channel, so all readers see the
 //! channel's order.
 //!
 //! The thread drains the channel, appends frames to each recipient's outbox, then writes each touched socket once, so
@@ -26,9 +26,9 @@ use crate::model::{AgentId, CloseCode, MessageId};
 use crate::platform::threads::{PROGRESS_INTERVAL, Progress, Threads, lock};
 use crate::protocol::frame::{Frame, Frames};
 
-/// Commands that may wait; a thread that adds one more waits for the hub, which never waits for anything else.
+/// Most commands in the channel. A thread that adds one more blocks, but not for long: the hub blocks on nothing else.
 const CHANNEL_CAPACITY: usize = 4096;
-/// Commands that are applied before the sockets are written.
+/// Most commands that are applied before the sockets are written.
 const BATCH: usize = 1024;
 /// Stack of the hub's thread, in bytes.
 const STACK_BYTES: usize = 256 * 1024;
@@ -46,13 +46,13 @@ pub enum Weight {
     Ephemeral,
 }
 
-/// What has to happen to bytes that were queued for a socket.
+/// What has to happen after bytes were queued for a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Queued {
-    /// They are the first that wait: the socket must be flushed.
+    /// Nothing waited before them: the socket must be flushed.
     NeedsFlush,
-    /// They wait behind others, or were left out.
+    /// They wait behind others, were written at once, or were left out.
     Nothing,
 }
 
@@ -64,13 +64,13 @@ pub trait Subscriber: Send + Sync {
     fn push(&self, frames: &Frames, skipped: usize, weight: Weight) -> Queued;
     /// Writes what waits, as far as the socket takes it.
     fn flush(&self);
-    /// Says goodbye after what waits already; nothing more is accepted.
+    /// Queues a close frame behind what waits already; nothing more is accepted.
     fn close(&self, code: CloseCode);
     /// How the log calls it.
     fn name(&self) -> String {
         format!("connection {}", self.id().0)
     }
-    /// Whether no reader of an answer is left.
+    /// Whether the peer is gone, so that an answer would have no reader.
     fn is_gone(&self) -> bool {
         false
     }
@@ -79,17 +79,17 @@ pub trait Subscriber: Send + Sync {
 /// A socket that is shared between its thread, the hub and those who answer it.
 pub type SubscriberRef = Arc<dyn Subscriber>;
 
-/// Makes the answer to an accepted authentication out of the agents that are online, sorted and encoded, and the
-/// newest message that went through.
+/// Makes the answer to an accepted authentication, from the agents that are online (sorted and encoded) and the newest
+/// message that was published.
 pub type Welcome = Box<dyn FnOnce(&str, MessageId) -> Frame + Send>;
 
-/// Released when a publication is in the hub's channel, or is dropped on its way there: the next event of the socket that
+/// Dropped once a publication is in the hub's channel, or is lost on its way there. Then the next event of the socket that
 /// caused it may be handled.
 pub type Done = Box<dyn Send>;
 
 /// A frame for the sockets of several agents.
 pub struct Publication {
-    /// The message that it tells of, if it is a new one.
+    /// The message that it announces, if that is a new one.
     pub message: Option<MessageId>,
     /// When that message was committed, where this process did it.
     pub committed: Option<Instant>,
@@ -101,12 +101,12 @@ pub struct Publication {
     pub weight: Weight,
     /// The socket that caused it, and what it gets instead (`None`: nothing).
     pub own: Option<(SubscriberId, Option<Frame>)>,
-    /// What waits until it is in the channel.
+    /// Dropped once it is in the channel.
     pub done: Option<Done>,
 }
 
 impl Publication {
-    /// One that no message and no socket stands behind.
+    /// A publication that is not a new message and that no socket has caused.
     pub fn new(audience: Arc<[AgentId]>, frame: Frame, weight: Weight) -> Self {
         Publication {
             message: None,
@@ -126,13 +126,13 @@ pub struct Newcomer {
     pub subscriber: SubscriberRef,
     /// Whose it is.
     pub agent: AgentId,
-    /// When the database was asked for the last time whether that agent is active.
+    /// When the database was last asked whether that agent is active.
     pub asked: Instant,
     /// Makes the answer.
     pub welcome: Welcome,
-    /// What it gets, before it is closed, where its agent has too many.
+    /// What it gets before it is closed, if its agent has too many sockets.
     pub refusal: Frame,
-    /// Whether everything else is kept back for it until [`Command::Release`].
+    /// Whether publications are held back for it until [`Command::Release`].
     pub hold: bool,
 }
 
@@ -140,7 +140,7 @@ pub struct Newcomer {
 pub enum Command {
     /// Adds an authenticated socket, or renews one that is there.
     Join(Newcomer),
-    /// Gives a socket that was held what it missed, then what was kept back for it.
+    /// Gives a socket what it missed, then what was held back for it.
     Release {
         /// Which.
         subscriber: SubscriberRef,
@@ -149,13 +149,13 @@ pub enum Command {
         /// What it missed.
         backlog: Backlog,
     },
-    /// The newest message that the database had when it was looked at for the first time, or again.
+    /// The newest message in the database when the poller began, or began again after a pause.
     Newest(MessageId),
     /// Another daemon on the same database told of its agents.
     Remote(DaemonId, RemotePresence),
     /// Takes an agent's socket out.
     Leave(AgentId, SubscriberId),
-    /// Answers one socket, in its turn, if there is something to say, and closes it where there is a code.
+    /// Sends a frame, if there is one, to one socket in its turn; then closes it, if there is a code.
     Answer {
         /// Which.
         to: SubscriberRef,
@@ -166,8 +166,8 @@ pub enum Command {
     },
     /// Tells the sockets of several agents.
     Publish(Publication),
-    /// Closes the sockets of all agents that are not in this list, which was asked for at this time; an agent that was
-    /// asked about later is none of its business.
+    /// Closes the sockets of all agents that are not in this list of active ones, which the database was asked for at this
+    /// time. It does not affect an agent about which the database was asked later.
     CloseInactive(HashSet<AgentId>, Instant),
     /// Ends the thread once everything that waits is written.
     Stop,
@@ -175,7 +175,7 @@ pub enum Command {
 
 /// What the hub is told at its start.
 pub struct HubConfig {
-    /// Sockets of one agent.
+    /// Most sockets of one agent.
     pub max_per_agent: usize,
     /// How long an agent without a socket stays online.
     pub presence_grace: std::time::Duration,
@@ -183,7 +183,7 @@ pub struct HubConfig {
     pub presence: fn(AgentId, bool) -> Frame,
     /// Encodes the agents that are online, for a [`Welcome`].
     pub online: fn(&[AgentId]) -> String,
-    /// Is told when an agent's first socket comes here or the last one is gone; must not block.
+    /// Called when an agent's first socket comes here, or its last one is gone for good; must not block.
     pub on_presence: Box<dyn Fn(AgentId, bool) + Send>,
 }
 
@@ -215,14 +215,14 @@ impl Hub {
         Ok((hub, thread))
     }
 
-    /// Puts a command into the channel; waits where it is full.
+    /// Puts a command into the channel; blocks while it is full.
     pub fn send(&self, command: Command) {
-        // Fails only where the hub has ended, and the process with it.
+        // Fails only if the hub has ended, and then the process ends too.
         let _ = self.commands.send(command);
         self.thread.unpark();
     }
 
-    /// Answers one socket, in its turn, if there is something to say, and closes it where there is a code.
+    /// Sends a frame, if there is one, to one socket in its turn; then closes it, if there is a code.
     pub fn answer(&self, to: SubscriberRef, frame: Option<Frame>, close: Option<CloseCode>) {
         self.send(Command::Answer { to, frame, close });
     }
@@ -257,7 +257,7 @@ fn run(mut state: HubState, commands: &Receiver<Command>, progress: &Progress) {
     loop {
         let tick = Instant::now() + PROGRESS_INTERVAL;
         let until = due.map_or(tick, |due: Instant| due.min(tick));
-        // A channel that waits by itself spins for longer than a small fan-out takes.
+        // Not `recv_timeout`, which spins for longer than a small fan-out takes.
         let left = until.saturating_duration_since(Instant::now());
         if commands.is_empty() && !left.is_zero() {
             thread::park_timeout(left);

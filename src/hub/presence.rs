@@ -1,5 +1,5 @@
-//! Which agents are online: those with a socket here, and those that other daemons on the same database told of. An
-//! agent is online while any daemon has it. Pure; the time is passed in.
+//! Which agents are online: those with a socket here, and those that other daemons on the same database have. Pure; the
+//! time is passed in.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ pub enum RemotePresence {
     Gone,
 }
 
-/// After this long without a word another daemon's agents are taken for gone.
+/// After this long without a word from another daemon its agents count as gone.
 pub(super) const REMOTE_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub struct Presence {
     remote: HashMap<DaemonId, Remote>,
 }
 
-/// An agent that came online (true) or went offline, seen as a whole.
+/// An agent that came online (true) or went offline (false), all daemons taken together.
 pub(super) type PresenceChange = (AgentId, bool);
 
 impl Presence {
@@ -66,8 +66,8 @@ impl Presence {
         (self.is_online(agent) != before).then_some((agent, online))
     }
 
-    /// Another daemon told of its agents. A daemon that stops keeps its agents online for `grace`, in which they
-    /// come back to another one.
+    /// Another daemon told of its agents. After it has stopped they stay online for `grace`: time to connect to another
+    /// daemon.
     pub fn set_remote(
         &mut self,
         daemon: DaemonId,
@@ -94,7 +94,7 @@ impl Presence {
         self.changes_since(&before)
     }
 
-    /// Forgets daemons that have not been heard of.
+    /// Forgets daemons whose time is over.
     pub fn expire(&mut self, now: Instant) -> Vec<PresenceChange> {
         if self.remote.values().all(|remote| remote.until > now) {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! The state of a socket between its missed messages and live ones (contract of `chat.resumed`): neither a gap nor a double.
+//! A socket between its missed messages and live ones: neither a gap nor a duplicate (contract of `chat.resumed`).
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use super::Weight;
 use crate::model::MessageId;
 use crate::protocol::frame::Frame;
 
-/// How long a socket that got a message from the database is not told of it a second time by a late publication.
+/// How long a late publication of a message that the socket got from the database is left out.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(60);
 
 /// What a socket missed while it was away.
@@ -19,16 +19,16 @@ pub struct Backlog {
     pub done: Option<Frame>,
 }
 
-/// Where a socket stands that asked for what it missed.
+/// The state of a socket that asked for what it missed.
 pub(super) enum Replay {
-    /// What was published since it joined is kept back.
+    /// What was published since it joined is held back; ephemeral frames are left out.
     Holding(Vec<(Option<MessageId>, Frame)>),
-    /// It is live, and knows these messages out of the database.
+    /// It is live, and got these messages from the database.
     Knows(HashSet<MessageId>, Instant),
 }
 
 impl Replay {
-    /// Ends the holding: what the socket gets, in order, and what it knows from then on. `None` where it was not held.
+    /// Ends the holding. Returns the frames for the socket, in order, and its next state. `None` if it was not held.
     pub(super) fn release(self, backlog: Backlog) -> Option<(Vec<Frame>, Option<Replay>)> {
         let Replay::Holding(held) = self else {
             return None;
@@ -36,7 +36,7 @@ impl Replay {
         let known: HashSet<MessageId> = backlog.messages.iter().map(|(id, _)| *id).collect();
         let missed = backlog.messages.iter().map(|(_, frame)| frame);
         let missed: Vec<&Frame> = missed.chain(&backlog.done).collect();
-        // One piece, which a socket takes where nothing waits before it.
+        // One piece, because an empty outbox takes any single frame, however large.
         let mut frames = vec![Frame::joined(&missed)];
         let is_new = |id: &Option<MessageId>| !id.is_some_and(|id| known.contains(&id));
         let live = held.into_iter().filter(|(id, _)| is_new(id));
@@ -45,7 +45,7 @@ impl Replay {
         Some((frames, next))
     }
 
-    /// Whether a frame is taken care of and must not be written now.
+    /// Whether a frame must not be written now: it is held back, left out, or known to the socket.
     pub(super) fn takes(
         &mut self,
         message: Option<MessageId>,
@@ -63,7 +63,7 @@ impl Replay {
         }
     }
 
-    /// Whether it makes no difference any more.
+    /// Whether this state has no effect any more.
     pub(super) fn is_over(&self, now: Instant) -> bool {
         match self {
             Replay::Holding(_) => false,

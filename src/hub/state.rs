@@ -17,18 +17,18 @@ use crate::platform::metrics::{Limit, METRICS};
 use crate::platform::threads::lock;
 use crate::protocol::frame::{Frame, Frames};
 
-/// Newcomers that are welcomed together: all get one list of who is online, which may be long.
+/// Most newcomers that are welcomed together: they share one encoded list of who is online, which may be long.
 const JOINS: usize = 64;
-/// Sockets that are told of changed presence in one batch.
+/// Sockets that are told of changed presence in one batch, so that messages need not wait for all of them.
 const PRESENCE_SLICE: usize = 256;
-/// Pause between two rounds of changed presence, for each socket beyond [`PRESENCE_SLICE`]: a few times what it costs to
-/// tell it, so that thousands who arrive at once do not spend all time on telling each other.
+/// Pause between two rounds of changed presence, for each socket beyond [`PRESENCE_SLICE`]: a few times the cost of telling
+/// it. Otherwise, when thousands of agents arrive at once, presence would take all of the hub's time.
 const PRESENCE_PAUSE: Duration = Duration::from_micros(20);
 
 /// One socket of an agent.
 struct Subscription {
     subscriber: SubscriberRef,
-    /// How many changes of presence it knows of, of all there were.
+    /// How many of all changes of presence so far it knows.
     presence_seen: u64,
     replay: Option<Replay>,
 }
@@ -37,9 +37,9 @@ struct Subscription {
 #[derive(Default)]
 struct ConnectedAgent {
     open: Vec<Subscription>,
-    /// When the database was last asked about the agent, as far as the sockets say.
+    /// When the database was last asked about the agent, for any of these sockets.
     asked: Option<Instant>,
-    /// When the agent goes offline, if no socket comes before.
+    /// When the agent goes offline, unless a socket comes before.
     offline_at: Option<Instant>,
 }
 
@@ -50,7 +50,7 @@ struct ActivityCheck {
 }
 
 impl ActivityCheck {
-    /// Whether an agent is active no longer that was known to be at `asked`.
+    /// Whether the agent is inactive by this check, and was last known to be active (`asked`) before it.
     fn rules_out(&self, agent: AgentId, asked: Option<Instant>) -> bool {
         asked.is_none_or(|asked| asked < self.asked) && !self.active.contains(&agent)
     }
@@ -60,7 +60,7 @@ impl ActivityCheck {
 #[derive(Default)]
 struct PresenceQueue {
     frames: Frames,
-    /// How many changes there were before those.
+    /// How many changes were dropped from `frames` already.
     before: u64,
     /// The round that is under way: the last agent that was told, and how many changes there were when it began.
     round: Option<(Option<AgentId>, u64)>,
@@ -82,12 +82,12 @@ pub(super) struct HubState {
     leaving: VecDeque<(Instant, AgentId)>,
     presence: Arc<Mutex<Presence>>,
     newest: MessageId,
-    /// The last one: an agent that comes in by what was known before it is held to it as well.
+    /// The last check. It also rules out agents that join after it with an older answer from memory.
     last_check: Option<ActivityCheck>,
     presence_queue: PresenceQueue,
-    /// Publications in a row for one audience and of one weight, which are appended as one piece.
+    /// Consecutive publications with one audience and one weight, which are appended as one piece.
     run: Vec<Publication>,
-    /// Newcomers in a row, not welcomed yet.
+    /// Consecutive newcomers, not welcomed yet.
     joining: Vec<Newcomer>,
     /// Sockets to flush: first those that were answered, then the others.
     answered: Vec<SubscriberRef>,
@@ -166,7 +166,7 @@ impl HubState {
         }
     }
 
-    /// Ends a batch: what is due, then every touched socket is written; when something is due next.
+    /// Ends a batch: does what is due, then writes every touched socket. Returns when something is due next.
     pub(super) fn end_batch(&mut self, now: Instant) -> Option<Instant> {
         self.welcome();
         self.end_run();
@@ -218,7 +218,7 @@ impl HubState {
         if self.run.is_empty() {
             return;
         }
-        // Where few are told, an agent is known to be online before what it says.
+        // With few sockets, presence goes first: an agent is seen online before its message is.
         if self.sockets <= PRESENCE_SLICE {
             self.spread_presence(Instant::now());
         }
@@ -232,11 +232,11 @@ impl HubState {
         self.run.clear();
     }
 
-    /// Publications for one audience and of one weight: one piece for all but those that caused one of them, which get
-    /// their own frames in place.
+    /// Queues a run as one piece for each socket. Sockets that caused one of the publications, or asked for what they
+    /// missed, get a piece of their own.
     fn publish(&mut self, run: &[Publication]) {
         let mut frames = Frames::default();
-        // Which socket caused which, by place.
+        // Which socket caused the publication at which place.
         let mut causes = Vec::new();
         for (place, publication) in run.iter().enumerate() {
             frames.push(&publication.frame);
@@ -281,7 +281,7 @@ impl HubState {
     fn join(&mut self, newcomer: Newcomer) {
         if self.joining.len() >= JOINS {
             self.welcome();
-            // The welcomes of many may be large.
+            // Welcomes may be large: written before more are queued.
             self.flush();
         }
         let (id, asked) = (newcomer.agent, newcomer.asked);
@@ -399,8 +399,8 @@ impl HubState {
         }
     }
 
-    /// Queues changes for all other sockets. An agent's own sockets never hear of it: when it appears its first one is
-    /// only just coming in, and is welcomed with what is known then; when it goes it has none.
+    /// Queues changes for all other sockets. An agent's own sockets do not get them: when it appears, its only socket learns
+    /// who is online from its welcome; when it goes, it has no socket.
     fn announce(&mut self, changes: &[PresenceChange]) {
         for (agent, online) in changes {
             let frame = (self.config.presence)(*agent, *online);
@@ -408,8 +408,8 @@ impl HubState {
         }
     }
 
-    /// Tells some of the sockets which changes of presence they do not know yet, until all were told. Those that come
-    /// meanwhile know them from their welcome.
+    /// Tells the next slice of sockets the changes of presence that they do not know yet. Sockets that join during a round
+    /// know them from their welcome.
     fn spread_presence(&mut self, now: Instant) {
         let queue = &mut self.presence_queue;
         if queue.frames.is_empty() {
@@ -450,7 +450,7 @@ impl HubState {
     }
 }
 
-/// A run for a socket that caused some of it, in the places `own`, or asked for what it missed.
+/// A run for a socket that caused the publications at the places `own`, or that asked for what it missed.
 fn frames_for(run: &[Publication], own: &[usize], mut replay: Option<&mut Replay>) -> Frames {
     let mut frames = Frames::default();
     for (place, publication) in run.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The hub with threads that publish at once, and agents who are active no longer.
+//! The hub with threads that publish at the same time, and with agents that were deactivated.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::*;
 
-/// A socket that keeps what it is told, and that which was written of it.
+/// A socket that keeps what was queued for it, and what of that was written.
 #[derive(Default)]
 struct Recorder {
     id: u64,
@@ -70,7 +70,7 @@ fn start() -> (Hub, JoinHandle<()>) {
     .expect("a thread")
 }
 
-/// Ends the hub; whatever was published before is written then.
+/// Ends the hub, which first writes all that was published.
 fn stop(hub: &Hub, thread: JoinHandle<()>) {
     hub.send(Command::Stop);
     thread.join().expect("no panic");
@@ -239,7 +239,7 @@ fn an_agent_known_from_before_the_check_is_held_to_it() {
         HashSet::from([AgentId(2)]),
         times[1],
     ));
-    // Joins after the check, by what was known before it.
+    // Joins after the check, with an answer of the database from before it.
     hub.send(Command::Join(newcomer(&recorders[3], 4, times[0])));
     hub.send(Command::Join(newcomer(&recorders[4], 4, times[3])));
     stop(&hub, thread);
