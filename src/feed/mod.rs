@@ -1,10 +1,10 @@
-//! All messages reach the hub through the feed, whichever process wrote them: this process, the PHP application, or another daemon
-//! on the same database. Each id goes through once; ids go through in order as far as the database shows them in order
-//! (contract: database.md, "Messages that arrive by another door").
+//! All messages reach the hub through the feed, whichever process wrote them: this process, the PHP application, or another
+//! daemon on the same database. Each id is delivered once, and in order as far as the database shows ids in order (contract:
+//! database.md, "Messages that arrive by another door").
 //!
-//! Where nothing else writes, ids are contiguous, and a message of this process goes through at once. If an id is missing
-//! before it, delivery waits briefly for the gap to fill, while the poller looks. A row committed even later, by up
-//! to 10 s, is delivered late.
+//! Where nothing else writes, ids are contiguous, and a message of this process is delivered at once. If an id before it is
+//! missing, delivery waits briefly for the gap to fill, while the poller looks. A row that is committed later than that, but
+//! within 10 s, is delivered out of order.
 
 mod sequencer;
 #[cfg(test)]
@@ -21,11 +21,11 @@ use crate::platform::threads::lock;
 
 /// How long a message waits for an id that is missing before it.
 const GAP_TIMEOUT: Duration = Duration::from_millis(100);
-/// After so many waits in vain a gap is only looked into once: the database hands out ids in steps, or transactions of
-/// other writers are long.
+/// After this many futile waits in a row, a message waits only for one look of the poller: the database hands out ids in
+/// steps, or transactions of other writers are long.
 const VAIN_WAITS: u32 = 3;
 
-/// What goes through, and what waits to.
+/// Delivers messages to the hub, in order, and holds back those that wait for a gap.
 #[derive(Default)]
 pub struct Feed {
     state: Mutex<FeedState>,
@@ -36,14 +36,14 @@ pub struct Feed {
 pub(crate) struct FeedState {
     pub(crate) sequencer: Sequencer,
     pub(crate) held: VecDeque<Held>,
-    /// Waits for a gap in a row that did not fill.
+    /// Waits in a row whose gap did not fill.
     pub(crate) vain: u32,
-    /// When the client that announced itself last has joined at the latest, or will not: until then it need not be in the
-    /// hub's list.
+    /// Until then a client that called `wake` may still join: the poller must not idle, although the hub's list may be
+    /// empty.
     pub(crate) wanted_until: Option<Instant>,
     /// The sequencer knows what the database shows.
     pub(crate) synced: bool,
-    /// There is something new.
+    /// Another process has committed a message: the poller looks at once.
     pub(crate) nudged: bool,
     pub(crate) stopping: bool,
 }
@@ -56,7 +56,7 @@ pub(crate) struct Held {
 }
 
 impl Feed {
-    /// Every message up to this one has gone through here, or never will.
+    /// Every message up to this one was delivered, or never will be.
     pub fn low_watermark(&self) -> MessageId {
         self.lock().sequencer.low_watermark()
     }
@@ -69,7 +69,7 @@ impl Feed {
         }
     }
 
-    /// What was claimed was rolled back: these ids will never be.
+    /// What was claimed was rolled back: these ids will never exist.
     pub fn void_claims(&self) {
         self.lock().sequencer.void_claims(Instant::now());
     }
@@ -79,14 +79,14 @@ impl Feed {
         self.lock().sequencer.release_claims();
     }
 
-    /// Lets committed messages of this process through, ascending by id, now or in a moment.
+    /// Delivers committed messages of this process, ascending by id: at once, or after a short wait for a gap.
     pub fn publish(&self, hub: &Hub, messages: Vec<(MessageId, Publication)>) {
         let Some(&(first, _)) = messages.first() else {
             return;
         };
         let now = Instant::now();
         let mut state = self.lock();
-        // The poller may be waiting for the database, or have ended.
+        // Also done by the poller, but that may be waiting for the database, or have ended.
         state.release_held(hub, now);
         let contiguous = state.held.is_empty() && state.sequencer.is_contiguous_before(first);
         if contiguous || !state.synced || state.stopping {
@@ -108,8 +108,8 @@ impl Feed {
         self.changed.notify_all();
     }
 
-    /// Before a client joins: waits, until `deadline` at most, for the poller to be in step with the database, so that
-    /// everything committed from now on is delivered.
+    /// To be called before a client joins: waits, until `deadline` at most, for the poller to be in step with the database.
+    /// Everything that is committed from then on is delivered.
     pub fn wake(&self, deadline: Instant) {
         let mut state = self.lock();
         state.wanted_until = state.wanted_until.max(Some(deadline));
@@ -120,18 +120,18 @@ impl Feed {
         drop(self.wait_while(state, left, |state| !state.synced));
     }
 
-    /// Another process has just committed a message: the poller looks now rather than in a moment.
+    /// Another process has just committed a message: makes the poller look at once.
     pub fn look_now(&self) {
         self.lock().nudged = true;
         self.changed.notify_all();
     }
 
-    /// Lets through what has waited for a gap long enough, whatever the poller waits for.
+    /// Delivers messages that have waited for a gap long enough, even while the poller waits for the database.
     pub fn release_overdue(&self, hub: &Hub, now: Instant) {
         self.lock().release_held(hub, now);
     }
 
-    /// Ends the poller; what is held goes through.
+    /// Ends the poller, which then delivers what is held.
     pub fn stop(&self) {
         self.lock().stopping = true;
         self.changed.notify_all();
@@ -168,7 +168,7 @@ impl FeedState {
         self.sequencer.forget(now);
     }
 
-    /// Lets through what is held and need not wait any longer.
+    /// Delivers held messages that need not wait any longer.
     pub(crate) fn release_held(&mut self, hub: &Hub, now: Instant) {
         while let Some(front) = self.held.pop_front() {
             let contiguous = self.sequencer.is_contiguous_before(front.first);

@@ -1,31 +1,31 @@
-//! Which ids have gone through, which are on their way, and which are missing. Pure; the time is passed in.
+//! Which ids were delivered, which are on their way, and which are missing. Pure; the time is passed in.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::model::MessageId;
 
-/// After this long a missing id is taken for rolled back.
+/// A missing id counts as rolled back this long after a later id was delivered.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
 
 /// The state of all ids.
 #[derive(Debug, Default)]
 pub(crate) struct Sequencer {
-    /// Every id up to this one has gone through, or was given up.
+    /// Every id up to this one was delivered, or was given up.
     low_watermark: u64,
-    /// Ids above the low watermark that have gone through, and since when that is known.
+    /// Ids above the low watermark that were delivered, and when.
     delivered: BTreeMap<u64, Instant>,
     /// Ids that this process is writing.
     claimed: BTreeSet<u64>,
-    /// Ids that it has committed and holds back for a gap: what becomes of a later batch does not touch them.
+    /// Ids that this process has committed and holds back for a gap. The outcome of a later batch does not affect them.
     held: BTreeSet<u64>,
     /// Gaps below this id were waited for already.
     waited: u64,
 }
 
 impl Sequencer {
-    /// Begins at what the database shows now: `visible` are its newest ids, ascending, without any that were
-    /// skipped on purpose. Those that are missing between them may still appear.
+    /// Begins at what the database shows now: `visible` are its newest ids, ascending, all of them. Ids that are missing
+    /// between them may still appear.
     pub(crate) fn begin(&mut self, visible: &[MessageId], now: Instant) {
         let Some((first, last)) = visible.first().zip(visible.last()) else {
             return;
@@ -38,7 +38,7 @@ impl Sequencer {
         self.forget(now);
     }
 
-    /// Every id up to this one needs no look any more.
+    /// Ids up to this one need not be looked for any more.
     pub(crate) fn low_watermark(&self) -> MessageId {
         MessageId(self.low_watermark)
     }
@@ -59,7 +59,7 @@ impl Sequencer {
         self.claimed.contains(&id.0) || self.held.contains(&id.0)
     }
 
-    /// What this process writes was rolled back.
+    /// What this process was writing is rolled back: the ids count as delivered, and leave no gap.
     pub(crate) fn void_claims(&mut self, now: Instant) {
         for id in std::mem::take(&mut self.claimed) {
             self.mark_delivered(MessageId(id), now);
@@ -67,12 +67,12 @@ impl Sequencer {
         self.forget(now);
     }
 
-    /// What this process wrote is the poller's to deliver.
+    /// Whether this process has stored the ids is unknown: if so, the poller delivers them.
     pub(crate) fn release_claims(&mut self) {
         self.claimed.clear();
     }
 
-    /// The id has gone through, or never will.
+    /// The id was delivered, or never will be.
     pub(crate) fn mark_delivered(&mut self, id: MessageId, now: Instant) {
         self.claimed.remove(&id.0);
         self.held.remove(&id.0);
@@ -81,12 +81,12 @@ impl Sequencer {
         }
     }
 
-    /// Whether the id has gone through.
+    /// Whether the id was delivered or given up.
     pub(crate) fn is_delivered(&self, id: MessageId) -> bool {
         id.0 <= self.low_watermark || self.delivered.contains_key(&id.0)
     }
 
-    /// True if no id is missing before this one, ignoring gaps that were waited for already.
+    /// Whether no id is missing before this one, apart from gaps that were waited for already.
     pub(crate) fn is_contiguous_before(&self, id: MessageId) -> bool {
         let start = self.low_watermark.max(self.waited.saturating_sub(1));
         if id.0 <= start + 1 {
@@ -96,12 +96,12 @@ impl Sequencer {
         known == id.0 - start - 1
     }
 
-    /// What is missing below this id has been waited for.
+    /// Gaps below this id have been waited for.
     pub(crate) fn waited_for(&mut self, id: MessageId) {
         self.waited = self.waited.max(id.0);
     }
 
-    /// Raises the low watermark over what is complete, and over gaps that are too old.
+    /// Raises the low watermark over contiguous delivered ids, and over gaps that are too old.
     pub(crate) fn forget(&mut self, now: Instant) {
         while let Some((&id, &since)) = self.delivered.first_key_value() {
             // Ids that are being written, or held, are never given up.

@@ -28,7 +28,7 @@ impl Subscriber for Socket {
     fn close(&self, _: CloseCode) {}
 }
 
-/// What one socket is told while `act` is done to a feed that has delivered everything up to 5.
+/// What one socket is told while `act` uses a feed that has delivered everything up to 5.
 fn told(act: impl FnOnce(&Feed, &Hub)) -> String {
     let config = HubConfig {
         max_per_agent: 1,
