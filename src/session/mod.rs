@@ -19,7 +19,7 @@ use crate::platform::metrics::{Limit, METRICS};
 use crate::protocol::{self, ConversationName, Event, QUERY_CHARS, Ref, Request};
 use crate::text;
 
-/// Conversations for which a socket's last typing is remembered before old ones are dropped.
+/// Conversations whose last typing a socket remembers before it drops those that are older than the interval.
 const TYPING_MEMORY: usize = 64;
 
 /// What to do about one event.
@@ -31,7 +31,7 @@ pub enum Action {
     Answer(String),
     /// Answer this socket and close it.
     AnswerAndClose(String, CloseCode),
-    /// The same where a token was refused, with the reason for the log.
+    /// The same because a token was refused, with the reason for the log.
     RefuseToken(String, String),
     /// The chat must handle this request; until then no further event of this socket is read.
     Request(ChatRequest),
@@ -113,7 +113,7 @@ pub struct SessionContext<'a> {
     pub settings: &'a Settings,
     /// Checks tokens.
     pub verifier: &'a TokenVerifier,
-    /// Is told of limits that are hit.
+    /// Logs limits that are hit.
     pub limit_log: &'a LimitLog,
     /// How the log calls this client.
     pub client: &'a dyn fmt::Display,
@@ -143,12 +143,12 @@ impl Session {
         }
     }
 
-    /// Takes one ping or pong. False where no sound client sends so many.
+    /// Counts one ping or pong. False if there are more than a sound client sends.
     pub fn take_control(&mut self, now: Instant) -> bool {
         matches!(self.control.take(now), Admission::Granted)
     }
 
-    /// Takes one text frame.
+    /// Handles one text frame.
     #[inline(never)]
     pub fn handle(&mut self, frame: &str, context: &SessionContext<'_>) -> Action {
         if let Some(action) = self.refuse_excess(frame, context) {
@@ -225,7 +225,7 @@ impl Session {
         }
     }
 
-    /// Counts a text frame; what is answered instead where the client has sent too many.
+    /// Counts a text frame. Returns what to do instead of handling it if the client has sent too many.
     fn refuse_excess(&mut self, frame: &str, context: &SessionContext<'_>) -> Option<Action> {
         let client = context.client;
         let (limit, why) = match self.rate.take(context.now) {
@@ -298,7 +298,7 @@ fn authenticate(
     match claims {
         Ok(claims) => Action::Request(ChatRequest::Authenticate {
             claims,
-            // A socket that is in already misses nothing.
+            // A socket that has joined already has missed nothing.
             after: after.filter(|_| context.agent.is_none()),
             reference,
         }),
@@ -311,7 +311,7 @@ fn authenticate(
     }
 }
 
-/// What comes of something that an event asks of a conversation, if it can be asked there.
+/// Calls `asked` with the conversation that an event names; refuses the event if its id is unusable or chat is off.
 fn asking(
     agent: &Arc<Agent>,
     target: ConversationName,
@@ -330,7 +330,7 @@ fn asking(
     }
 }
 
-/// What is searched for and where, if that may be searched.
+/// The text and the conversation of a search, or why it is refused.
 fn searchable(
     target: Option<ConversationName>,
     query: Option<Private>,
@@ -357,7 +357,7 @@ fn post(
     if !settings.chat_enabled {
         return refuse(Refusal::ChatDisabled, reference.as_ref());
     }
-    // A conversation without an id is one that the sender is not in.
+    // An event without a usable id is answered as if the sender were not in the conversation.
     let conversation = match target {
         ConversationName::Channel(Some(id)) => Conversation::Channel(id),
         ConversationName::Direct(Some(id)) => Conversation::Direct(id),

@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
-/// Whether an event is served.
+/// Whether an event is handled.
 pub enum Admission {
-    /// It is.
+    /// Yes.
     Granted,
-    /// Not this one.
+    /// No, but later ones may be.
     Refused,
-    /// Not this one, nor any more of such a client.
+    /// No, and neither is any further one: the socket is to be closed.
     Abuse,
 }
 
@@ -22,10 +22,10 @@ pub struct RateLimiter {
 }
 
 impl RateLimiter {
-    /// How deep into debt refused events lead before the socket is closed, in bursts.
+    /// The debt at which the socket is closed, in bursts.
     const ABUSE_BURSTS: f64 = 4.0;
 
-    /// A full one.
+    /// A full bucket.
     pub fn new(rate: u32, burst: u32, now: Instant) -> Self {
         RateLimiter {
             rate: f64::from(rate),
@@ -43,12 +43,12 @@ impl RateLimiter {
         let elapsed = now.saturating_duration_since(self.refilled).as_secs_f64();
         self.refilled = now;
         self.tokens = (self.tokens + elapsed * self.rate).min(self.burst);
-        // Refused events cost as well, or a client that never pauses would get every twentieth through for ever.
+        // Refused events cost as well: otherwise a client that never pauses would be served at the full rate for ever.
         self.tokens -= 1.0;
         if self.tokens >= 0.0 {
             Admission::Granted
         } else if self.tokens > -Self::ABUSE_BURSTS * self.burst {
-            // A refused event costs half, so that a client that slows down is soon served again.
+            // But only half, so that a client that slows down is soon served again.
             self.tokens += 0.5;
             Admission::Refused
         } else {
@@ -58,7 +58,7 @@ impl RateLimiter {
 }
 
 impl RateLimiter {
-    /// Whether it is as good as new.
+    /// Whether the bucket is full, so that a new one would do as well.
     pub fn is_full(&self, now: Instant) -> bool {
         let elapsed = now.saturating_duration_since(self.refilled).as_secs_f64();
         self.tokens + elapsed * self.rate >= self.burst
