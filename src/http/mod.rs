@@ -8,7 +8,7 @@ use crate::config::limits::MAX_HEAD_BYTES;
 
 /// The path of the chat.
 pub(crate) const PATH: &str = "/ws/chat";
-/// Most headers of a request.
+/// Most headers of a request: the parser needs room for all in advance.
 pub(crate) const MAX_HEADERS: usize = 100;
 
 /// A plain HTTP request, whole.
@@ -20,7 +20,7 @@ pub struct SiteRequest<'a> {
     pub path: &'a str,
     /// What stands behind the `?`, perhaps nothing.
     pub query: &'a str,
-    /// The one `Host` header, if there is just one.
+    /// Host and port: of an absolute target, else of the `Host` header, if there is exactly one.
     pub host: Option<&'a str>,
     /// The first `Origin` header.
     pub origin: Option<&'a str>,
@@ -30,10 +30,10 @@ pub struct SiteRequest<'a> {
     pub peer: SocketAddr,
 }
 
-/// Where a request goes, in either form (RFC 9112 section 3.2).
+/// The target of a request, in origin form or absolute form (RFC 9112 section 3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Target<'a> {
-    /// Host and port, in the absolute form; they then stand for those of the header `Host`.
+    /// Host and port, in the absolute form; they replace those of the header `Host`.
     pub authority: Option<&'a str>,
     /// Path without its query.
     pub path: &'a str,
@@ -81,10 +81,10 @@ pub(crate) fn values<'a>(
     })
 }
 
-/// The host and port that a request is for, perhaps empty; `None`: HTTP/1.0 names none.
+/// The host and port that a request is for, perhaps empty; `None`: a request of HTTP/1.0 that names none.
 ///
 /// # Errors
-/// The header `Host` is missing or doubled (RFC 9112 section 3.2).
+/// The header `Host` is missing or doubled (RFC 9112 section 3.2), or an absolute target has an empty host.
 pub(crate) fn host<'a>(
     request: &httparse::Request<'_, 'a>,
     target: &Target<'a>,
@@ -95,14 +95,14 @@ pub(crate) fn host<'a>(
         (None, _) if request.version == Some(0) => None,
         _ => return Err("exactly one Host header is required"),
     };
-    // RFC 9110 section 4.2.1.
+    // RFC 9110 section 4.2.1: a URI with an empty host is invalid.
     if target.authority == Some("") {
         return Err("a target in absolute form names a host");
     }
     Ok(target.authority.or(host))
 }
 
-/// The host of `host[:port]`, an IPv6 address with its brackets; `None` where it is none, as with a user name.
+/// The host of `host[:port]`, an IPv6 address with its brackets; `None` if it is invalid, for example with a user name.
 pub(crate) fn without_port(authority: &str) -> Option<&str> {
     let (host, port) = match authority.starts_with('[') {
         true => authority.split_at(authority.find(']')? + 1),
@@ -123,7 +123,7 @@ pub(crate) fn without_port(authority: &str) -> Option<&str> {
     (!host.is_empty() && is_host && is_port).then_some(host)
 }
 
-/// Makes the answer to a GET the one to a HEAD.
+/// Turns the response to a GET into the one to a HEAD.
 pub(crate) fn drop_body(response: &mut Vec<u8>) {
     let head = response.windows(4).position(|four| four == b"\r\n\r\n");
     response.truncate(head.map_or(response.len(), |end| end + 4));
@@ -139,7 +139,7 @@ pub trait Site: Send + Sync {
 /// complete yet.
 ///
 /// # Errors
-/// There is no such page, or the body cannot be read.
+/// There is no such page, or the body has no usable length: at most `MAX_HEAD_BYTES`, given once, not chunked.
 pub(crate) fn page<'a>(
     site: &dyn Site,
     peer: SocketAddr,
@@ -170,7 +170,7 @@ pub(crate) fn page<'a>(
         },
         path: target.path,
         query: target.query,
-        // A page for which it matters refuses a missing or doubled one in its own words.
+        // If it is missing or doubled, a page that needs it refuses in its own words.
         host: host(request, target).unwrap_or(None),
         origin: values(request, "Origin").next().map(text),
         body,
@@ -190,7 +190,7 @@ pub(crate) fn text_response(status: &str, extra: &str, text: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// A status line with what belongs to it.
+/// A refusal: its status, its headers and its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
     /// 400.

@@ -8,14 +8,14 @@ use crate::config::host_of_app_url;
 use crate::config::limits::MAX_HEAD_BYTES;
 use crate::platform::printable::printable;
 
-/// Most characters of a value that a client sent.
+/// Most characters that a log line shows of a value from a client.
 const MAX_CHARS: usize = 200;
 /// The first byte of a client that speaks TLS.
 const TLS_HANDSHAKE: u8 = 0x16;
 
 type Request<'h, 'a> = httparse::Request<'h, 'a>;
 
-/// The reason of a refusal with its remedy; `None`: the request is a page's, which has refusals of its own.
+/// The reason of a refusal with its remedy; `None`: the request was for a page, whose refusals are not logged.
 pub(crate) fn explain(
     refused: Refused,
     asked: &Request<'_, '_>,
@@ -83,7 +83,7 @@ fn shown(asked: &Request<'_, '_>, name: &str) -> String {
 fn wrong_origin(asked: &Request<'_, '_>, app_urls: &[&str]) -> String {
     let hosts = app_urls.iter().filter_map(|url| host_of_app_url(url));
     let mut hosts: Vec<String> = hosts.map(|host| cut(host.as_bytes())).collect();
-    // The variable and the row often name the same.
+    // The variable and the row often name the same host.
     hosts.dedup();
     let app = match hosts.is_empty() {
         true => "not set, or without a host".to_owned(),
@@ -101,8 +101,8 @@ fn wrong_origin(asked: &Request<'_, '_>, app_urls: &[&str]) -> String {
     )
 }
 
-/// The client that a proxy of this machine names: the last address in `X-Forwarded-For`, which that proxy has put there
-/// itself. Of any other peer the header is a mere claim.
+/// The client that a proxy on this machine names: the last address in `X-Forwarded-For`, which that proxy has added itself.
+/// From any other peer the header proves nothing.
 pub(crate) fn forwarded_for(bytes: &[u8], peer: SocketAddr) -> Option<IpAddr> {
     if !peer.ip().to_canonical().is_loopback() {
         return None;
