@@ -9,14 +9,14 @@ use serde_json::Value;
 use super::{Ref, reference};
 use crate::model::{AgentId, ChannelId, Conversation, MessageId, Private, Refusal, ThreadId};
 
-/// Messages of one `chat.history` where the client asks for no other number.
+/// Messages of one `chat.history` or `chat.search` if the client does not say how many.
 pub const DEFAULT_HISTORY: usize = 50;
 /// Messages of one `chat.history` at most.
 pub const MAX_HISTORY: usize = 200;
 
 /// Messages of one `chat.search` at most.
 pub const MAX_SEARCH: usize = 100;
-/// Characters of a `query`.
+/// Characters of a `query`, after trimming.
 pub const QUERY_CHARS: std::ops::RangeInclusive<usize> = 2..=100;
 
 /// One decoded event.
@@ -31,15 +31,15 @@ pub struct Request {
 /// What a client may ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// `auth`; no token where the member is missing or no string.
+    /// `auth`; without a token if the member is missing or no string.
     Auth {
         /// As sent.
         token: Option<Private>,
         /// The last message that the client has, if it asks for those since.
         after: Option<MessageId>,
     },
-    /// `chat.channel.message.send` or `chat.direct.message.send`; no conversation where the id is missing,
-    /// no body where it is no string.
+    /// `chat.channel.message.send` or `chat.direct.message.send`; without a conversation if its id is unusable, without a
+    /// body if that is no string.
     Send {
         /// Where.
         target: ConversationName,
@@ -51,7 +51,7 @@ pub enum Event {
         /// Where.
         target: ConversationName,
     },
-    /// `chat.read`; a missing or negative id is 0.
+    /// `chat.read`; an unusable message id counts as 0.
     Read {
         /// Where.
         target: ConversationName,
@@ -67,13 +67,13 @@ pub enum Event {
         /// How many at most.
         limit: usize,
     },
-    /// `chat.search`, additive: messages that hold a text, newest first.
+    /// `chat.search`, additive: messages that contain a text, newest first.
     Search {
-        /// Where, if in one conversation alone.
+        /// Where, if only in one conversation.
         target: Option<ConversationName>,
-        /// What to look for, trimmed; none where it is no string.
+        /// What to look for, trimmed; `None` if it is no string.
         query: Option<Private>,
-        /// Who has said it.
+        /// Only those of this sender.
         sender: Option<AgentId>,
         /// Only those with smaller ids.
         before: Option<MessageId>,
@@ -88,7 +88,7 @@ pub enum Event {
     Unsupported,
 }
 
-/// The conversation an event names, or which kind of id it lacks.
+/// The conversation that an event names, or the kind of id that it lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConversationName {
     /// A channel, perhaps without a usable id.
@@ -109,7 +109,7 @@ impl ConversationName {
     }
 }
 
-/// Members of an event that mean something.
+/// The members of an event that have a meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(field_identifier, rename_all = "snake_case")]
 enum Name {
@@ -130,8 +130,8 @@ enum Name {
     Other,
 }
 
-/// The members of an object that mean something; of several with one name the last. The others have to be JSON as
-/// well, and are dropped as they are read: an event costs no more memory than what is asked.
+/// The members of an object that have a meaning; of several with one name the last. The others must be valid JSON as well.
+/// Each is parsed in full, which finds all faults, and then dropped: at most one takes memory at a time.
 struct Members(Vec<(Name, Value)>);
 
 impl Members {
@@ -171,8 +171,8 @@ impl<'de> Deserialize<'de> for Members {
 /// Decodes one text frame.
 ///
 /// # Errors
-/// The `ref` of the event, where it had a usable one, if the text is no JSON object with a non-empty string
-/// `type`; the answer to that is [`Refusal::InvalidEvent`].
+/// The text is no JSON object with a non-empty string `type`: the error is the `ref` of the event, if it has a usable one.
+/// The answer to that is [`Refusal::InvalidEvent`].
 pub fn decode(text: &str) -> Result<Request, Option<Ref>> {
     let Ok(members) = serde_json::from_str::<Members>(text) else {
         return Err(None);
@@ -248,7 +248,7 @@ pub fn decode(text: &str) -> Result<Request, Option<Ref>> {
     Ok(Request { event, reference })
 }
 
-/// What the log calls an event: its type. What else it holds is the client's, and so is a type that there is not.
+/// The name of an event in the log: its type. Nothing else of it is logged, and no unknown type: both are a client's text.
 pub fn kind_of(text: &str) -> &'static str {
     let Ok(request) = decode(text) else {
         return "(no event)";
@@ -270,7 +270,7 @@ pub fn kind_of(text: &str) -> &'static str {
     }
 }
 
-/// The `ref` of an event that is refused whatever it says.
+/// The `ref` of an event that is refused without a look at its contents.
 pub fn reference_of(text: &str) -> Option<Ref> {
     match decode(text) {
         Ok(request) => request.reference,
@@ -326,7 +326,7 @@ mod tests {
         let text = r#"{"channel_id":1,"x":[{"type":"ping"}],"type":"ping","\u0074ype":"chat.typing","channel_id":"2","scope":7}"#;
         let target = ConversationName::Channel(Some(ChannelId(2)));
         assert_eq!(event(text), Event::Typing { target });
-        // What means nothing has to be JSON as well.
+        // A member without a meaning must be valid JSON as well.
         for wrong in ["1e999", "01", "\"\\ud800\"", "nul", "{\"a\"}", "[1,]"] {
             let text = format!(r#"{{"type":"ping","x":{wrong}}}"#);
             assert_eq!(decode(&text), Err(None), "{text}");

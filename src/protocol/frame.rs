@@ -1,5 +1,5 @@
-//! Outgoing WebSocket frames (RFC 6455 section 5.2): encoded once, their bytes shared by all who get them. A
-//! server does not mask.
+//! Outgoing WebSocket frames (RFC 6455 section 5.2): encoded once, their bytes shared by all recipients. A server does not
+//! mask.
 
 use std::sync::Arc;
 
@@ -63,7 +63,7 @@ impl Frame {
     }
 }
 
-/// Several frames in a row, which those who get all of them get as one piece.
+/// Several frames in a row, in one piece for recipients that get all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Frames {
     bytes: Vec<u8>,

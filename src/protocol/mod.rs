@@ -44,7 +44,7 @@ fn reference(value: &Value) -> Option<Ref> {
     usable.then(|| Ref(text_of(value)))
 }
 
-/// JSON as the clients know it: UTF-8 unescaped but for U+2028 and U+2029, slashes unescaped.
+/// JSON as the clients know it: slashes and non-ASCII characters are not escaped, except U+2028 and U+2029.
 fn text_of(value: &impl Serialize) -> String {
     let text = serde_json::to_string(value).unwrap_or_default();
     if text.contains(['\u{2028}', '\u{2029}']) {
@@ -55,7 +55,7 @@ fn text_of(value: &impl Serialize) -> String {
     text
 }
 
-/// Puts the `ref` of an event, if it had one, as the last member into its answer.
+/// Adds the `ref` of an event, if it had one, to its answer as the last member.
 pub fn with_ref(mut object: String, reference: Option<&Ref>) -> String {
     if let Some(Ref(json)) = reference {
         object.pop();
@@ -66,7 +66,7 @@ pub fn with_ref(mut object: String, reference: Option<&Ref>) -> String {
     object
 }
 
-/// `auth.ok`. `online` is sorted by the caller; `last` is the newest message there is.
+/// `auth.ok`. `online` is a sorted list in JSON, from [`agent_ids`]; `last` is the newest message that was published.
 pub fn auth_ok(agent: &Agent, online: &str, last: MessageId) -> String {
     #[derive(Serialize)]
     struct Out<'a> {
@@ -90,13 +90,14 @@ pub fn auth_ok(agent: &Agent, online: &str, last: MessageId) -> String {
     text
 }
 
-/// A list of agents, as [`auth_ok`] takes it: encoded once for all who come in together.
+/// A list of agents in JSON, for [`auth_ok`]: encoded once for all sockets that join together.
 pub fn agent_ids(agents: &[AgentId]) -> String {
     let ids: Vec<u64> = agents.iter().map(|id| id.0).collect();
     text_of(&ids)
 }
 
-/// `chat.resumed`, additive: everything since the client's last message was sent, or too much was missed.
+/// `chat.resumed`, additive. `complete`: all messages since the client's last one were sent; false if they were too many,
+/// or the database did not answer.
 pub fn resumed(last: MessageId, complete: bool) -> String {
     format!("{{\"type\":\"chat.resumed\",\"last_id\":{last},\"complete\":{complete}}}")
 }
@@ -249,7 +250,7 @@ pub fn read_updated(conversation: Conversation, agent: AgentId, last_read: Messa
     })
 }
 
-/// A row of `chat_messages` and the two columns of its sender, as events carry it.
+/// A row of `chat_messages` with two columns of its sender, as events carry them.
 #[derive(Serialize)]
 struct MessageRow<'a> {
     id: u64,
