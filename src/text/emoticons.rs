@@ -1,9 +1,9 @@
 //! From typed text to `chat_messages.body_text`: trims it and replaces emoticons by emoji.
 //!
-//! Never changes anything else: escaping happens only in the HTML.
+//! Changes nothing else: escaping happens only in the HTML.
 
-/// Emoticons, in lower case, and what they become. None is the beginning of another, so that at most one fits at
-/// any place and their order does not matter; a test holds the table to that.
+/// Emoticons, in lower case, and what they become. None is a prefix of another, so at most one matches at any place, and
+/// their order does not matter; a test checks the table.
 const EMOTICONS: [(&str, &str); 37] = [
     (":)", "🙂"),
     (":-)", "🙂"),
@@ -47,8 +47,8 @@ const EMOTICONS: [(&str, &str); 37] = [
 /// The body as it is stored: without space, tab, LF, CR, NUL and vertical tab at its ends (a no-break space stays),
 /// and with emoji for emoticons.
 ///
-/// The result may be empty, or longer than the settings allow: the caller checks both, on what this returns. In
-/// bytes it is at most three times as long as `raw`, because of the heart.
+/// The result may be empty, or longer than the settings allow: the caller checks both. In bytes it is at most three times
+/// as long as `raw`: the two bytes of a heart become six.
 pub fn normalise(raw: &str) -> String {
     let body = raw.trim_matches([' ', '\t', '\n', '\r', '\0', '\x0b']);
     let mut out = String::with_capacity(body.len() + 8);
@@ -86,7 +86,7 @@ fn emoticon(rest: &str) -> Option<(usize, &'static str)> {
     may_stand_after(&rest[token.len()..]).then_some((token.len(), *emoji))
 }
 
-/// The character before is the one that was typed, also where it belongs to an emoticon: `:(;)` is two of them.
+/// The character before counts as typed, even if it belongs to an emoticon: `:(;)` is two of them.
 fn may_stand_before(before: &str) -> bool {
     before
         .chars()

@@ -1,4 +1,4 @@
-//! Which handles a body mentions. Never which agents: handles are compared by the database.
+//! Which handles a body mentions, not which agents: only the database compares handles.
 
 use std::collections::HashSet;
 
@@ -6,8 +6,8 @@ use super::tokens::next_mention;
 
 /// The handles that `body` mentions: without `@`, in lower case, each once, in order of appearance.
 ///
-/// These are the handles that [`render`](super::render()) marks, and those inside of a URL, which it shows as a part
-/// of the link: the recorded daemon tells these agents too.
+/// These are the handles that [`render`](super::render()) marks, and those inside a URL, which it shows as a part of the
+/// link: the recorded daemon notifies these agents too.
 pub fn mentions(body: &str) -> Vec<String> {
     let mut handles = Vec::new();
     let mut seen = HashSet::new();

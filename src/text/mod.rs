@@ -1,12 +1,12 @@
-//! Processing of a message body: emoticons, mentions, ticket references, the HTML that is stored beside it
-//! and the preview in a notification.
+//! Processing of a message body: emoticons, mentions, ticket references, the HTML that is stored beside it, and the preview
+//! in a notification.
 //!
-//! Everything here is a pure function of its arguments. Nothing here ever looks something up, reads a setting or
-//! decides who may write what: tickets are looked up by the caller, between [`ticket_references`] and [`render()`].
+//! Everything here is a pure function of its arguments. Nothing here looks anything up, reads a setting or decides who may
+//! write what: the caller looks tickets up, between [`ticket_references`] and [`render()`].
 //!
-//! The body comes from a browser, so every function takes time linear in the length of the body, whatever stands
-//! in it. White space that ends a URL or surrounds an emoticon is Unicode white space; letters, digits, case and
-//! word boundaries are ASCII throughout.
+//! The body comes from a browser, so every function takes time linear in its length, whatever it contains. White space that
+//! ends a URL or surrounds an emoticon is Unicode white space; letters, digits, case and word boundaries are ASCII
+//! throughout.
 
 mod emoticons;
 mod mentions;

@@ -1,6 +1,6 @@
 //! The beginning of a body, as a notification shows it. Plain text, never HTML: the page that shows it escapes it.
 
-/// Longest preview in characters (code points), as database.md has it for `agent_notifications.body`.
+/// Longest preview in characters (code points), as database.md requires for `agent_notifications.body`.
 pub const PREVIEW_CHARS: usize = 140;
 
 /// The first [`PREVIEW_CHARS`] characters of `body` on one line; see [`collapse`].
@@ -10,9 +10,9 @@ pub fn preview(body: &str) -> String {
 
 /// The first `most` characters of `text` on one line.
 ///
-/// Each run of ASCII white space counts as one space, and there is none at the ends, so a preview that is cut off
-/// behind a word has one character less. Other white space, a no-break space for instance, stays as it is. Empty
-/// where the text has nothing but white space.
+/// Each run of ASCII white space becomes one space, and none is left at the ends, so a preview that is cut off between two
+/// words may be one character shorter. Other white space, for example a no-break space, stays. Empty if the text is only
+/// ASCII white space.
 pub fn collapse(text: &str, most: usize) -> String {
     let mut out = String::with_capacity(text.len().min(most));
     let mut count = 0;

@@ -1,5 +1,5 @@
-//! From `chat_messages.body_text` to `body_rendered_html`. Never text that was escaped before, and never a second
-//! pass over what was written: each token of the body is written once, each piece escaped as it is written.
+//! From `chat_messages.body_text` to `body_rendered_html`, in one pass: each token of the body is written once, and each
+//! piece is escaped as it is written. The input is never escaped text.
 
 use super::tickets::Tickets;
 use super::tokens::{TextToken, next_token};
@@ -8,12 +8,12 @@ use super::tokens::{TextToken, next_token};
 /// `span class="chat-mention"` and `br`.
 ///
 /// `external_links` is the setting `chat_allow_external_links`. `tickets` is what was found for the body's
-/// [`ticket_references`](super::ticket_references): any reference to one of them becomes a link, one that was too
-/// many to be looked up as well if its ticket was found through another one. The rest stays text.
+/// [`ticket_references`](super::ticket_references). Every reference to one of them becomes a link, even one beyond the limit
+/// of look-ups, if another reference has found its ticket. The rest stays text.
 ///
-/// The result may be too long for its column of 65,535 bytes; that is the caller's to check.
+/// The result may be too long for its column of 65,535 bytes: the caller checks that.
 pub fn render(body: &str, external_links: bool, tickets: &Tickets) -> String {
-    // Room for a link; a body with more of them makes the string grow.
+    // Room for one link; with more of them the string grows.
     let mut html = String::with_capacity(body.len() + body.len() / 8 + 96);
     let mut at = 0;
     while let Some(found) = next_token(body, at) {
@@ -39,8 +39,8 @@ pub fn render(body: &str, external_links: bool, tickets: &Tickets) -> String {
     html
 }
 
-/// Escapes `text` and puts `<br>` before each line break. A break of two characters is never divided between two
-/// calls: no token begins or ends with CR or LF.
+/// Escapes `text` and puts `<br>` before each line break. A break of two characters is never split between two calls: no
+/// token begins or ends with CR or LF.
 fn push_text(html: &mut String, text: &str) {
     let bytes = text.as_bytes();
     let mut copied = 0;
@@ -61,7 +61,7 @@ fn push_text(html: &mut String, text: &str) {
         html.push_str(&text[copied..at]);
         html.push_str(written);
         match (byte, bytes.get(at + 1)) {
-            // One break, where CR CR and LF LF are two.
+            // One break; CR CR and LF LF are two.
             (b'\r', Some(b'\n')) | (b'\n', Some(b'\r')) => {
                 copied = at;
                 at += 2;

@@ -1,10 +1,10 @@
-//! The ticket references of a body, and which of them were found. Never looks tickets up itself.
+//! The ticket references of a body, and which of them were found. The caller looks tickets up.
 
 use std::collections::HashMap;
 
 use super::tokens::{TextToken, next_token};
 
-/// Most different references of one message that are looked up; the rest stays text (rendering.md).
+/// Most different references of one message that are looked up; the others stay text (rendering.md).
 pub const MAX_TICKET_REFERENCES: usize = 50;
 
 /// The tickets that a body refers to, each reference once, in order of appearance within its kind.
@@ -12,7 +12,7 @@ pub const MAX_TICKET_REFERENCES: usize = 50;
 pub struct TicketReferences {
     /// At most ten digits each. May contain 0, which is no ticket's id.
     pub ids: Vec<u64>,
-    /// As typed first. Two that differ in ASCII case alone are one reference.
+    /// As first typed. Two that differ only in ASCII case are one reference.
     pub numbers: Vec<String>,
 }
 
@@ -27,11 +27,11 @@ impl TicketReferences {
     }
 }
 
-/// The first [`MAX_TICKET_REFERENCES`] different references of `body`, by id and by number together: what has to be
-/// looked up, all at once, before [`render`](super::render()).
+/// The first [`MAX_TICKET_REFERENCES`] different references of `body`, ids and numbers together. The caller looks them up
+/// before [`render`](super::render()).
 ///
-/// A URL swallows a reference inside of it whether or not it becomes a link, so the setting that `render` takes
-/// makes no difference here.
+/// A reference inside a URL does not count, whether or not the URL becomes a link: the setting that `render` takes makes no
+/// difference here.
 pub fn ticket_references(body: &str) -> TicketReferences {
     let mut references = TicketReferences::default();
     let mut at = 0;
@@ -75,7 +75,7 @@ pub struct Tickets {
 }
 
 impl Tickets {
-    /// `found` in any order, the same ticket perhaps twice. Of two tickets with one number the first is kept.
+    /// `found` in any order, perhaps with duplicates. Of two tickets with the same number, `by_number` finds the first.
     pub fn new(found: Vec<Ticket>) -> Self {
         let mut tickets = Self::default();
         for ticket in found {
@@ -91,7 +91,7 @@ impl Tickets {
         self.by_id.get(&id)
     }
 
-    /// The ticket with this number; ASCII case does not matter, as the database's collation has it.
+    /// The ticket with this number, ignoring ASCII case, as the database's collation does.
     pub fn by_number(&self, number: &str) -> Option<&Ticket> {
         if self.id_by_lower_number.is_empty() {
             return None;

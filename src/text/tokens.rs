@@ -1,11 +1,11 @@
-//! Finds the tokens of a body: URL, ticket number, ticket id, article, mention. One scan, left to right, each byte
-//! of a body in one token at most.
+//! Finds the tokens of a body: URL, ticket number, ticket id, article, mention. One scan, left to right; each byte of a body
+//! belongs to one token at most.
 //!
-//! Never writes HTML and never knows which tickets exist: a token is a matter of form alone.
+//! Writes no HTML and does not know which tickets exist: only the form makes a token.
 //!
-//! Linear time rests on two things. Tokens other than URLs have a greatest length, so an attempt that fails costs a
-//! bounded number of steps. The two runs without a bound, a URL and the white space between `ticket` and `#`, contain
-//! nothing that starts another such run: a URL only fails if all of it is punctuation, and white space is no letter.
+//! Two things keep the time linear. Tokens other than URLs have a greatest length, so a failed attempt costs a bounded
+//! number of steps. Two runs have no bound: a URL, and the white space between `ticket` and `#`. Where an attempt at one
+//! fails, no other can start inside it: a URL fails only if all of it is punctuation, and white space is no letter.
 
 /// Longest handle in bytes, without the `@`.
 const HANDLE_MAX: usize = 80;
@@ -58,7 +58,7 @@ pub(super) fn next_token(body: &str, from: usize) -> Option<TokenMatch<'_>> {
     }
 }
 
-/// The first mention whose `@` stands at `from` or later, also inside of a URL: its handle, and its end in bytes.
+/// The first mention whose `@` stands at `from` or later, even inside a URL: its handle, and its end in bytes.
 pub(super) fn next_mention(body: &str, from: usize) -> Option<(&str, usize)> {
     let bytes = body.as_bytes();
     let mut start = from;
@@ -77,7 +77,7 @@ fn begins_token(byte: u8) -> bool {
     matches!(byte, b'#' | b'@' | b'h' | b'H' | b'k' | b'K' | b't' | b'T')
 }
 
-/// ASCII letters, digits and `_`; a byte of any other character counts as none of them.
+/// ASCII letters, digits and `_`, and no byte of any other character.
 fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
@@ -85,7 +85,7 @@ fn is_word(byte: u8) -> bool {
 /// `before` is the byte before `start` and is known not to be a letter, a digit or `_`.
 fn token_at(body: &str, start: usize, before: Option<u8>) -> Option<(usize, TextToken<'_>)> {
     let bytes = body.as_bytes();
-    // Tickets and articles may look like a part of a path or of a longer word, so they keep away from `/` and `-`.
+    // Behind `/` or `-`, a ticket or an article is more likely a part of a path or of a longer word.
     let apart = !matches!(before, Some(b'/' | b'-'));
     match bytes[start] {
         b'h' | b'H' => url_at(body, start),
@@ -118,10 +118,10 @@ fn url_at(body: &str, start: usize) -> Option<(usize, TextToken<'_>)> {
     Some((end, TextToken::Url(&body[start..end])))
 }
 
-/// How much of `url` is left when the punctuation behind it is cut off.
+/// The length of `url` without the punctuation behind it.
 ///
-/// A closing parenthesis stays if it belongs to an opening one in the URL, so `http://x/a_(b)` is whole, also in
-/// parentheses of its own.
+/// A closing parenthesis stays if it belongs to an opening one in the URL, so `http://x/a_(b)` stays whole, even within
+/// parentheses.
 fn without_trailing_punctuation(url: &[u8]) -> usize {
     let is_mark =
         |byte: &u8| matches!(byte, b'.' | b',' | b';' | b':' | b'!' | b'?' | b'\'' | b')');
@@ -137,8 +137,8 @@ fn without_trailing_punctuation(url: &[u8]) -> usize {
             _ => {}
         }
     }
-    // There is no opening parenthesis among the marks: the first `open` closing ones have their counterpart before
-    // them, and the last of these is where the URL ends.
+    // The marks contain no opening parenthesis: the first `open` closing ones have their counterparts before the marks, and
+    // the URL ends with the last of these.
     let closing = url[marks..]
         .iter()
         .enumerate()
@@ -231,8 +231,8 @@ fn handle_end(bytes: &[u8], at: usize) -> Option<usize> {
 /// The end of the longest name at `at` that begins with a letter or digit, goes on with `allowed` bytes, has one of
 /// `lengths` and ends at a word boundary.
 ///
-/// A `-` is next to a boundary only where a letter, digit or `_` follows. So it does not end a name, except a name
-/// that is cut off at the greatest length: the recorded daemon reads it that way.
+/// Behind a `-` is a word boundary only if a letter, digit or `_` follows. So a name ends in `-` only if it is cut off there
+/// at the greatest length: the recorded daemon reads it that way.
 fn name_end(
     bytes: &[u8],
     at: usize,
@@ -262,7 +262,7 @@ fn after_ignoring_case(bytes: &[u8], at: usize, expected: &[u8]) -> Option<usize
         .then_some(end)
 }
 
-/// White space between `ticket` and `#` is ASCII: a no-break space there leaves the word outside of the link.
+/// White space between `ticket` and `#` is ASCII: with a no-break space there, the word stays outside the link.
 fn is_ascii_space(byte: u8) -> bool {
     byte.is_ascii_whitespace() || byte == b'\x0b'
 }
