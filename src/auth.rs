@@ -1,6 +1,5 @@
-//! From a token to its claims: HS256 under one secret and nothing else, the time passed in. The only file
-//! that names the JWT crate. Name and activity of the agent come from the store (contract:
-//! protocol.md, "auth").
+//! From a token to its claims: only HS256, under one secret; the time is passed in. The only file that names the JWT crate.
+//! The agent's name, and whether it is active, come from the store (contract: protocol.md, "auth").
 
 use std::fmt;
 
@@ -38,14 +37,14 @@ pub struct Claims {
     pub expires: u64,
 }
 
-/// Why a token is refused: for the log, which is told more than the client, and nothing of the token's text.
+/// Why a token is refused, for the log: more than the client is told, but nothing of the token's text.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum TokenError {
     /// There is none, or it is no token.
     Malformed,
     /// Its header names another algorithm, or extensions.
     OtherHeader,
-    /// It was signed under another secret.
+    /// It was signed under another secret, or its signature is malformed.
     OtherSecret,
     /// This claim is no number.
     NoNumber(&'static str),
@@ -59,7 +58,7 @@ pub enum TokenError {
     NotOfAgent,
     /// `sub` names no possible agent.
     NoAgent,
-    /// It is of this agent, on a connection of another one.
+    /// It is a token of this agent, but the connection is another agent's.
     OtherAgent(AgentId),
 }
 
@@ -118,7 +117,7 @@ impl std::error::Error for SignError {
     }
 }
 
-/// As every derived reader, this one refuses a member that is there twice: readers differ in which of them counts.
+/// Like every derived `Deserialize`, this one refuses a doubled member: parsers differ in which one counts.
 #[derive(Deserialize)]
 struct RawHeader {
     alg: Option<Value>,
@@ -126,7 +125,7 @@ struct RawHeader {
     crit: bool,
 }
 
-/// True for a member whatever its value, null as well.
+/// True for a member that is present, whatever its value, even null.
 fn is_there<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
     IgnoredAny::deserialize(value).map(|_| true)
 }
@@ -141,17 +140,17 @@ struct RawClaims {
 }
 
 impl TokenVerifier {
-    /// A verifier under `secret`, which the caller has checked to have [`MIN_SECRET_BYTES`](crate::config::MIN_SECRET_BYTES).
+    /// A verifier under `secret`; the caller checks that it has [`MIN_SECRET_BYTES`](crate::config::MIN_SECRET_BYTES).
     pub fn new(secret: &str) -> Self {
-        // Fails only where a provider stands already, which then is this one.
+        // Fails only if a provider was installed before, and that is this one.
         let _ = PROVIDER.install_default();
         TokenVerifier {
             key: DecodingKey::from_secret(secret.as_bytes()),
         }
     }
 
-    /// What a signed token says. Not by the crate's own `decode`: a header of that takes 2 KiB of a connection's stack, and
-    /// it passes over `crit`.
+    /// The claims of a token with a good signature. Does not use the crate's `decode`, whose header type takes 2 KiB of a
+    /// connection's stack, and which ignores `crit`.
     #[inline(never)]
     fn claims(&self, token: &str) -> Result<RawClaims, TokenError> {
         let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
@@ -168,7 +167,7 @@ impl TokenVerifier {
     /// Checks signature, algorithm, times and claims of `token`; `now` in seconds since 1970.
     ///
     /// # Errors
-    /// It is not good, or its `sub` names no possible agent.
+    /// It is refused; the [`TokenError`] says why.
     #[inline(never)]
     pub fn verify(&self, token: &str, now: u64) -> Result<Claims, TokenError> {
         let claims = self.claims(token)?;
@@ -199,7 +198,7 @@ impl TokenVerifier {
     }
 }
 
-/// Whether a header names the one algorithm, and no extension that a reader must understand (RFC 7515 section 4.1.11).
+/// Whether a header names HS256, and no extension that must be understood (`crit`, RFC 7515 section 4.1.11).
 #[inline(never)]
 fn is_plain_hs256(header: &str) -> bool {
     decode(header).is_some_and(|header: RawHeader| {
@@ -207,7 +206,7 @@ fn is_plain_hs256(header: &str) -> bool {
     })
 }
 
-/// A part of a token (RFC 7515 section 3.1).
+/// Decodes a part of a token: JSON in base64url without padding (RFC 7515 section 3.1).
 fn decode<T: DeserializeOwned>(part: &str) -> Option<T> {
     let json = URL_SAFE_NO_PAD.decode(part).ok()?;
     serde_json::from_slice(&json).ok()
@@ -221,8 +220,8 @@ fn numeric_date(name: &'static str, claim: &Option<Value>) -> Result<Option<f64>
     }
 }
 
-// jsonwebtoken brings its own cryptography only together with RSA and elliptic curves (forty crates, one of them
-// with an open advisory). HS256 is all that is ever accepted, so that is all it gets.
+// With its own cryptography jsonwebtoken also brings RSA and elliptic curves: forty crates, one of them with an open
+// advisory. Only HS256 is ever accepted, so this provider has nothing else.
 static PROVIDER: CryptoProvider = CryptoProvider {
     signer_factory: |algorithm, key| {
         only_hs256(algorithm)?;

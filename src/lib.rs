@@ -1,5 +1,5 @@
-//! The agents' internal chat of Andrea Helpdesk as one daemon; ARCHITECTURE.md is the way in. Modules stand in the order in
-//! which they use each other: each uses what stands below it, and never what stands above (`tests/tidy.rs`).
+//! The internal chat for agents of Andrea Helpdesk, as one daemon; start with ARCHITECTURE.md. The order of the modules is
+//! the order of use: a module uses only modules that stand below it (`tests/tidy.rs` checks that).
 //!
 //! ```text
 //! in:   socket -> websocket -> session -> protocol, then chat -> store

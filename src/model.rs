@@ -52,7 +52,7 @@ impl Conversation {
         }
     }
 
-    /// The channel, where it is one.
+    /// The channel, if it is one.
     pub fn channel_id(self) -> Option<ChannelId> {
         match self {
             Conversation::Channel(id) => Some(id),
@@ -60,7 +60,7 @@ impl Conversation {
         }
     }
 
-    /// The direct thread, where it is one.
+    /// The direct thread, if it is one.
     pub fn thread_id(self) -> Option<ThreadId> {
         match self {
             Conversation::Channel(_) => None,
@@ -137,7 +137,7 @@ pub struct Message {
     pub sender_chat_handle: Option<String>,
 }
 
-/// What an agent has not read of one conversation.
+/// How much of one conversation an agent has not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unread {
     /// The conversation.
@@ -148,23 +148,23 @@ pub struct Unread {
     pub last_read: MessageId,
 }
 
-/// What is looked for.
+/// What a search looks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Search {
     /// The searching agent; without a conversation the search covers all that the agent may read.
     pub agent: AgentId,
-    /// Where, if in one alone; that the agent may read it is the caller's to see.
+    /// Where, if only in one conversation; the caller checks that the agent may read it.
     pub conversation: Option<Conversation>,
-    /// What a message has to hold, by the collation of its column, letter for letter.
+    /// What a message must contain, compared by the collation of its column. No character is a wildcard.
     pub text: Private,
-    /// Who has said it.
+    /// Only messages of this sender.
     pub sender: Option<AgentId>,
     /// Only messages with smaller ids.
     pub before: Option<MessageId>,
 }
 
-/// Why an event is refused. The sender alone gets an `error` event with this text and code
-/// (contract: protocol.md, "Events"); the connection stays.
+/// Why an event is refused. Only the sender gets an `error` event, with this text and code (contract: protocol.md,
+/// "Events"). The connection stays, except at `auth` and after a flood of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The frame is no JSON object with a non-empty string `type`.
@@ -187,19 +187,19 @@ pub enum Refusal {
     NoThreadAccess,
     /// The other agent of a direct thread is inactive.
     RecipientInactive,
-    /// `chat.typing` or `chat.read` without a usable `channel_id`.
+    /// An event about a channel, other than a message, without a usable `channel_id`.
     ChannelIdRequired,
-    /// `chat.typing` or `chat.read` without a usable `thread_id`.
+    /// An event about a direct thread, other than a message, without a usable `thread_id`.
     ThreadIdRequired,
-    /// `chat.search` for fewer or more characters than may be searched for.
+    /// `chat.search` whose `query` is too short, too long or no string.
     InvalidQuery,
-    /// More events than the socket's rate allows.
+    /// More events than the rate of the socket or of its agent allows.
     RateLimited,
     /// The agent has reached the limit of sockets.
     TooManyConnections,
     /// The database did not answer in time; nothing was stored.
     Unavailable,
-    /// The database went away between a write and its answer and has not come back to be asked.
+    /// The database did not confirm the commit in time: the message may be stored or not.
     OutcomeUnknown,
     /// A fault of the service; the log says which.
     Internal,
@@ -290,7 +290,7 @@ impl fmt::Display for AuthFailure {
 /// WebSocket close codes that the service sends (RFC 6455 section 7.4 and protocol.md).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseCode {
-    /// The answer to a peer's close: its own code, 1000 to one without.
+    /// The answer to a peer's close frame: the same code, or 1000 if that had none.
     Answer(u16),
     /// 1001: the service stops; come back.
     GoingAway,

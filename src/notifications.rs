@@ -1,5 +1,5 @@
-//! The notifications of a message: who is notified, in which words, and the rows of it, which are written with the message
-//! (contract: database.md, "Notifications").
+//! The notifications of a message: who is notified, in which words, and the rows, which are written in the message's
+//! transaction (contract: database.md, "Notifications").
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -23,7 +23,7 @@ enum NotificationKind {
 }
 
 impl NotificationKind {
-    /// Its name in rows and preferences, its title, and its word in a key.
+    /// Its name in rows and preferences, its title, and its word in a `dedupe_key`.
     fn words(self) -> (&'static str, &'static str, &'static str) {
         match self {
             NotificationKind::Mention => ("chat_mention", "You were mentioned in chat", "mention"),
@@ -38,7 +38,7 @@ impl NotificationKind {
         }
     }
 
-    /// What counts where an agent's preferences do not name the kind.
+    /// Whether it is wanted if an agent's preferences do not name it.
     fn default(self) -> bool {
         !matches!(self, NotificationKind::Channel)
     }
@@ -107,9 +107,8 @@ fn candidates(
     }
 }
 
-/// Who is to be notified of a channel message, before their preferences are looked at: mentions first, then
-/// those who watch the channel, out of all members but the sender. An agent that is mentioned is not notified a second
-/// time as a watcher.
+/// Who is to be notified of a channel message, before their preferences are looked at. Of `others`, the members without the
+/// sender: first those who are mentioned, then those who only watch the channel.
 fn channel_candidates<'m>(
     others: impl Iterator<Item = &'m Member>,
     mentioned: &[AgentId],
@@ -126,8 +125,7 @@ fn channel_candidates<'m>(
     found
 }
 
-/// Whether an agent's `notification_preferences_json` lets a kind through. Anything but a JSON object counts as
-/// an empty one.
+/// Whether an agent wants a kind, by `notification_preferences_json`. Anything but a JSON object counts as an empty one.
 fn is_wanted(kind: NotificationKind, preferences: Option<&str>) -> bool {
     let preferences = preferences.and_then(|json| serde_json::from_str::<Value>(json).ok());
     match preferences
@@ -140,7 +138,7 @@ fn is_wanted(kind: NotificationKind, preferences: Option<&str>) -> bool {
     }
 }
 
-/// As the application, where JSON objects become arrays, takes a value for true.
+/// Whether the PHP application, which decodes JSON objects as arrays, takes a value for true.
 fn is_truthy(value: &Value) -> bool {
     match value {
         Value::Null => false,
@@ -152,7 +150,7 @@ fn is_truthy(value: &Value) -> bool {
     }
 }
 
-/// The rows for those of the candidates who want them.
+/// The rows for the candidates who want them.
 fn rows(
     message: &Message,
     candidates: &[(AgentId, NotificationKind)],
