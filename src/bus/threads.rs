@@ -356,7 +356,12 @@ impl Speaker {
         let mut roll_call = Instant::now();
         let mut retry = Instant::now();
         loop {
-            let note = match notes.recv_deadline(roll_call) {
+            // Also while notes wait all the time: others take a daemon that is not heard of for gone.
+            let received = match Instant::now() < roll_call {
+                true => notes.recv_deadline(roll_call),
+                false => Err(RecvTimeoutError::Timeout),
+            };
+            let note = match received {
                 Ok(note) => note,
                 Err(RecvTimeoutError::Timeout) => {
                     roll_call = Instant::now() + ROLL_CALL_INTERVAL;

@@ -79,15 +79,22 @@ impl PidFile {
     /// # Errors
     /// As [`PidFile::lock`], but for that process.
     pub fn take_over(path: &Path) -> Result<Self, Occupied> {
-        let file = owned_file::open(path, Use::Change).map_err(Occupied::ByError)?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| Occupied::ByDaemon {
-            pid: 0,
-            locked: true,
-        })?;
-        Ok(PidFile {
-            path: path.to_owned(),
-            file,
-        })
+        loop {
+            let file = owned_file::open(path, Use::Change).map_err(Occupied::ByError)?;
+            flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+                Occupied::ByDaemon {
+                    pid: 0,
+                    locked: true,
+                }
+            })?;
+            // As above: a file that was removed meanwhile guards nothing.
+            if is_named(&file, path) {
+                return Ok(PidFile {
+                    path: path.to_owned(),
+                    file,
+                });
+            }
+        }
     }
 
     /// Where the file is.

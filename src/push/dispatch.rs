@@ -261,6 +261,7 @@ impl Pusher {
                 let endpoint = match Endpoint::parse(&subscription.endpoint, allow) {
                     Ok(endpoint) => endpoint,
                     Err(why) => {
+                        METRICS.pushes[2].add(1);
                         self.failed(&mut work, &format!("{subscription:?}"), why.to_string());
                         continue;
                     }
@@ -428,6 +429,7 @@ impl Pusher {
     }
 
     fn give_up(&self, work: &mut Work, delivery: &Delivery, why: &str) {
+        METRICS.pushes[4].add(1);
         let why = format!("{}: {why}", delivery.endpoint.authority());
         self.failed(work, &format!("{:?}", delivery.subscription), why);
     }

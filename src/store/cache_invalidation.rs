@@ -6,6 +6,7 @@
 //! that failed stays due.
 
 use std::io;
+use std::mem;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -113,13 +114,12 @@ impl AppCache {
 }
 
 impl Side {
-    /// Returns the first failure, and keeps silent about later ones.
+    /// Returns the first failure of an outage, and keeps silent about the others.
     fn invalidate(&mut self, tell: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         if self.is_due {
             let told = tell();
             self.is_due = told.is_err();
-            if !self.is_reported {
-                self.is_reported = told.is_err();
+            if !mem::replace(&mut self.is_reported, told.is_err()) {
                 return told;
             }
         }
@@ -158,6 +158,21 @@ mod tests {
     use std::fs;
 
     use super::*;
+
+    #[test]
+    fn each_outage_is_reported_once() {
+        let mut side = Side::default();
+        let mut reported = |is_away: bool| {
+            side.is_due = true;
+            let tell = || match is_away {
+                true => Err(io::ErrorKind::ConnectionRefused.into()),
+                false => Ok(()),
+            };
+            side.invalidate(tell).is_err()
+        };
+        let outages = [true, true, false, true, true].map(&mut reported);
+        assert_eq!(outages, [true, false, false, true, false]);
+    }
 
     #[test]
     fn a_version_is_never_the_same_and_a_missing_folder_is_left_missing() {
