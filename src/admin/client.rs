@@ -1,4 +1,4 @@
-//! The client's end of a chat socket, for subcommands: framing only, over a stream after its handshake.
+//! The client's end of a chat socket, for subcommands: framing only, over a stream that has done its handshake.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -11,18 +11,18 @@ use tungstenite::{Error, Message};
 /// A client's socket.
 pub(super) struct Client<S = TcpStream>(WebSocket<S>);
 
-/// What a client hears.
+/// What a client receives.
 pub(super) enum Heard {
     /// An event.
     Event(Value),
-    /// A ping, which is answered with the next call.
+    /// A ping; the pong goes out with the next call.
     Ping,
-    /// The other end closes, and why.
+    /// The peer closes, with this code and reason.
     Closed(String),
 }
 
 impl<S: Read + Write> Client<S> {
-    /// Over this stream, of which `rest` was read behind the handshake.
+    /// A client over `stream`; `rest` is what was read beyond the handshake.
     pub(super) fn new(stream: S, rest: Vec<u8>) -> Self {
         Client(WebSocket::from_partially_read(
             stream,
@@ -45,7 +45,7 @@ impl<S: Read + Write> Client<S> {
     /// The next event; pings are answered meanwhile.
     ///
     /// # Errors
-    /// The connection is lost or silent for its read time-out, or something else than events came.
+    /// The connection is lost, was silent for its read time-out, or a frame is not a JSON event.
     pub(super) fn next_event(&mut self) -> io::Result<Value> {
         loop {
             if let Heard::Event(event) = self.hear()? {

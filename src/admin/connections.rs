@@ -12,10 +12,10 @@ use crate::websocket::ConnectionReport;
 
 /// How long the service may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// More than any list of connections has.
+/// Bounds the memory for a peer that is not the service: more than any list of connections has.
 const MAX_BYTES: u64 = 256 << 20;
 
-/// Asks the service at `path` and writes what it says, for people or as a JSON array.
+/// Asks the service at `path` for its connections and writes them, for people or as a JSON array.
 ///
 /// # Errors
 /// No service answers there, or standard output cannot be written.

@@ -13,14 +13,14 @@ use crate::store::DatabaseConnection;
 use crate::store::operations::AuditEntry;
 use crate::supervisor::Mode;
 
-/// What is asked for.
+/// What is requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ControlRequest {
-    /// That the service run from now on.
+    /// Run from now on.
     Start,
-    /// That it run no longer.
+    /// Stop, and stay stopped.
     Stop,
-    /// That it be ended and started again.
+    /// Stop and start again.
     Restart,
 }
 
@@ -61,11 +61,11 @@ impl ControlRequest {
     }
 }
 
-/// Leaves a request that came `from` there: the flags, which only the supervisor of cron mode acts on, and a row in the
-/// audit log.
+/// Records a request: in cron mode the flags that the supervisor acts on, and in every mode a row in the audit log,
+/// with `from` as its origin.
 ///
 /// # Errors
-/// The failure of the statement.
+/// The database refuses the change or does not answer.
 pub(crate) fn leave(
     request: ControlRequest,
     mode: Mode,
@@ -84,10 +84,10 @@ pub(crate) fn leave(
     store.change(flags, &audit)
 }
 
-/// Leaves the request of a command.
+/// Records the request of a subcommand, and says what becomes of it.
 ///
 /// # Errors
-/// The database cannot be asked, this install lacks a row that is needed, or the service manager has to be asked.
+/// The database cannot be asked, this install lacks a required row, or a service manager runs the service.
 pub(crate) fn request(
     request: ControlRequest,
     database: &mut Database,
@@ -136,7 +136,7 @@ fn past(request: ControlRequest) -> &'static str {
     }
 }
 
-/// What will keep the supervisor from starting anything all the same.
+/// What keeps the supervisor from starting the service despite the request.
 fn obstacle(request: ControlRequest, rows: &Rows) -> Option<&'static str> {
     if request == ControlRequest::Stop {
         return None;

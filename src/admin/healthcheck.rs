@@ -1,5 +1,5 @@
-//! `healthcheck`: whether the listener answers now, for a container's engine or a load balancer. Where `status` goes by what
-//! is recorded, this one asks the running service itself.
+//! `healthcheck`: whether the listener answers now, for a container engine or a load balancer. Unlike `status`, it does
+//! not depend on what is recorded: it asks the running service itself.
 
 use std::io::{self, Read, Write};
 use std::time::Instant;
@@ -9,15 +9,15 @@ use super::{Problem, probe};
 use crate::platform::exit_code;
 use crate::platform::net::{self, Wire};
 
-/// The answer is a line or two; more is not read.
+/// Most bytes that are read: the answer is a line or two.
 const MAX_ANSWER: u64 = 4096;
 
-/// Asks the service at a listen address; its own words where it is not well.
+/// Asks the service at a listen address; a problem quotes its answer.
 ///
 /// # Errors
-/// It is not well, or does not answer by `deadline`, or something else does.
+/// It is not healthy, does not answer by `deadline`, or something else answers.
 pub(crate) fn ask(host: &str, port: u16, deadline: Instant) -> Result<(), Problem> {
-    // Every address of this machine is reached at its loopback.
+    // A service that listens on every address is reached at loopback.
     let host = match host {
         "0.0.0.0" => "127.0.0.1",
         "[::]" => "[::1]",
@@ -33,7 +33,7 @@ pub(crate) fn ask(host: &str, port: u16, deadline: Instant) -> Result<(), Proble
     let status = head.lines().next().unwrap_or_default();
     match status.split(' ').nth(1) {
         Some("200") => Ok(()),
-        // This page is not for everybody; then the service listens where it is asked from another address than loopback.
+        // The service hides this page from peers that are not loopback or listed. Then a handshake must do.
         Some("404") => match probe::listener(host, port, left()?).map_err(nothing)? {
             HandshakeResponse::WebSocket => Ok(()),
             HandshakeResponse::Http(code, reason) => {

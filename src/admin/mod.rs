@@ -32,7 +32,7 @@ pub struct Database {
 }
 
 impl Database {
-    /// That of an install; not connected yet.
+    /// The database of an install; connects on first use.
     pub fn new(store: Arc<dyn Store>) -> Self {
         Database {
             pool: Pool::single(Arc::clone(&store)),
@@ -40,7 +40,7 @@ impl Database {
         }
     }
 
-    /// Does one operation.
+    /// Runs one operation.
     ///
     /// # Errors
     /// The operation failed.
@@ -52,7 +52,7 @@ impl Database {
         result.map_err(|error| self.problem(error))
     }
 
-    /// Does one operation that may be repeated where the database is lost or in conflict.
+    /// Runs one operation, and repeats it for up to `STORE_TIMEOUT` if the connection is lost or a lock conflicts.
     ///
     /// # Errors
     /// The last failure.

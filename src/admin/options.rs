@@ -1,4 +1,4 @@
-//! `config`: every option with the value that counts and where it comes from. A secret is never shown.
+//! `config`: every option with its effective value and where it comes from. Secrets are never shown.
 
 use std::io::Write;
 
@@ -11,23 +11,23 @@ use crate::config::settings::Rows;
 use crate::platform::exit_code;
 use crate::platform::printable::{HIDDEN, printable, printable_json, without_password};
 
-/// One option, as it counts.
+/// One option with its effective value.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Entry {
     /// The variable or the setting.
     pub name: &'static str,
-    /// Its value, `***` for a secret, nothing where it is not set.
+    /// Its value; `***` for a secret, empty if it is not set.
     pub value: String,
     /// `option`, `environment`, `env_file`, `setting` or `default`.
     pub source: &'static str,
 }
 
-/// All of them; without `rows` the settings are left out.
+/// All options; without `rows` the settings are left out.
 pub(crate) fn look(variables: &Variables, rows: Option<&Rows>) -> Vec<Entry> {
     let shown = OPTIONS.iter().filter(|spec| spec.topic != Topic::Retired);
     let of_variables = shown.map(|spec| of_variable(spec, variables, rows));
     let of_settings = rows.into_iter().flat_map(|rows| {
-        // Those that a variable stands for are among the variables.
+        // Settings that a variable can override are listed under that variable.
         let own = settings::ALL.iter().filter(|one| one.variable().is_none());
         own.map(|setting| Entry {
             name: setting.key,
@@ -44,7 +44,7 @@ pub(crate) fn look(variables: &Variables, rows: Option<&Rows>) -> Vec<Entry> {
 
 fn of_variable(spec: &Spec, variables: &Variables, rows: Option<&Rows>) -> Entry {
     let (name, default) = (spec.name, spec.default);
-    // The recorded daemon takes a host or a port of "0" as unset, unless it is an option.
+    // As in the PHP daemon, a host or port of "0" counts as unset, except as an option.
     let of_listener = settings::ALL
         .iter()
         .find(|one| one.variable() == Some(name));
@@ -75,7 +75,7 @@ fn of_variable(spec: &Spec, variables: &Variables, rows: Option<&Rows>) -> Entry
     }
 }
 
-/// Writes them for people, or as a JSON array.
+/// Writes the options for people, or as a JSON array.
 ///
 /// # Errors
 /// Standard output cannot be written.

@@ -1,4 +1,4 @@
-//! A probe of the service: finds its address and does a handshake as a client.
+//! A probe of the service: parses its URL and does a handshake as a client.
 
 use std::io::{self, Read, Write};
 use std::time::Duration;
@@ -7,19 +7,19 @@ use super::Problem;
 use super::response::{HandshakeResponse, judge, request};
 use crate::platform::{exit_code, net};
 
-/// More than any answer to these requests has.
+/// Bounds the memory for a peer that never ends its head: more than any answer to these requests has.
 const MAX_ANSWER: usize = 64 * 1024;
 
-/// Where to look.
+/// A parsed URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
-    /// Whether TLS comes first.
+    /// Whether the connection uses TLS.
     pub secure: bool,
-    /// As in the URL; an IPv6 address has its brackets.
+    /// The host; an IPv6 address keeps its brackets.
     pub host: String,
-    /// As in the URL, or the scheme's.
+    /// The port, or the scheme's default.
     pub port: u16,
-    /// With its query.
+    /// The path with its query; the chat's own if the URL has none.
     pub path: String,
 }
 
@@ -27,7 +27,7 @@ impl Url {
     /// From `ws://`, `wss://`, `http://` or `https://`.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// It is not such a URL, or has a user name.
     pub fn parse(text: &str) -> Result<Self, Problem> {
         let wrong = |what| Problem::new(exit_code::USAGE, what);
         let (scheme, rest) = text.split_once("://").ok_or_else(|| {
@@ -89,10 +89,10 @@ impl Url {
     }
 }
 
-/// Whether something answers at a listen address, and what.
+/// Does a handshake at a listen address and says what kind of server answers.
 ///
 /// # Errors
-/// Nothing does.
+/// Nothing answers.
 pub(crate) fn listener(host: &str, port: u16, timeout: Duration) -> io::Result<HandshakeResponse> {
     let mut stream = net::connect(host, port, timeout)?;
     stream.set_read_timeout(Some(timeout))?;
@@ -101,7 +101,7 @@ pub(crate) fn listener(host: &str, port: u16, timeout: Duration) -> io::Result<H
     Ok(answer)
 }
 
-/// Who answered, and what came behind the answer.
+/// Sends the request; the kind of server that answers, and what was read beyond its response.
 pub(super) fn shake_hands(
     stream: &mut (impl Read + Write),
     request: &str,
@@ -110,7 +110,7 @@ pub(super) fn shake_hands(
     Ok((answer, rest))
 }
 
-/// Who answered, the head of the answer, and what came behind it.
+/// The same with the response's head in the middle.
 pub(super) fn exchange(
     stream: &mut (impl Read + Write),
     request: &str,
@@ -127,7 +127,7 @@ pub(super) fn exchange(
     }
 }
 
-/// Reads what comes next, to the end of `bytes`.
+/// Reads once and appends to `bytes`.
 pub(super) fn read_more(stream: &mut impl Read, bytes: &mut Vec<u8>) -> io::Result<()> {
     let mut chunk = [0; 4096];
     let count = stream

@@ -1,5 +1,5 @@
-//! The client's end of a WebSocket handshake, for probes of a running service: the request, and the kind of server that
-//! the response shows. Pure.
+//! The client's end of a WebSocket handshake, for probes of a running service: builds the request, and tells from the
+//! response what kind of server answers. Pure.
 
 use crate::http::PATH;
 use crate::websocket::handshake::accept_key;
@@ -7,7 +7,7 @@ use crate::websocket::handshake::accept_key;
 /// Need not be random: the key only guards against caching intermediaries (RFC 6455 section 10.3).
 const KEY: &str = "YW5kcmVhLWNoYXQtY2hlYw==";
 const MAX_HEADERS: usize = 64;
-/// Interim answers before the one that counts.
+/// Most interim responses (1xx) before the final one.
 const MAX_INTERIM: usize = 8;
 
 /// The kind of server that answered.
@@ -15,13 +15,13 @@ const MAX_INTERIM: usize = 8;
 pub(crate) enum HandshakeResponse {
     /// A WebSocket server that switched protocols.
     WebSocket,
-    /// Something that speaks HTTP and did not: its status line.
+    /// An HTTP server that did not switch: status and reason.
     Http(u16, String),
-    /// Something that switched protocols and got the key wrong, or speaks no HTTP.
+    /// A server that switched protocols with a wrong key, or does not speak HTTP.
     Other(&'static str),
 }
 
-/// The request for `path`, or for the chat's own. `host` as a browser would send it, `origin` if any.
+/// The request for `path`, or for the chat's own path; `host` and `origin` are the headers as a browser sends them.
 pub(crate) fn request(host: &str, path: Option<&str>, origin: Option<&str>) -> String {
     let path = path.unwrap_or(PATH);
     let origin = origin.map_or(String::new(), |origin| format!("Origin: {origin}\r\n"));
@@ -31,12 +31,12 @@ pub(crate) fn request(host: &str, path: Option<&str>, origin: Option<&str>) -> S
     )
 }
 
-/// Who answered with these bytes, and how many of them are the response's head; `None` while it is not complete.
+/// The kind of server that sent these bytes, and the length of the response's head; `None` while that is incomplete.
 pub(crate) fn judge(bytes: &[u8]) -> Option<(HandshakeResponse, usize)> {
     let mut begin = 0;
     for _ in 0..MAX_INTERIM {
         match judge_one(&bytes[begin..])? {
-            // "Continue" and "Early Hints" come before the answer.
+            // Continue, Processing and Early Hints precede the final response.
             (HandshakeResponse::Http(100 | 102 | 103, _), length) => begin += length,
             (answer, length) => return Some((answer, begin + length)),
         }

@@ -1,5 +1,5 @@
-//! `settings list|get|set`: the rows of the application's chat settings page, validated as it validates them
-//! (contract: operations.md). Settings that the service writes are read-only; `status` shows them.
+//! `settings list|get|set`: the rows of the application's chat settings page, validated by its rules (contract:
+//! operations.md). Rows that the service writes are not among them; `status` shows those.
 
 use std::fmt;
 use std::io::Write;
@@ -14,12 +14,12 @@ use crate::platform::number::leading_integer;
 use crate::platform::printable::{printable, printable_json};
 use crate::store::operations::AuditEntry;
 
-/// Most days that messages can be kept by number.
+/// Longest retention in days: a century.
 const MAX_DAYS: i64 = 36_500;
-/// What `body_text` holds.
+/// Characters that fit into `body_text`, a column of 64 KiB, if each takes one byte.
 const MAX_MESSAGE_CHARS: i64 = 65_535;
 
-/// What a value may be.
+/// The kind of a setting's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SettingKind {
     /// `0` or `1`.
@@ -37,7 +37,7 @@ pub enum SettingKind {
     Host,
 }
 
-/// A value is none of this kind.
+/// A value is not of this kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OtherKind(pub SettingKind);
 
@@ -59,7 +59,7 @@ impl fmt::Display for OtherKind {
 
 impl std::error::Error for OtherKind {}
 
-/// When a new value counts.
+/// When a new value takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Takes {
     AtOnce,
@@ -79,20 +79,20 @@ impl Takes {
     }
 }
 
-/// One row.
+/// One setting, a row of the table.
 pub struct Setting {
     /// Its name.
     pub key: &'static str,
     /// What it may be.
     pub kind: SettingKind,
-    /// What it is where the table has no row.
+    /// Its value if the table has no such row.
     pub default: &'static str,
     takes: Takes,
-    /// The variable that wins over it.
+    /// The variable that overrides it.
     variable: Option<&'static str>,
-    /// What a form calls it.
+    /// Its label in a form.
     pub label: &'static str,
-    /// What it says.
+    /// What it means.
     pub about: &'static str,
 }
 
@@ -203,7 +203,7 @@ pub const ALL: [Setting; 10] = [
 
 const _: () = assert!(DEFAULT_PORT == 8090, "the default above");
 
-/// Names of all of them, for help and completion.
+/// Names of all settings, for help and completion.
 pub(crate) fn keys() -> Vec<&'static str> {
     ALL.iter().map(|setting| setting.key).collect()
 }
@@ -224,30 +224,30 @@ pub(crate) fn find(key: &str) -> Result<&'static Setting, Problem> {
 }
 
 impl Setting {
-    /// The variable that wins over it, if there is one.
+    /// The variable that overrides it, if there is one.
     pub(crate) fn variable(&self) -> Option<&'static str> {
         self.variable
     }
 
-    /// The value as the table has it, or the default.
+    /// The value in the table, or the default.
     pub(crate) fn stored<'a>(&self, rows: &'a Rows) -> &'a str {
         rows.text(self.key, self.default)
     }
 
-    /// The value that counts, and the origin of the variable that it is of, if one wins over the table.
+    /// The effective value, and the origin of the variable if one overrides the table.
     fn counting(&self, rows: &Rows, variables: &Variables) -> (String, Option<String>) {
         let won = self.variable.and_then(|name| {
-            // The recorded daemon takes a host or a port of "0" as unset.
+            // As in the PHP daemon, a host or port of "0" counts as unset.
             let value = variables.get(name).filter(|value| value != "0")?;
             Some((value, Some(variables.origin(name))))
         });
         won.unwrap_or_else(|| (self.stored(rows).to_owned(), None))
     }
 
-    /// The value as it is stored.
+    /// The value in the form in which it is stored.
     ///
     /// # Errors
-    /// It is of another kind.
+    /// The value is not of the setting's kind.
     pub(crate) fn checked(&self, value: &str) -> Result<String, OtherKind> {
         let stored = match self.kind {
             SettingKind::Switch => match value.to_ascii_lowercase().as_str() {
@@ -267,7 +267,7 @@ impl Setting {
         stored.ok_or(OtherKind(self.kind))
     }
 
-    /// The row of the audit log about a new value, which came `from` there.
+    /// The row of the audit log about a new value, with `from` as its origin.
     pub(crate) fn audit(&self, before: &str, after: &str, from: &str) -> AuditEntry {
         AuditEntry {
             action: "chat_websocket_settings_updated".to_owned(),
@@ -277,7 +277,7 @@ impl Setting {
     }
 }
 
-/// Writes all settings as they count, for people or as JSON.
+/// Writes all settings with their effective values, for people or as JSON.
 ///
 /// # Errors
 /// The database cannot be asked.
@@ -317,8 +317,8 @@ pub(crate) fn list(
     Ok(exit_code::OK)
 }
 
-/// Writes the value of one setting that counts, and nothing else, so that a script can take it; `settings list` and
-/// `config` say where it comes from.
+/// Writes the effective value of one setting and nothing else, for scripts; `settings list` and `config` say where it
+/// comes from.
 ///
 /// # Errors
 /// There is no such setting, or the database cannot be asked.
@@ -335,10 +335,10 @@ pub(crate) fn get(
     Ok(exit_code::OK)
 }
 
-/// Sets one setting, and says from when on it counts. `variables` are asked for what wins over it.
+/// Sets one setting, and says when that takes effect and whether one of `variables` overrides it.
 ///
 /// # Errors
-/// There is no such setting, the value cannot be, or the database cannot be asked.
+/// There is no such setting, the value is not of its kind, or the database cannot be asked.
 pub(crate) fn set(
     key: &str,
     value: &str,

@@ -1,5 +1,5 @@
-//! `status`: the same that the supervisor observes, and whether the address answers, for people and for programs
-//! (contract: operations.md). Changes nothing.
+//! `status`: what the supervisor observes, and whether the address answers, for people and for programs (contract:
+//! operations.md). Changes nothing.
 
 use std::fmt::Write as _;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -21,17 +21,17 @@ use crate::supervisor::{Observed, SUPERVISED, Status};
 
 /// How long the address may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// How much of the log is looked through for the last error.
+/// How much of the log's end is searched for the last error.
 const LOG_TAIL_BYTES: u64 = 16 * 1024;
-/// How many of its last lines are shown.
+/// Last lines of the log that are shown.
 const LOG_LINES: usize = 5;
 
-/// How the service is.
+/// The state of the service.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct StatusReport {
-    /// Of what is recorded, process and heartbeat.
+    /// Derived from the recorded status, the process and the heartbeat.
     status: Status,
-    /// What keeps the status from being known.
+    /// Why the status cannot be told in full.
     problem: Option<String>,
     /// `chat_websocket_status`.
     recorded_status: Option<String>,
@@ -39,20 +39,20 @@ pub(crate) struct StatusReport {
     mode: Option<&'static str>,
     /// Whether the settings ask for a running service.
     wanted: Option<bool>,
-    /// Settings that say it is not.
+    /// The settings that switch the service off.
     off: Vec<&'static str>,
-    /// Of the pid file, else of the settings.
+    /// Process id from the pid file, else from the settings.
     pid: Option<u32>,
-    /// Whether that daemon lives; `None` where it cannot be told from here.
+    /// Whether a live daemon holds the pid file; `None` if that file cannot be read.
     alive: Option<bool>,
     /// `systemd`, `cron`, or `other`.
     started_by: Option<&'static str>,
-    /// The systemd unit or the like.
+    /// The systemd unit, or what else the control group names.
     unit: Option<String>,
     started_at: Option<String>,
     heartbeat_at: Option<String>,
     heartbeat_age_seconds: Option<i64>,
-    /// Whether that is young enough.
+    /// Whether the heartbeat is recent enough.
     fresh: bool,
     address: Option<String>,
     /// Whether a chat service answers there.
@@ -61,15 +61,15 @@ pub(crate) struct StatusReport {
     answer: Option<String>,
     stop_requested: bool,
     restart_requested: bool,
-    /// What the log says last of what went wrong.
+    /// The last line of the log that tells of a failure.
     last_error: Option<String>,
-    /// Where to look for more.
+    /// Path of the log.
     log_file: Option<String>,
-    /// Its last lines.
+    /// Last lines of the log.
     log_lines: Vec<String>,
 }
 
-/// Looks at the service of an install.
+/// Gathers the state of an install's service.
 pub(crate) fn look(config: &Config, database: &mut Database) -> StatusReport {
     let places = config.paths();
     let held = pid_file::holder(&places);
@@ -151,14 +151,14 @@ fn tail(log: &Path) -> Option<Vec<String>> {
     let mut bytes = Vec::new();
     file.take(LOG_TAIL_BYTES).read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8_lossy(&bytes);
-    // The first one may have lost its beginning.
+    // The first line may be cut off at its beginning.
     let lines = text.lines().skip(usize::from(begin > 0));
     let lines = lines.filter(|line| !line.trim().is_empty());
     Some(lines.map(printable).collect())
 }
 
-/// The last line that tells of a failure, with its time. Of a service that does not run as it should also one without the
-/// word, and where there is none the last line.
+/// The last line that tells of a failure, with its time. If the service is not well, lines without `error:` may qualify
+/// too, and if none does, the last line is taken.
 fn last_error(lines: &[String], is_well: bool) -> Option<String> {
     const FAILURES: [&str; 7] = [
         "error:",
@@ -215,7 +215,7 @@ fn answer(host: &str, port: u16) -> (bool, String) {
 }
 
 impl StatusReport {
-    /// Nothing is known, for this reason.
+    /// A report in which nothing is known, for this reason.
     pub(crate) fn unknown(problem: String) -> Self {
         StatusReport {
             problem: Some(problem),
@@ -243,7 +243,7 @@ impl StatusReport {
         writeln!(out, "{}", printable_json(&text)).map_err(Problem::of_output)
     }
 
-    /// The same as a line.
+    /// The JSON object on one line.
     pub(crate) fn json_line(&self) -> String {
         let text = serde_json::to_string(self).unwrap_or_default();
         printable_json(&text) + "\n"
@@ -363,7 +363,7 @@ impl StatusReport {
     }
 }
 
-/// `nothing: reason` as it stands in a sentence.
+/// Rewrites `nothing: reason` for use within a sentence.
 fn answered(answer: &str) -> String {
     match answer.strip_prefix("nothing: ") {
         Some(reason) => format!("nothing ({reason})"),

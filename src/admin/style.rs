@@ -1,24 +1,24 @@
-//! Colours on a terminal; none where a program reads the output.
+//! Colours for a terminal; none if a program reads the output.
 
-/// Whether to colour.
+/// Whether to use colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
     colours: bool,
 }
 
-/// What a colour means here.
+/// What a colour means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
     /// As it should be.
     Good,
-    /// To be looked at.
+    /// Worth a look.
     Doubtful,
-    /// To be mended.
+    /// Needs to be fixed.
     Bad,
 }
 
 impl Style {
-    /// Colours on a terminal that can show them, unless `NO_COLOR` is set to anything (no-color.org).
+    /// Colours on a terminal that can show them, unless `NO_COLOR` is set and not empty (no-color.org).
     pub fn of(is_terminal: bool, variable: impl Fn(&str) -> Option<String>) -> Self {
         let forbidden = variable("NO_COLOR").is_some_and(|value| !value.is_empty());
         let is_dumb = variable("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
@@ -27,7 +27,7 @@ impl Style {
         }
     }
 
-    /// Colours, wherever they go.
+    /// Colours, whatever reads them.
     pub fn coloured() -> Self {
         Style { colours: true }
     }

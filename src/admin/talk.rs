@@ -1,5 +1,5 @@
-//! `chat`: reads and sends messages as an agent, for a terminal or a script. A client of the running service like any
-//! other.
+//! `chat`: reads and sends messages as an agent, for a terminal or a script. It is a client of the running service like
+//! any other.
 
 use std::collections::HashSet;
 use std::io::{self, Write};
@@ -16,36 +16,36 @@ use crate::platform::exit_code;
 use crate::platform::net;
 use crate::platform::printable::{printable, printable_json};
 
-/// To connect, and for each answer: the service says within 5 s what became of an event.
+/// Time limit to connect, and for each answer: the service answers an event within 5 s.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// The service pings a silent client every 25 s.
+/// Silence after which the connection counts as lost: the service pings every 25 s by default.
 const SILENCE: Duration = Duration::from_secs(60);
-/// Between two tries to connect again.
+/// Pause before another attempt.
 const PAUSE: Duration = Duration::from_secs(2);
-/// For how long a message is sent again that was not answered, or refused for a reason that passes.
+/// How long to retry a message that was not answered, or was refused for a temporary reason.
 const INSIST: Duration = Duration::from_secs(30);
-/// Messages of one page of the history.
+/// Messages in one page of the history, the most that the service sends.
 const PAGE: u64 = 200;
 
-/// Who talks where.
+/// An agent in a conversation.
 pub(crate) struct Talk<'a> {
     /// Signs the token.
     pub secret: &'a str,
     /// Where the service listens.
     pub address: (String, u16),
-    /// In whose name.
+    /// The agent to act as.
     pub agent: AgentId,
-    /// In which conversation.
+    /// The conversation to read or write.
     pub conversation: Conversation,
     /// JSON instead of lines for people.
     pub json: bool,
 }
 
-/// Why an exchange came to nothing.
+/// Why an exchange failed.
 enum Trouble {
-    /// The connection was lost, or the service says to come back.
+    /// The connection was lost, or the refusal is temporary.
     Passing(String),
-    /// The service says no.
+    /// Another attempt would fail as well.
     Final(Problem),
 }
 
@@ -59,7 +59,7 @@ impl From<io::Error> for Trouble {
 }
 
 impl Trouble {
-    /// That of an event that answers ours with a refusal.
+    /// The trouble in an event that refuses ours.
     fn of(event: &Value) -> Trouble {
         let message = event["message"].as_str().unwrap_or("refused").to_owned();
         match event["code"].as_str() {
@@ -72,13 +72,13 @@ impl Trouble {
 }
 
 impl Talk<'_> {
-    /// Sends one message; done once it is stored.
+    /// Sends one message and returns once it is stored.
     ///
     /// # Errors
     /// It was refused, or the service cannot be reached.
     pub(crate) fn send(&self, text: &str, out: &mut dyn Write) -> Result<u8, Problem> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        // The same for each try, so that none stores it twice.
+        // The same for each attempt, so that the service stores the message only once.
         let reference = format!(
             "{}-{}",
             std::process::id(),
@@ -119,10 +119,10 @@ impl Talk<'_> {
         }
     }
 
-    /// Shows the newest `lines` messages and, if it is to `follow`, every one that comes, until it is interrupted.
+    /// Shows the newest `lines` messages and, with `follow`, every new one until a signal ends the process.
     ///
     /// # Errors
-    /// The service refuses, or cannot be reached to begin with.
+    /// The service refuses, or cannot be reached for the first time; later losses are retried.
     pub(crate) fn tail(
         &self,
         lines: u64,
@@ -140,7 +140,7 @@ impl Talk<'_> {
             if !shown.begun {
                 return Err(self.unreachable(&lost));
             }
-            // Only a remark.
+            // Only a remark: a failure to write it is ignored.
             let _ = writeln!(
                 notes,
                 "The connection was lost: {}. Connecting again.",
@@ -160,7 +160,7 @@ impl Talk<'_> {
         let mut client = self.connect()?;
         let mut missed = Vec::new();
         let mut before = Value::Null;
-        // What was missed may be more than one page.
+        // After a lost connection, more than one page may be missing.
         loop {
             let limit = if shown.begun {
                 PAGE
@@ -214,7 +214,7 @@ impl Talk<'_> {
         out: &mut dyn Write,
     ) -> Result<(), Trouble> {
         let id = message["id"].as_u64().unwrap_or_default();
-        // Older than the first that was shown: not missed, but never asked for.
+        // Older than the first message shown: it was not missed, it was never asked for.
         let is_old = shown.begun && id < shown.first;
         if is_old || !shown.ids.insert(id) {
             return Ok(());
@@ -305,7 +305,7 @@ impl Talk<'_> {
     }
 }
 
-/// What `tail` has shown.
+/// What `tail` has shown so far.
 #[derive(Default)]
 struct Shown {
     begun: bool,
@@ -314,7 +314,7 @@ struct Shown {
     ids: HashSet<u64>,
 }
 
-/// A message for a terminal, on which its text must not draw; each of its lines is one.
+/// A message for a terminal. Its line breaks are kept; other control characters are escaped, so that it draws nothing.
 fn line_of(message: &Value) -> String {
     let plain = |member: &str| printable(message[member].as_str().unwrap_or_default());
     let text = message["body_text"].as_str().unwrap_or_default();

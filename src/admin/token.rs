@@ -1,4 +1,4 @@
-//! `token`: a token as the application gives one to an agent who has logged in, for tests.
+//! `token`: creates a token like the one that the application gives to a logged-in agent, for tests.
 
 use std::io::Write;
 
@@ -11,10 +11,10 @@ use crate::platform::clock::epoch_seconds;
 use crate::platform::exit_code;
 use crate::platform::printable::printable;
 
-/// Longest life of such a token, in seconds; the application's own have 15 minutes.
+/// Longest life of such a token, in seconds; the application's own live for 15 minutes.
 pub(crate) const MAX_TTL: u64 = 3600;
 
-/// Writes the token to `out`, and to `notes` what it is; 1 where there is no such agent.
+/// Writes the token to `out`, and a description to `notes`. The exit code is 1 if there is no such active agent.
 ///
 /// # Errors
 /// The token cannot be signed or written.
@@ -26,7 +26,7 @@ pub(crate) fn mint(
     out: &mut dyn Write,
     notes: &mut dyn Write,
 ) -> Result<u8, Problem> {
-    // The secret alone suffices for a token; the database only provides the agent's name.
+    // The secret alone suffices for a token; the database only provides the agent's name and role.
     let found = database.run(|store| store.active_agent(agent));
     let code = match &found {
         Ok(None) => exit_code::FAILED,
@@ -53,7 +53,7 @@ pub(crate) fn mint(
     };
     let token = signed(secret, agent, &role, ttl)?;
     writeln!(out, "{token}").map_err(Problem::of_output)?;
-    // Only a remark: the token is out.
+    // Only a remark: the token is written already.
     let _ = writeln!(
         notes,
         "A token of {whose}. For {ttl} s it is as good as that agent's login, for the chat and for the helpdesk's \
@@ -62,7 +62,7 @@ pub(crate) fn mint(
     Ok(code)
 }
 
-/// The token itself.
+/// Signs a token that is valid for `ttl` seconds from now.
 ///
 /// # Errors
 /// It cannot be signed.

@@ -1,4 +1,4 @@
-//! The address: free, ours, or another program's.
+//! The listen address: free, held by this install's service, or taken by another program.
 
 use std::io;
 use std::net::TcpListener;
@@ -16,7 +16,7 @@ use crate::platform::{net, pid_file};
 /// How long the address may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Whether the service could listen, or does.
+/// Whether the service can listen, or already does.
 pub(super) fn listen(config: &Config, rows: &Rows, findings: &mut Vec<Finding>) {
     const ABOUT: &str = "address";
     let (host, port, warnings) = listen_address(config, rows);
@@ -44,7 +44,7 @@ pub(super) fn listen(config: &Config, rows: &Rows, findings: &mut Vec<Finding>) 
         ));
     }
     let (local, who) = who_answers(config, Some(rows));
-    // The PHP daemon that the pid file names is this install's service until ours takes over.
+    // The PHP daemon in the pid file is this install's service until ours takes over.
     let is_ours = match local {
         Local::Php => pid_file::holder(&config.paths()).is_ok_and(|holder| holder.is_some()),
         _ => local == Local::Own,
@@ -63,16 +63,16 @@ pub(super) fn listen(config: &Config, rows: &Rows, findings: &mut Vec<Finding>) 
     });
 }
 
-/// What is at the service's own address.
+/// What answers at the service's own address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Local {
     /// This install's service, switched on or off.
     Own,
     /// Nothing.
     Nothing,
-    /// It cannot be told, since the address is not known.
+    /// Not known, because the address is not known.
     Unknown,
-    /// This install's service, which does not answer.
+    /// This install's service, but it does not answer.
     Hanging,
     /// The chat service of another install.
     OtherInstall,
@@ -83,7 +83,7 @@ pub(super) enum Local {
 }
 
 impl Local {
-    /// What is wrong with what is there.
+    /// What is wrong, if anything.
     pub(super) fn trouble(self) -> Option<&'static Symptom> {
         match self {
             Local::Own | Local::Nothing | Local::Unknown => None,
@@ -95,13 +95,13 @@ impl Local {
     }
 }
 
-/// Who answers at the service's address, and its process in words, where that can be known.
+/// What answers at the service's address, and its process in words, as far as known.
 pub(super) fn who_answers(config: &Config, rows: Option<&Rows>) -> (Local, String) {
     let Some(rows) = rows else {
         return (Local::Unknown, String::new());
     };
     let (host, port, _) = listen_address(config, rows);
-    // Where the pid file cannot be read, nothing speaks against its being ours.
+    // If the pid file cannot be read, the listener is assumed to be ours.
     let holder = pid_file::holder(&config.paths());
     let answer = probe::listener(&host, port, TIMEOUT);
     if let Err(error) = &answer
@@ -112,7 +112,7 @@ pub(super) fn who_answers(config: &Config, rows: Option<&Rows>) -> (Local, Strin
     let listening = process::listening(port);
     let is_own = match &holder {
         Ok(None) => false,
-        // The number may be another container's.
+        // The pid may come from another container's pid namespace.
         Ok(Some(holder)) => {
             listening.is_empty() || !holder.verified || listening.contains(&holder.pid)
         }
@@ -141,7 +141,7 @@ pub(super) fn who_answers(config: &Config, rows: Option<&Rows>) -> (Local, Strin
     };
     let shown = match (local, words) {
         (Local::OtherInstall | Local::Php, Some(words)) => format!(" ({})", words.join(" ")),
-        // What another program was told is no business of this one.
+        // The arguments of another program may hold secrets: only its name is shown.
         (Local::OtherProgram, Some(words)) if !words.is_empty() => {
             format!(" ({})", process::file_name(&words[0]))
         }

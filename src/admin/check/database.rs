@@ -1,5 +1,5 @@
-//! The database: reachable, of a version that is known to work, with the tables and rows that a helpdesk has, with
-//! the rights that are needed, and a clock that agrees.
+//! The database: it is reachable, its version is known to work, the helpdesk's tables and rows exist, the account has
+//! the required rights, and its clock agrees with this machine's.
 
 use super::Finding;
 use crate::admin::{Database, Problem};
@@ -46,7 +46,7 @@ const COLUMNS: [(&str, &str); 12] = [
     ),
 ];
 
-/// Rows of `settings` that the service writes.
+/// Rows of `settings` that the service updates but never inserts.
 const WRITTEN_ROWS: [&str; 6] = [
     key::STATUS,
     key::PID,
@@ -56,13 +56,13 @@ const WRITTEN_ROWS: [&str; 6] = [
     key::RESTART_REQUESTED,
 ];
 
-/// A message that fills both columns of its text, in bytes.
+/// Bytes of a message whose text and HTML both fill their 64 KiB columns, with 1 KiB for the rest of the row.
 const LARGEST_ROW: u64 = 2 * 64 * 1024 + 1024;
 
-/// Clocks further apart than this, in seconds, are worth a word.
+/// Seconds that the clocks may differ without a warning.
 const CLOCKS_APART: u64 = 2;
 
-/// Looks at all of it; the settings, where they could be read.
+/// Runs all database checks and returns the settings if they can be read.
 pub(super) fn look(
     config: &Config,
     database: &mut Database,
@@ -96,7 +96,7 @@ pub(super) fn look(
     rows
 }
 
-/// How the line is, and whether as much goes over it as the limits ask for.
+/// Whether the connection is encrypted, and allows the connections and message sizes that the limits need.
 fn line(config: &Config, database: &mut Database, findings: &mut Vec<Finding>) {
     const ABOUT: &str = "line";
     let line = match database.run(|store| store.line()) {
@@ -154,7 +154,7 @@ fn of_problem(about: &'static str, problem: &Problem) -> Finding {
     Finding::failed(about, problem.detail(), remedy)
 }
 
-/// `8.0.36-…` is MySQL, `10.11.6-MariaDB-…` is MariaDB.
+/// MySQL reports `8.0.36-…`, MariaDB `10.11.6-MariaDB-…`.
 fn is_known(version: &str) -> bool {
     let mut parts = version
         .split(['.', '-'])

@@ -1,4 +1,4 @@
-//! The install's folder: `.env`, what it says, and where the service writes.
+//! The install's folder: its `.env`, the values in it, and the files that the service writes.
 
 use std::fmt::Display;
 use std::fs;
@@ -21,7 +21,7 @@ use crate::platform::paths::LOCKS_REMEDY;
 use crate::platform::problem::Problem;
 use crate::push;
 
-/// Whether `.env`, which could be read, is there and read by those alone who should.
+/// Whether `.env` exists and is hidden from other users. A file that cannot be read has been reported before.
 pub(super) fn dotenv(root: &Path, findings: &mut Vec<Finding>) {
     const ABOUT: &str = ".env";
     let path = root.join(".env");
@@ -41,7 +41,7 @@ pub(super) fn dotenv(root: &Path, findings: &mut Vec<Finding>) {
     });
 }
 
-/// Every variable that has a form and a line of its own.
+/// The variables whose form can be checked without anything else.
 pub(super) fn variables(variables: &Variables, findings: &mut Vec<Finding>) {
     let mut push = |about, result: Result<String, Problem>| {
         findings.push(match result {
@@ -93,7 +93,7 @@ pub(super) fn variables(variables: &Variables, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Whether a page of the helpdesk may connect. One that is doubtful stands among the warnings.
+/// Whether a page of the helpdesk may connect. A doubtful `APP_URL` variable is among the variables' warnings already.
 pub(super) fn app_url(config: &Config, rows: &Rows, findings: &mut Vec<Finding>) {
     const ABOUT: &str = "APP_URL";
     let row = rows.text("app_url", "");
@@ -117,7 +117,7 @@ pub(super) fn app_url(config: &Config, rows: &Rows, findings: &mut Vec<Finding>)
     });
 }
 
-/// What leads to other services: the bus and Web Push.
+/// Connections to other services: the bus and Web Push.
 pub(super) fn links(config: &Config, variables: &Variables, findings: &mut Vec<Finding>) {
     if let Some(url) = &config.bus_url {
         findings.push(match bus::prepare(url, "") {
@@ -141,7 +141,7 @@ pub(super) fn installed(root: &Path, config: &Config, rows: &Rows, findings: &mu
     let found = install::program()
         .and_then(|program| Installation::look(root, program, config, Ok(rows.clone())));
     let Ok(found) = found else {
-        // What is wrong with the storage stands above.
+        // The storage check has reported the reason.
         return;
     };
     for one in install::compare(&found) {
@@ -162,7 +162,7 @@ pub(super) fn installed(root: &Path, config: &Config, rows: &Rows, findings: &mu
     }
 }
 
-/// Whether the limits can hold here. The service's own process may have other bounds than this one.
+/// Whether this machine has room for the limits. The service's process may have other bounds than this one.
 pub(super) fn room(config: &Config, rows: &Rows, findings: &mut Vec<Finding>) {
     let message_bytes = Settings::from_rows(rows).max_message_bytes(&config.limits);
     let demand = Demand::of(&config.limits, message_bytes);
@@ -175,7 +175,7 @@ pub(super) fn room(config: &Config, rows: &Rows, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Whether this user is one that the service should run as.
+/// Warns if the user is root.
 pub(super) fn user(findings: &mut Vec<Finding>) {
     if rustix::process::geteuid().is_root() {
         findings.push(Finding::warning(
@@ -196,7 +196,7 @@ pub(super) fn storage(config: &Config, findings: &mut Vec<Finding>) {
         if let Some((what, remedy)) = unusable(config, folder, there) {
             all_well = false;
             let finding = Finding::failed(ABOUT, what, remedy);
-            // Both folders may be missing in one.
+            // Both folders may be missing for the same reason; report it once.
             if !findings.contains(&finding) {
                 findings.push(finding);
             }
@@ -234,7 +234,7 @@ pub(super) fn storage(config: &Config, findings: &mut Vec<Finding>) {
             && fs::metadata(existing(&config.storage))
                 .is_ok_and(|storage| storage.uid() != metadata.uid())
         {
-            // Root may write anything, so only the owner shows what another user will find.
+            // Root can write any file, so only the owner tells whether the service's user can.
             all_well = false;
             findings.push(Finding::warning(
                 ABOUT,
@@ -251,17 +251,17 @@ pub(super) fn storage(config: &Config, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Why the service does not take what is in a file's place, whatever its rights. Nothing is made.
+/// Why the service refuses a file regardless of its permissions, such as a symbolic link. Creates nothing.
 fn refusal(file: &Path, is_log: bool) -> Option<io::Error> {
     let opened = match is_log && file.exists() {
         true => owned_file::append_log(file),
         false => owned_file::open(file, Use::Read),
     };
-    // What the system answers is judged by its rights and kind.
+    // Errors of the system are left to the checks of kind and permissions in `storage`.
     opened.err().filter(|why| why.raw_os_error().is_none())
 }
 
-/// What keeps the service from writing in a folder, which is `there` or would be made in what is, and the remedy.
+/// Why the service cannot write in `folder`, and the remedy. `there` is its nearest existing ancestor, or itself.
 fn unusable(config: &Config, folder: &Path, there: &Path) -> Option<(String, String)> {
     let shown = there.display();
     if !there.is_dir() {
@@ -278,7 +278,7 @@ fn unusable(config: &Config, folder: &Path, there: &Path) -> Option<(String, Str
         };
         return Some((what, advice(config)));
     }
-    // Shared, so that a daemon that runs is not in the way; without waiting for one that is.
+    // Shared and non-blocking, so that this neither disturbs a running daemon nor waits for it.
     let locked = fs::File::open(there)
         .and_then(|file| Ok(flock(&file, FlockOperation::NonBlockingLockShared)?));
     if let Err(error) = locked
@@ -292,7 +292,7 @@ fn unusable(config: &Config, folder: &Path, there: &Path) -> Option<(String, Str
     is_full.then(|| of(&symptoms::STORAGE_FULL, shown, &"its disk is full"))
 }
 
-/// What was found, what it means, and the remedy.
+/// The detail, which names cause and meaning, and the remedy.
 fn of(symptom: &Symptom, folder: impl Display, came: &dyn Display) -> (String, String) {
     let detail = format!("write in {folder}: {came}; {}", symptom.means);
     (detail, symptom.remedy.to_owned())
@@ -305,7 +305,7 @@ fn advice(config: &Config) -> String {
     )
 }
 
-/// The nearest folder above that is there: the rest would be made in it.
+/// The nearest ancestor that exists (or the path itself): the rest would be created in it.
 fn existing(path: &Path) -> &Path {
     path.ancestors()
         .find(|one| one.exists())

@@ -1,4 +1,4 @@
-//! The way of a browser beyond the handshake: a token, a message, and a silence as long as the service lets one be.
+//! What a browser does after the handshake: authenticate, send a message, and stay silent until the service pings.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -19,18 +19,18 @@ use crate::model::{AuthFailure, MessageId, ThreadId};
 use crate::platform::clock::epoch_seconds;
 use crate::platform::net::connect;
 
-/// A token's life: longer than all of it takes.
+/// A token's life: enough for all steps at the default ping interval of 25 s.
 const TOKEN_SECONDS: u64 = 120;
-/// How much later than it should a ping may come.
+/// How late the service's ping may come.
 const LATE: Duration = Duration::from_secs(5);
-/// Answers and events until the awaited one, at most.
+/// Most events to read while waiting for an answer: a busy chat sends others first.
 const MOST_EVENTS: usize = 1000;
 const TEXT: &str = "A test of the chat by andrea-chat-websocket check. It is deleted at once.";
 
-/// What a login came to instead, and what was seen.
+/// Why a step failed, and what was seen.
 struct LoginError(&'static Symptom, String);
 
-/// Logs in, and does what else was asked for.
+/// Logs in, then performs the other requested steps.
 pub(super) fn follow(
     login: &Login,
     way: &WebServerCheck,
@@ -45,7 +45,7 @@ pub(super) fn follow(
         Login::Agent(agent) => format!("agent {agent}"),
         Login::File(file) => format!("the agent of the token in {}", file.display()),
     };
-    // Only remarks, before anything happens.
+    // The notes are only remarks: a failure to write them is ignored.
     let _ = writeln!(
         notes,
         "Logging in: {who} appears online for about {} s.",
@@ -82,7 +82,7 @@ pub(super) fn follow(
     findings.push(stay_silent(ping, open));
 }
 
-/// Why the database fails, which its own lines have found out.
+/// Narrows a database failure down by what the check of the rights has found.
 fn of_database(symptom: &'static Symptom, findings: &[Finding]) -> &'static Symptom {
     let rights = findings
         .iter()
@@ -133,7 +133,7 @@ fn authenticate(
     .map(|_| ())
 }
 
-/// The answer to a token.
+/// Sends a token and returns the answer.
 fn show(token: &str, open: &mut Open) -> Result<Value, LoginError> {
     ask(open, &json!({ "type": "auth", "token": token }), |event| {
         matches!(
@@ -143,7 +143,7 @@ fn show(token: &str, open: &mut Open) -> Result<Value, LoginError> {
     })
 }
 
-/// Whether the service at this install's own address takes a token.
+/// Whether the service at this install's own address accepts a token.
 fn is_taken(token: &str, config: &Config, rows: Option<&Rows>) -> bool {
     let Some(rows) = rows else {
         return false;
@@ -162,7 +162,7 @@ fn is_taken(token: &str, config: &Config, rows: Option<&Rows>) -> bool {
     })
 }
 
-/// Why the service refuses a token, which this install's secret can tell.
+/// Why the service refuses a token, judged by this install's secret and clock.
 fn of_token(secret: &str, token: &str) -> &'static Symptom {
     match TokenVerifier::new(secret).verify(token, epoch_seconds()) {
         Ok(_) => &symptoms::SECRET_STALE,
@@ -182,7 +182,7 @@ fn of_code(answer: &Value) -> &'static Symptom {
     }
 }
 
-/// What the service says by its close code; a proxy sends none of these.
+/// The meaning of the service's close code; a proxy sends none of these codes.
 pub(super) fn of_close(why: &str, otherwise: &'static Symptom) -> &'static Symptom {
     let code = why.split(|c: char| !c.is_ascii_digit());
     match code.into_iter().find(|word| word.len() == 4) {
@@ -194,7 +194,7 @@ pub(super) fn of_close(why: &str, otherwise: &'static Symptom) -> &'static Sympt
     }
 }
 
-/// The event that answers; others pass by.
+/// Sends an event and waits for its answer; other events are ignored.
 fn ask(
     open: &mut Open,
     event: &Value,
@@ -223,7 +223,7 @@ fn write(
     database: Option<Database>,
     open: &mut Open,
 ) -> Result<MessageId, LoginError> {
-    // A message that cannot be marked deleted is none to write.
+    // Without a database the message could not be marked deleted, so it is not sent.
     let mut database = database.ok_or_else(|| {
         let why = "not tried, since the database cannot be asked";
         LoginError(&symptoms::DATABASE_DOWN, why.to_owned())
@@ -250,7 +250,7 @@ fn write(
     }
 }
 
-/// Whether the proxy lets a connection be silent until the service pings it.
+/// Whether the proxy keeps a silent connection open until the service pings it.
 fn stay_silent(ping: Duration, open: &mut Open) -> Finding {
     const ABOUT: &str = "silence";
     let begun = Instant::now();
@@ -277,7 +277,7 @@ fn stay_silent(ping: Duration, open: &mut Open) -> Finding {
     symptoms::HELD_BACK.failed(ABOUT, &tried, "the service's ping does not come through")
 }
 
-/// Whether a read ended for want of bytes.
+/// Whether a read timed out.
 pub(super) fn is_silence(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,5 +1,5 @@
-//! `check`: a look before the first start, and whenever something does not work. Every finding says what it is about,
-//! how that stands, and what to do where it does not stand well. Changes nothing, but for the message that `--thread` asks for.
+//! `check`: to run before the first start, and whenever something does not work. Every finding names its subject, its
+//! state, and a remedy if that is not ok. Changes nothing, except for the message that `--thread` asks for.
 
 mod address;
 mod database;
@@ -26,7 +26,7 @@ use crate::store::Store;
 
 pub use web_server::{Login, WebServerCheck};
 
-/// How something stands.
+/// The result of one check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
@@ -36,7 +36,7 @@ pub enum Level {
     Warning,
     /// The service does not run like this.
     Failed,
-    /// It could not be looked at.
+    /// It could not be checked.
     Skipped,
 }
 
@@ -51,16 +51,16 @@ impl Level {
     }
 }
 
-/// One thing that was looked at.
+/// One thing that was checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// How it stands.
+    /// The result.
     pub level: Level,
-    /// What it is.
+    /// What was checked.
     pub about: &'static str,
-    /// How it stands, in words.
+    /// The result in words.
     pub detail: String,
-    /// What to do; only where it is not ok.
+    /// What to do; only for a warning or a failure.
     pub remedy: Option<String>,
 }
 
@@ -97,7 +97,7 @@ impl Finding {
         }
     }
 
-    /// An error of the configuration has its remedy behind a semicolon.
+    /// Splits a configuration error at its first semicolon into detail and remedy.
     fn of_config(about: &'static str, error: &Problem) -> Self {
         let message = error.to_string();
         match message.split_once("; ") {
@@ -107,7 +107,7 @@ impl Finding {
     }
 }
 
-/// Looks at everything that a start needs, and through the proxy where a URL is given. Goes on behind what has failed.
+/// Checks everything that a start needs and, if a URL is given, the way through the proxy. A failure does not end it.
 pub fn look(
     root: &Path,
     open: impl Fn(&Config) -> Arc<dyn Store>,
@@ -146,7 +146,7 @@ pub fn look(
     };
     for error in variables.gathered() {
         let finding = Finding::of_config("configuration", &error);
-        // What it is may stand above already.
+        // The checks above may have reported it already.
         if !findings.iter().any(|one| one.detail == finding.detail) {
             findings.push(finding);
         }
@@ -191,7 +191,7 @@ pub fn look(
     findings
 }
 
-/// What cannot be looked at without a configuration.
+/// What cannot be checked without a configuration.
 const OF_CONFIGURATION: [&str; 7] = [
     "secret",
     "time zone",
@@ -201,10 +201,10 @@ const OF_CONFIGURATION: [&str; 7] = [
     "room",
     "address",
 ];
-/// What cannot be looked at without a database.
+/// What cannot be checked without a database.
 const OF_DATABASE: [&str; 5] = ["database", "tables", "settings", "rights", "clocks"];
 
-/// A line for each that nothing else stands about.
+/// Adds a skipped finding for each subject that has no finding yet.
 fn skip(findings: &mut Vec<Finding>, abouts: &[&'static str], why: &str) {
     for about in abouts {
         if !findings.iter().any(|one| one.about == *about) {
@@ -213,7 +213,7 @@ fn skip(findings: &mut Vec<Finding>, abouts: &[&'static str], why: &str) {
     }
 }
 
-/// 0, or 1 where anything has failed.
+/// 0, or 1 if any check failed.
 pub fn exit_code(findings: &[Finding]) -> u8 {
     match findings.iter().any(|one| one.level == Level::Failed) {
         true => exit_code::FAILED,
@@ -230,8 +230,8 @@ pub fn write_json(findings: &[Finding], out: &mut dyn Write) -> Result<(), Probl
     writeln!(out, "{}", printable_json(&text)).map_err(Problem::of_output)
 }
 
-/// Writes the findings for people, a line each with its remedy below, and their sum; where it is `quiet` only those that
-/// are not ok.
+/// Writes the findings for people: a line each with its remedy below, then the counts. With `quiet`, writes only the
+/// findings that are not ok, and no counts.
 ///
 /// # Errors
 /// The writer fails.
@@ -269,7 +269,7 @@ pub fn write_text(
     out.write_all(text.as_bytes()).map_err(Problem::of_output)
 }
 
-/// How many there are of each level, those that are none left out.
+/// The number of findings of each level that occurs.
 fn sum(findings: &[Finding]) -> String {
     let levels = [Level::Ok, Level::Warning, Level::Failed, Level::Skipped];
     let parts: Vec<String> = levels

@@ -1,4 +1,4 @@
-//! An answer of HTTP that is no switch of protocols, and what it means.
+//! An HTTP response other than 101 to the handshake, and what it means.
 
 use super::address::{Local, who_answers};
 use super::service;
@@ -8,19 +8,19 @@ use crate::config::Config;
 use crate::http::Refused;
 use crate::platform::printable::printable;
 
-/// The answer.
+/// The response.
 pub(super) struct Refusal {
     pub code: u16,
-    /// The header `Server`, empty where there is none.
+    /// The header `Server`, empty if absent.
     pub server: String,
-    /// The header `Location`, likewise.
+    /// The header `Location`, empty if absent.
     pub to: String,
-    /// The beginning of its text.
+    /// The beginning of its body.
     pub body: String,
 }
 
 impl Refusal {
-    /// What came.
+    /// The response in words, for the detail of a finding.
     pub(super) fn in_words(&self, reason: &str) -> String {
         let part = |word: &str, text: &str| match text {
             "" => String::new(),
@@ -32,7 +32,7 @@ impl Refusal {
         format!("{} {reason}{by}{to}, {start:?}", self.code)
     }
 
-    /// What it means, and what else was found out.
+    /// The symptom, and what this machine adds to it, in words.
     pub(super) fn symptom(
         &self,
         way: &WebServerCheck,
@@ -54,7 +54,7 @@ impl Refusal {
         if let Some(symptom) = local.trouble() {
             return (symptom, format!("; the service's address is taken{who}"));
         }
-        // Apache's own word for what it cannot pass on.
+        // Apache's title for a page about a failed backend, whatever the status.
         let is_gateway = matches!(self.code, 502..=504) || self.body.contains("Proxy Error");
         match (self.code, local, install) {
             (_, Local::Nothing, Some((config, Some(rows)))) if is_gateway => {
@@ -66,7 +66,7 @@ impl Refusal {
             }
             (_, Local::Nothing | Local::Unknown, _) if is_gateway => alone(&symptoms::STOPPED),
             _ if is_gateway => alone(&symptoms::PORT_WRONG),
-            // A web server's page is HTML; a line of text is the service's, which lacks a header.
+            // A web server answers with HTML. A plain line of text is from the service, to which a header is missing.
             (400, _, _) if self.body.contains(' ') && !self.body.contains('<') => {
                 alone(&symptoms::UPGRADE_LOST)
             }
@@ -78,10 +78,10 @@ impl Refusal {
         }
     }
 
-    /// What it means, whatever else there is on this machine.
+    /// The symptom, if the response alone tells it.
     fn of_itself(&self, way: &WebServerCheck) -> Option<&'static Symptom> {
         let body = self.body.as_str();
-        // The service's own refusals are known by their text, whatever a proxy makes of their heads.
+        // The service's own refusals are recognised by their text, because a proxy may rewrite the head.
         let is = |refused: Refused| {
             let response = refused.response();
             let text = String::from_utf8_lossy(&response).into_owned();
@@ -103,7 +103,7 @@ impl Refusal {
             300..=399 => &symptoms::SENT_ELSEWHERE,
             401 | 407 => &symptoms::LOGIN_WANTED,
             429 => &symptoms::LIMITED,
-            // nginx has it for its limits, other web servers for a service that does not answer.
+            // nginx sends 503 when its own limits are reached; other web servers when the backend does not answer.
             503 if is_of_nginx => &symptoms::LIMITED,
             520..=530 => &symptoms::CDN_FAILED,
             _ => return None,

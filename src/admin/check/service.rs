@@ -14,12 +14,12 @@ use crate::platform::paths::Paths;
 use crate::platform::pid_file;
 use crate::supervisor::{Mode, Observed};
 
-/// Cron runs the supervisor every minute.
+/// Cron runs the supervisor every minute; after three missed passes it is late.
 const CRON_IS_LATE: Duration = Duration::from_secs(180);
 const ABOUT: &str = "service";
 const TRIED: &str = "look for its process";
 
-/// Whether it runs, and is looked after.
+/// Whether the service runs, and whether the supervisor watches it.
 pub(super) fn look(config: &Config, rows: &Rows, findings: &mut Vec<Finding>) {
     let paths = config.paths();
     let holder = pid_file::holder(&paths).ok().flatten();
@@ -27,7 +27,7 @@ pub(super) fn look(config: &Config, rows: &Rows, findings: &mut Vec<Finding>) {
     let php = held.filter(|pid| pid_file::is_php(*pid));
     if let Some(pid) = php.or_else(|| pid_file::php_daemon_of(&paths)) {
         let came = format!("process {pid}");
-        // It may go on until this service takes over.
+        // Only a warning: it may run until this service takes over.
         return findings.push(symptoms::PHP_DAEMON.warning(ABOUT, TRIED, came));
     }
     let seen = Observed::new(rows, holder, None);
@@ -39,7 +39,7 @@ pub(super) fn look(config: &Config, rows: &Rows, findings: &mut Vec<Finding>) {
             symptoms::NO_CRON.warning(ABOUT, TRIED, came)
         }
         Some(pid) => Finding::ok(ABOUT, format!("runs, process {pid}")),
-        // What is switched off, or asked to stop, is no surprise; the line settings has it.
+        // Expected if it is switched off or asked to stop; the finding `settings` says so.
         None if !seen.is_wanted() || seen.stop_requested => return,
         None => {
             let (symptom, came) = idle(config, rows);
@@ -79,8 +79,8 @@ pub(super) fn idle(config: &Config, rows: &Rows) -> (&'static Symptom, String) {
     }
 }
 
-/// How long ago the supervisor ran last; nothing where the PHP supervisor runs in its place and starts our script
-/// (`contrib/php`), since it leaves no trace of a run.
+/// How long ago the supervisor last ran. `None` where the PHP supervisor runs instead and starts our script
+/// (`contrib/php`): it leaves no trace of a pass.
 fn last_pass(paths: &Paths) -> Option<Duration> {
     let script = paths.root.join("bin/chat-websocket-server.php");
     let script = owned_file::open(&script, Use::Read).and_then(io::read_to_string);
@@ -88,7 +88,7 @@ fn last_pass(paths: &Paths) -> Option<Duration> {
         return None;
     }
     let ran = fs::metadata(&paths.supervisor_lock).and_then(|lock| lock.modified());
-    // One in the future is of now.
+    // A time in the future counts as now.
     ran.ok()
         .map(|ran| SystemTime::now().duration_since(ran).unwrap_or_default())
 }

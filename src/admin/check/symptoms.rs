@@ -1,18 +1,18 @@
-//! Why a browser does not connect: each set-up with its signs, what it means and its remedy. The lines of `check` and
-//! `docs/troubleshooting.md` are made from it.
+//! Why a browser does not connect: each faulty set-up with its signs, meaning and remedy. The findings of `check` and
+//! the table of `docs/troubleshooting.md` are made from these.
 
 use std::fmt::{Display, Write};
 
 use super::{Finding, Level};
 
-/// One set-up that keeps a browser from chatting.
+/// One faulty set-up that keeps a browser from chatting.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Symptom {
     /// The name of the set-up.
     pub setup: &'static str,
-    /// What the browser's console, or the code of its close, shows.
+    /// What the browser's console or the close code shows.
     pub browser: &'static str,
-    /// What the service's log says; between backticks word for word.
+    /// What the service's log says; text between backticks is verbatim.
     pub log: &'static str,
     /// The step of `check` that fails.
     pub step: &'static str,

@@ -1,4 +1,4 @@
-//! TLS to the web server, as a browser wants it. Trusted are Mozilla's roots, those of this machine, and a file's.
+//! TLS to the web server, as a browser does it. Trusts Mozilla's roots, this machine's, and those of a given file.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,24 +11,24 @@ use super::login::is_silence;
 use super::symptoms::{self, Symptom};
 use crate::admin::probe::Url;
 
-/// What a browser's bytes go through.
+/// The connection to the web server, with or without TLS.
 pub(super) trait Stream: Read + Write {}
 
 impl<T: Read + Write> Stream for T {}
 
 const ABOUT: &str = "TLS";
 
-/// Where systems keep the roots that they trust.
+/// Where Linux distributions keep their trusted roots: Debian and Red Hat.
 #[cfg(feature = "push")]
 const MACHINE_ROOTS: [&str; 2] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
 ];
 
-/// The agreed stream, and what was agreed on.
+/// Does the TLS handshake; returns the stream and the TLS version.
 ///
 /// # Errors
-/// Why there is none.
+/// A finding that says why the handshake failed.
 #[cfg(feature = "push")]
 pub(super) fn agree(
     url: &Url,
@@ -51,14 +51,14 @@ pub(super) fn agree(
         .map_err(|error| failed(error.to_string()))?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    // As a browser that wants a WebSocket.
+    // A browser offers only HTTP/1.1 for a WebSocket.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     let mut connection =
         ClientConnection::new(Arc::new(config), name).map_err(|error| failed(error.to_string()))?;
     while connection.is_handshaking() {
         connection.complete_io(&mut stream).map_err(|error| {
             let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
-            // Behind a brace is what only programmers read.
+            // Everything from a brace on is debug output.
             let came = error.to_string();
             let came = came.split(" {").next().unwrap_or_default();
             match is_silence(&error) {
@@ -88,7 +88,7 @@ fn roots(ca: Option<&Path>) -> Result<rustls::RootCertStore, Box<Finding>> {
     let named = std::env::var("SSL_CERT_FILE").ok();
     let mut files = named.iter().map(String::as_str).chain(MACHINE_ROOTS);
     if let Some(certificates) = files.find_map(|file| CertificateDer::pem_file_iter(file).ok()) {
-        // A machine's file may hold one that no program can read.
+        // A system's file may hold certificates that cannot be parsed; they are skipped.
         roots.add_parsable_certificates(certificates.flatten());
     }
     if let Some(file) = ca {

@@ -1,5 +1,5 @@
-//! The way of a browser to the service, step by step: name, connection, TLS, handshake, and on request a token, a message
-//! and a silence. Each step says what it tried, what came, what that means and what to do; the first that fails is the last.
+//! Follows a browser's way to the service: DNS, TCP, TLS, handshake and, on request, a token, a message and a silence.
+//! Each finding says what was tried, what came back, what that means and what to do; the first failure ends the check.
 
 use std::fs;
 use std::io;
@@ -23,31 +23,31 @@ use crate::platform::printable::printable;
 
 /// How long each step may take.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the rest of an answer may take, whose status is known.
+/// How long each read of the body may take: the status is known, and the body only adds detail.
 const REST: Duration = Duration::from_millis(500);
-/// More than any refusal of the service has.
+/// Bytes of a body that are read at most: more than any refusal of the service has.
 const MAX_BODY: usize = 2048;
 const ABOUT: &str = "proxy";
 
-/// What is tried.
+/// What to try.
 #[derive(Clone, Debug)]
 pub struct WebServerCheck {
     /// Where a browser connects.
     pub url: Url,
-    /// A file of certificates to trust beside the machine's.
+    /// A file of additional trusted certificates.
     pub ca: Option<PathBuf>,
-    /// Whose token is shown, if a login is asked for.
+    /// The token to log in with, if a login is requested.
     pub login: Option<Login>,
-    /// A direct thread for a message.
+    /// The direct thread to send a message to.
     pub thread: Option<ThreadId>,
 }
 
-/// Whose token is shown.
+/// The token to log in with.
 #[derive(Clone, Debug)]
 pub enum Login {
-    /// One that is made for this agent.
+    /// A token made for this agent.
     Agent(AgentId),
-    /// One that the helpdesk made.
+    /// The file of a token that the helpdesk made.
     File(PathBuf),
 }
 
@@ -57,10 +57,10 @@ pub(super) struct Open {
     pub socket: TcpStream,
 }
 
-/// What is known of an install whose configuration can be read; its settings, where these or `.env` tell the address.
+/// The configuration, if it can be read, and the settings, if they or `.env` tell the listen address.
 pub(super) type Install<'a> = Option<(&'a Config, Option<&'a Rows>)>;
 
-/// Goes the way as far as it leads, without a login where the install is not known.
+/// Takes the steps up to the first failure. Without a readable configuration it stops before the login.
 pub(super) fn follow(
     way: &WebServerCheck,
     install: Install<'_>,
@@ -121,7 +121,7 @@ fn resolve(url: &Url, findings: &mut Vec<Finding>) -> Option<Vec<SocketAddr>> {
     let bare = url.host.trim_start_matches('[').trim_end_matches(']');
     match net::addresses(&url.host, url.port) {
         Ok(addresses) if !addresses.is_empty() => {
-            // An address needs no look-up.
+            // No finding for an IP address, which needs no look-up.
             if bare.parse::<IpAddr>().is_err() {
                 let all: Vec<String> = addresses.iter().map(|one| one.ip().to_string()).collect();
                 findings.push(Finding::ok(ABOUT, format!("{tried}: {}", all.join(", "))));
@@ -139,7 +139,7 @@ fn resolve(url: &Url, findings: &mut Vec<Finding>) -> Option<Vec<SocketAddr>> {
     }
 }
 
-/// The first address that answers; the others are tried too, since a browser may begin with any.
+/// Connects to the first address that answers. Tries the others too, because a browser may begin with any of them.
 fn connect(host: &str, addresses: &[SocketAddr], findings: &mut Vec<Finding>) -> Option<TcpStream> {
     const ABOUT: &str = "TCP";
     let mut found = None;
@@ -161,20 +161,20 @@ fn connect(host: &str, addresses: &[SocketAddr], findings: &mut Vec<Finding>) ->
             _ => &symptoms::UNREACHABLE,
         };
         match found {
-            // It has both addresses on every machine.
+            // `localhost` has an IPv4 and an IPv6 address everywhere, and few servers listen on both.
             Some(_) if net::is_localhost(host) => {}
             Some(_) => findings.push(symptoms::DEAD_ADDRESS.warning(ABOUT, tried, error)),
             None => findings.push(symptom.failed(ABOUT, tried, error)),
         }
     }
-    // Anew: the server ends a connection that says nothing while the other addresses are tried.
+    // A new connection: the server may have closed the silent one while the other addresses were tried.
     let stream = TcpStream::connect_timeout(found?, TIMEOUT).ok()?;
     stream.set_read_timeout(Some(TIMEOUT)).ok()?;
     stream.set_write_timeout(Some(TIMEOUT)).ok()?;
     Some(stream)
 }
 
-/// The handshake, with the headers that a browser sends from a page of the same site.
+/// The WebSocket handshake, with the headers that a browser sends from a page of the same site.
 fn upgrade(
     way: &WebServerCheck,
     install: Install<'_>,
@@ -200,7 +200,7 @@ fn upgrade(
         }
         HandshakeResponse::Other(what) => {
             let symptom = match rest[..] {
-                // The first frame of HTTP/2 is one of settings; TLS answers with an alert.
+                // HTTP/2 begins with a SETTINGS frame (type 4), a TLS server with an alert (record type 21).
                 [0, _, _, 4, ..] => &symptoms::HTTP2_ONLY,
                 [21, 3, ..] => &symptoms::TLS_IS_ASKED,
                 _ if !head.is_empty() => &symptoms::OTHER_SERVER,
@@ -232,7 +232,7 @@ fn header(head: &[u8], name: &str) -> Option<String> {
     })
 }
 
-/// The beginning of a refusal's text, blanks drawn together.
+/// The beginning of a refusal's body, with white space collapsed.
 fn body(
     stream: &mut Box<dyn Stream>,
     socket: &TcpStream,
@@ -252,7 +252,7 @@ fn body(
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Whether frames pass both ways: an event without a token has a known answer.
+/// Whether frames pass both ways: the service answers any event before a login with `auth.failed`.
 fn passes_both_ways(way: &WebServerCheck, open: &mut Open, findings: &mut Vec<Finding>) -> bool {
     let place = format!("{}{}", way.url.origin(), way.url.path);
     let tried = format!("a frame through {place}");
@@ -302,12 +302,12 @@ pub(super) fn is_at_app_url(way: &WebServerCheck, config: &Config) -> bool {
     Url::parse(&config.app_url).is_ok_and(|app| app.host.eq_ignore_ascii_case(&way.url.host))
 }
 
-/// A file's one token.
+/// Reads a token from a file.
 pub(super) fn read_token(file: &std::path::Path) -> io::Result<String> {
     fs::read_to_string(file).map(|text| text.trim().to_owned())
 }
 
-/// Since a moment, in words.
+/// The time since `begun`, in words.
 pub(super) fn since(begun: Instant) -> String {
     format!("after {} s", begun.elapsed().as_secs())
 }

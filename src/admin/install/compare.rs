@@ -1,4 +1,4 @@
-//! Compares installed units, as systemd merges them, and crontab lines with the install.
+//! Compares the installed units, merged as systemd merges them, and crontab lines with what the install needs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,18 +6,18 @@ use std::path::{Path, PathBuf};
 
 use super::{CRONTABS, Installation, NAME, PACKAGED, UNITS, unit};
 
-/// A unit or crontab of this install, and what does not fit.
+/// A unit or crontab of this install, and its faults.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Misfit {
-    /// Its name.
+    /// Name of the unit, or path of the crontab.
     pub of: String,
-    /// `systemd` or `cron`, as `install` calls it.
+    /// `systemd` or `cron`, the argument of `install`.
     pub way: &'static str,
-    /// What does not fit; empty where all does.
+    /// What does not fit; empty if everything does.
     pub faults: Vec<String>,
 }
 
-/// Everything that is installed for this install.
+/// Compares every unit and crontab line of this install.
 pub(crate) fn compare(found: &Installation) -> Vec<Misfit> {
     let wanted = unit::directives(found).unwrap_or_default();
     let mut misfits: Vec<Misfit> = unit_names()
@@ -76,7 +76,7 @@ fn is_of(command: &str, root: &Path) -> bool {
     })
 }
 
-/// Units of ours that an administrator has put or enabled: what only lies in a package counts for nothing.
+/// Our units that an administrator has written or enabled; a unit that is only in a package does not count.
 fn unit_names() -> Vec<String> {
     let mut names: Vec<String> = [UNITS.to_owned(), format!("{UNITS}/multi-user.target.wants")]
         .iter()
@@ -107,7 +107,7 @@ fn listed(folder: &str) -> Vec<PathBuf> {
     paths
 }
 
-/// What systemd would go by: the unit, that of its template where it has none, and the drop-ins of both.
+/// The unit as systemd sees it: the unit file, or that of its template, with the drop-ins of both.
 fn effective(name: &str) -> BTreeMap<String, String> {
     let (template, instance) = match name.split_once('@') {
         Some((prefix, instance)) => (Some(format!("{prefix}@")), instance),
@@ -168,7 +168,7 @@ fn faults(unit: &BTreeMap<String, String>, wanted: &[(&str, String)]) -> Vec<Str
                     faults.push(format!("starts {program}, which is not there"));
                 }
             }
-            // More is no fault, nor is one that need not be there.
+            // More paths than needed are no fault, and a path with a hyphen need not exist.
             "ReadWritePaths" => {
                 let paths = unit::words(has);
                 let needed = unit::words(value);
@@ -199,7 +199,7 @@ fn faults(unit: &BTreeMap<String, String>, wanted: &[(&str, String)]) -> Vec<Str
     faults
 }
 
-/// Whether it is one of them, or below one.
+/// Whether `path` is one of `paths`, or below one.
 fn is_covered(path: &str, paths: &[String]) -> bool {
     paths
         .iter()

@@ -1,4 +1,4 @@
-//! The files that `install` writes: which ones belong to this install, and how they are written and removed.
+//! The files that `install` writes: which of them belong to this install, and how they are written and removed.
 
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -9,10 +9,10 @@ use super::{CRONTABS, NAME, UNITS, say};
 use crate::admin::Problem;
 use crate::platform::{exit_code, owned_file};
 
-/// What was in a file's place is kept under this name, and brought back.
+/// Suffix for a file that `install` has replaced; `uninstall` restores it.
 const KEPT: &str = ".before-install";
 
-/// The first lines of each file that is written here; by the first one a file is known, also to the Debian package.
+/// The first lines of each file. The very first identifies the file, here and in the Debian package.
 pub(super) fn header(way: &str, root: &Path) -> String {
     let instead = match way {
         "systemd" => "; changes of your own belong into a drop-in (systemctl edit)",
@@ -33,12 +33,12 @@ fn of(root: &Path) -> String {
     format!(" --root {}", root.display())
 }
 
-/// Whose a file is.
+/// To which install a file belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
     Missing,
     Written,
-    /// It was put there by others, for this same install: by hand, or the PHP daemon's.
+    /// Names this install, but `install` did not write it: made by hand, or for the PHP daemon.
     Foreign,
     AnotherInstall,
 }
@@ -68,18 +68,18 @@ fn owner(path: &Path, root: &Path) -> Owner {
     }
 }
 
-/// Whether a file was written here for this install.
+/// Whether `install` wrote this file for this install.
 pub(super) fn is_written_for(path: &Path, root: &Path) -> bool {
     owner(path, root) == Owner::Written
 }
 
-/// A name that this install has, or may have.
+/// The name of the unit or crontab that this install has, or can take.
 pub(super) struct UnitPlace {
     pub(super) name: String,
 }
 
 impl UnitPlace {
-    /// Of units: the plain one, else an instance that is named like the folder, else like its whole path.
+    /// For units: the plain name, else an instance named after the folder, else one named after its whole path.
     pub(super) fn of_unit(root: &Path) -> Result<Self, Problem> {
         Self::free(root, '@', |name| {
             ["service", "socket", "service.d/install.conf"]
@@ -89,7 +89,7 @@ impl UnitPlace {
         })
     }
 
-    /// Of crontabs; cron passes over names with other characters.
+    /// For crontabs: the same with `-`, because cron ignores files with other characters in their names.
     pub(super) fn of_crontab(root: &Path) -> Result<Self, Problem> {
         Self::free(root, '-', |name| vec![Path::new(CRONTABS).join(name)])
     }
@@ -143,7 +143,7 @@ impl UnitPlace {
     }
 }
 
-/// A file as it is to be.
+/// A file and its wanted content.
 pub(super) struct FileChange {
     pub(super) path: PathBuf,
     pub(super) text: String,
@@ -154,12 +154,12 @@ impl FileChange {
         say(out, &format!("# {}\n{}\n", self.path.display(), self.text))
     }
 
-    /// Whether the file is so already.
+    /// Whether the file already has this content.
     pub(super) fn is_there(&self) -> bool {
         fs::read_to_string(&self.path).is_ok_and(|text| text == self.text)
     }
 
-    /// Writes the file.
+    /// Writes the file, after moving a foreign one aside.
     pub(super) fn carry_out(&self, out: &mut dyn Write) -> Result<(), Problem> {
         let there = fs::read_to_string(&self.path);
         if there.is_ok_and(|text| !text.starts_with(&mark(""))) {
@@ -171,7 +171,7 @@ impl FileChange {
             owned_file::make_folder(folder, 0o755, false)
                 .map_err(|error| cannot("make", folder, error))?;
         }
-        // Neither systemd nor cron ever reads half of it.
+        // Replaced in one step, so that neither systemd nor cron ever reads half of it.
         owned_file::replace(&self.path, &self.text, 0o644)
             .and_then(|()| fs::set_permissions(&self.path, fs::Permissions::from_mode(0o644)))
             .map_err(|error| cannot("write", &self.path, error))?;
@@ -194,7 +194,7 @@ fn cannot(operation: &'static str, path: &Path, error: std::io::Error) -> Proble
     }
 }
 
-/// Every file that was written here for this install.
+/// Every file that `install` wrote for this install.
 pub(super) fn written_for(root: &Path) -> Result<Vec<PathBuf>, Problem> {
     let mut found = Vec::new();
     for folder in [UNITS, CRONTABS] {
@@ -210,7 +210,7 @@ pub(super) fn written_for(root: &Path) -> Result<Vec<PathBuf>, Problem> {
     Ok(found)
 }
 
-/// Those of a folder that have our name.
+/// Entries of a folder whose names begin with ours.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -225,7 +225,7 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
         .collect())
 }
 
-/// The unit that such a file is of; a crontab is of none.
+/// The unit that a file belongs to; `None` for a crontab.
 pub(super) fn unit_of(path: &Path) -> Option<String> {
     let unit = match path.file_name()?.to_str()? {
         "install.conf" => path.parent()?.file_name()?.to_str()?.strip_suffix(".d")?,
@@ -234,7 +234,7 @@ pub(super) fn unit_of(path: &Path) -> Option<String> {
     (unit.ends_with(".service") || unit.ends_with(".socket")).then(|| unit.to_owned())
 }
 
-/// Removes a file, and brings back what was there before it.
+/// Removes a file, or replaces it with the one that it had displaced.
 pub(super) fn remove(path: &Path, out: &mut dyn Write) -> Result<(), Problem> {
     let kept = kept(path);
     let gone = match kept.exists() {
@@ -245,7 +245,7 @@ pub(super) fn remove(path: &Path, out: &mut dyn Write) -> Result<(), Problem> {
     if path.ends_with("install.conf")
         && let Some(folder) = path.parent()
     {
-        // Drop-ins of the administrator's stay.
+        // Fails, as it should, if the administrator's own drop-ins are in the folder.
         let _ = fs::remove_dir(folder);
     }
     match path.exists() {

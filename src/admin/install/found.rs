@@ -11,37 +11,37 @@ use crate::config::settings::{Rows, Settings};
 use crate::config::{Config, Database, listen_address};
 use crate::platform::{exit_code, net};
 
-/// Of one install.
+/// The facts of one install.
 pub(crate) struct Installation {
     /// Its folder.
     pub root: PathBuf,
-    /// The program that is to run.
+    /// Path of the program to run.
     pub program: PathBuf,
     /// `STORAGE_PATH`.
     pub storage: PathBuf,
-    /// Who owns that.
+    /// Owner of the storage folder, as which the service runs.
     pub user: String,
     /// That user's group.
     pub group: String,
-    /// Where the service may write; those that need not be there with a hyphen in front.
+    /// Paths that the service writes; a leading hyphen marks one that need not exist, as systemd has it.
     pub writes: Vec<String>,
-    /// Whether it needs another service's database.
+    /// Whether the database is a server, so that the unit starts after it.
     pub needs_server: bool,
     /// What the limits add up to.
     pub demand: Demand,
-    /// The management mode, where the settings say one.
+    /// The management mode, if the settings name one.
     pub mode: Option<String>,
-    /// Every path that it has to reach, whatever for.
+    /// Every path that the service must be able to open.
     reaches: Vec<PathBuf>,
-    /// Where it listens, as the settings say; or why they cannot be asked.
+    /// The listen address, or why the settings cannot be read.
     address: Result<(String, u16), Problem>,
 }
 
 impl Installation {
-    /// Looks at an install; `rows` are its settings, or why there are none.
+    /// Gathers the facts; `rows` are the settings, or why they cannot be read.
     ///
     /// # Errors
-    /// A folder is missing, or belongs to one that the service is not to run as.
+    /// The storage folder is missing or belongs to root, or a path cannot be written into a unit.
     pub(crate) fn look(
         root: &Path,
         program: PathBuf,
@@ -110,7 +110,7 @@ impl Installation {
         })
     }
 
-    /// Where it listens.
+    /// Host and port of the listener.
     pub(super) fn address(&self) -> Result<(&str, u16), Problem> {
         match &self.address {
             Ok((host, port)) => Ok((host, *port)),
@@ -121,7 +121,7 @@ impl Installation {
         }
     }
 
-    /// The same as systemd wants it, which knows no names.
+    /// The same as an IP address and port, because systemd resolves no names.
     pub(super) fn socket_address(&self) -> Result<SocketAddr, Problem> {
         let (host, port) = self.address()?;
         let found = net::addresses(host, port).ok();
@@ -137,14 +137,14 @@ impl Installation {
             })
     }
 
-    /// Whether something that it needs is below one of these folders.
+    /// Whether the service needs a path below one of these folders.
     pub(super) fn reaches_below(&self, folders: &[&str]) -> bool {
         let is_below = |path: &PathBuf| folders.iter().any(|folder| path.starts_with(folder));
         self.reaches.iter().any(is_below)
     }
 }
 
-/// Whether opening the database would make its file: root's, where root installs, and the service could not write it.
+/// Whether opening the database would create its file. Root would own it, and the service could not write it.
 pub(crate) fn would_make_database(config: &Config) -> bool {
     match &config.database {
         Database::Mysql(_) => false,
@@ -153,7 +153,7 @@ pub(crate) fn would_make_database(config: &Config) -> bool {
     }
 }
 
-/// The path as text. Whatever is not printable could be a line of its own in a unit, and `.env` is not root's.
+/// The path as text, without control characters: `.env` is not root's, and a line feed could inject a line into a unit.
 fn shown(path: &Path) -> Result<String, Problem> {
     path.to_str()
         .filter(|text| !text.chars().any(char::is_control))
@@ -166,7 +166,7 @@ fn shown(path: &Path) -> Result<String, Problem> {
         })
 }
 
-/// The names of a user, and of the group that the user has in the first place; numbers where there are none.
+/// The names of a user and of its primary group; numbers where there are no names.
 fn names(uid: u32, gid: u32) -> (String, String) {
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let groups = fs::read_to_string("/etc/group").unwrap_or_default();

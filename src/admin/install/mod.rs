@@ -1,5 +1,5 @@
-//! `install` and `uninstall`: the unit, drop-in, socket unit or crontab line of one install, made from what is found. The
-//! shipped files of contrib/ are the templates; what differs from install to install is filled in.
+//! `install` and `uninstall`: the unit, drop-in, socket unit or crontab line of one install. The shipped files of
+//! contrib/ are the templates; the facts of the install are filled in.
 
 mod compare;
 mod files;
@@ -15,33 +15,33 @@ pub(crate) use self::found::{Installation, would_make_database};
 use super::Problem;
 use crate::platform::exit_code;
 
-/// Name of units and files, as of the shipped ones.
+/// Name of the units and files; the shipped ones have it too.
 const NAME: &str = env!("CARGO_PKG_NAME");
-/// Where the administrator's units are.
+/// The administrator's units.
 pub(crate) const UNITS: &str = "/etc/systemd/system";
-/// Where those of packages are.
+/// The units of packages.
 const PACKAGED: [&str; 2] = ["/usr/lib/systemd/system", "/lib/systemd/system"];
-/// Where crontabs of one job are.
+/// Crontabs of packages and programs.
 pub(crate) const CRONTABS: &str = "/etc/cron.d";
-/// There where systemd is what runs the machine.
+/// Exists only if systemd has booted the machine (sd_booted(3)).
 const BOOTED: &str = "/run/systemd/system";
 
-/// By what the service is to be started.
+/// What starts the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ServiceManager {
-    /// Its unit, and its socket unit if wanted.
+    /// systemd: a unit, and a socket unit if wanted.
     Systemd {
         /// Whether the port stays open while the service is restarted.
         socket: bool,
     },
-    /// A line of the supervisor's.
+    /// Cron: a crontab line that runs the supervisor.
     Cron,
 }
 
 /// Writes what this install needs, or with `dry_run` shows it.
 ///
 /// # Errors
-/// It cannot be written, or another program's files would be in the way.
+/// A file cannot be written, every possible name is taken, or a port below 1024 is wanted without a socket unit.
 pub(crate) fn install(
     way: ServiceManager,
     found: &Installation,
@@ -93,7 +93,7 @@ pub(crate) fn install(
     say(out, &next)
 }
 
-/// Ends the service of this install and removes what [`install`] has written for it, or with `dry_run` says so.
+/// Stops the service of this install and removes what [`install`] has written for it; with `dry_run` only lists it.
 ///
 /// # Errors
 /// The service manager refuses, or a file cannot be removed.
@@ -133,7 +133,7 @@ pub(crate) fn uninstall(root: &Path, dry_run: bool, out: &mut dyn Write) -> Resu
     }
 }
 
-/// The files of a unit, and what to do once they are there.
+/// The files of a unit, and the commands to run next.
 fn systemd(found: &Installation, socket: bool) -> Result<(Vec<FileChange>, String), Problem> {
     let place = UnitPlace::of_unit(&found.root)?;
     let name = &place.name;
@@ -147,7 +147,7 @@ fn systemd(found: &Installation, socket: bool) -> Result<(Vec<FileChange>, Strin
             .exists()
     });
     let whole = Path::new(UNITS).join(format!("{name}.service"));
-    // A unit in /etc hides the package's, so a drop-in would be one of that.
+    // A whole unit in /etc hides the package's, so a drop-in would apply to that one.
     let service = match is_packaged && !whole.exists() {
         true => FileChange {
             path: Path::new(UNITS).join(format!("{name}.service.d/install.conf")),
@@ -160,7 +160,7 @@ fn systemd(found: &Installation, socket: bool) -> Result<(Vec<FileChange>, Strin
     };
     let mut changes = vec![service];
     let path = Path::new(UNITS).join(format!("{name}.socket"));
-    // One that is there is kept up to date.
+    // An existing socket unit is kept up to date even without --socket.
     let socket = socket || files::is_written_for(&path, &found.root);
     if socket {
         let text = header + &unit::socket(found)?;
@@ -178,7 +178,7 @@ fn systemd(found: &Installation, socket: bool) -> Result<(Vec<FileChange>, Strin
     }
     let mut next = format!("next: systemctl enable {name}");
     if socket {
-        // A port is not opened for a service that runs.
+        // systemd cannot open the port while the service itself holds it.
         next.push_str(&format!(
             " {name}.socket && systemctl stop {name} && systemctl start {name}.socket {name}\n"
         ));
@@ -209,7 +209,7 @@ fn cron(found: &Installation) -> Result<FileChange, Problem> {
     })
 }
 
-/// Asks the service manager, where there is one.
+/// Runs `systemctl`, if systemd runs the machine.
 fn systemctl(words: &[&str]) -> Result<(), Problem> {
     if !Path::new(BOOTED).exists() {
         return Ok(());
@@ -232,10 +232,10 @@ fn say(out: &mut dyn Write, text: &str) -> Result<(), Problem> {
     out.write_all(text.as_bytes()).map_err(Problem::of_output)
 }
 
-/// The program that runs now, where it lies.
+/// Path of the running program.
 ///
 /// # Errors
-/// It is gone.
+/// The file was removed or replaced.
 pub(crate) fn program() -> Result<PathBuf, Problem> {
     std::env::current_exe()
         .and_then(|path| path.canonicalize())

@@ -1,4 +1,4 @@
-//! The shipped units and crontab, with what differs from install to install filled in.
+//! The shipped units and crontab, with the facts of one install filled in.
 
 use super::Installation;
 use crate::admin::Problem;
@@ -9,10 +9,10 @@ const SERVICE: &str = include_str!("../../../contrib/systemd/andrea-chat-websock
 const SOCKET: &str = include_str!("../../../contrib/systemd/andrea-chat-websocket.socket");
 const CRONTAB: &str = include_str!("../../../contrib/cron/andrea-chat-websocket");
 
-/// Keys of which a unit may have several; an empty one forgets those before.
+/// Keys that may occur several times in a unit; an empty value clears the earlier ones.
 pub(super) const LISTS: [&str; 2] = ["ExecStart", "ReadWritePaths"];
 
-/// A unit of its own.
+/// A complete unit.
 pub(super) fn service(found: &Installation) -> Result<String, Problem> {
     let mut text = without_introduction(SERVICE);
     for (key, value) in directives(found)? {
@@ -24,7 +24,7 @@ pub(super) fn service(found: &Installation) -> Result<String, Problem> {
     Ok(text)
 }
 
-/// What differs from the package's unit.
+/// A drop-in with what differs from the package's unit.
 pub(super) fn drop_in(found: &Installation) -> Result<String, Problem> {
     let mut text = "[Service]\n".to_owned();
     for (key, value) in directives(found)? {
@@ -76,7 +76,7 @@ pub(super) fn crontab(found: &Installation) -> Result<String, Problem> {
     Ok(line + "\n")
 }
 
-/// What is this install's own in `[Service]`.
+/// The keys of `[Service]` that depend on the install.
 pub(super) fn directives(found: &Installation) -> Result<Vec<(&'static str, String)>, Problem> {
     let path = |path: &std::path::Path| path.to_string_lossy().replace('%', "%%");
     let word = |path: &std::path::Path| for_unit(&path.to_string_lossy());
@@ -126,7 +126,7 @@ pub(super) fn directives(found: &Installation) -> Result<Vec<(&'static str, Stri
     Ok(directives)
 }
 
-/// The value of a key that stands once.
+/// The value of a key that occurs once.
 fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     text.lines()
         .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
@@ -145,18 +145,18 @@ fn set(text: &mut String, key: &str, value: &str) {
     *text = lines.collect();
 }
 
-/// The comment at the top is about copying the file.
+/// Cuts off the comment at the top, which is about copying the file by hand.
 fn without_introduction(text: &str) -> String {
     let start = text.find("[Unit]").unwrap_or(0);
     text[start..].to_owned()
 }
 
-/// A word of a command in a unit, which knows variables.
+/// A word of a command line in a unit, where `%` and `$` are special.
 fn for_unit(word: &str) -> String {
     quoted(word, &word.replace('%', "%%").replace('$', "$$"))
 }
 
-/// A word in a unit, with what is special already doubled.
+/// Quotes a word for a unit if necessary; `doubled` is the word with its special characters doubled.
 fn quoted(word: &str, doubled: &str) -> String {
     match is_plain(word) {
         true => doubled.to_owned(),
@@ -164,7 +164,7 @@ fn quoted(word: &str, doubled: &str) -> String {
     }
 }
 
-/// The words of a value in a unit, as they were before they were quoted.
+/// The words of a value in a unit, unquoted.
 pub(super) fn words(value: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut is_quoted = false;
@@ -192,7 +192,7 @@ pub(super) fn words(value: &str) -> Vec<String> {
         .collect()
 }
 
-/// A word of a command in a crontab, where % would be a line feed.
+/// A word of a command in a crontab, where an unescaped `%` would mean a line feed.
 fn for_shell(word: &str) -> String {
     match is_plain(word) {
         true => word.to_owned(),

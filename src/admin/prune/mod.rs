@@ -1,8 +1,8 @@
-//! `prune`: marks messages deleted that are older than their channel, or direct messages, are kept (contract:
-//! operations.md, "Retention"). A preview unless it is told to run; never removes a row.
+//! `prune`: marks messages deleted that are older than the retention of their channel or of direct messages (contract:
+//! operations.md, "Retention"). Without `--run` it only counts. It never removes a row.
 //!
-//! It goes through all messages once, by id, in parts; a part is read without locks, its old messages are marked a
-//! few hundred at a time, each time in a transaction of its own, and then everybody else has a turn.
+//! It goes through all messages once, by id, in windows. A window is read without locks; its old messages are marked a
+//! few hundred at a time in short transactions, with a pause after each for other clients of the database.
 
 mod progress;
 
@@ -22,11 +22,11 @@ use crate::platform::exit_code;
 use crate::platform::printable::printable;
 use crate::store::operations::{AuditEntry, ChannelRetention, OldMessage};
 
-/// Messages that are read at once.
+/// Messages that are read at once: few queries, and little memory.
 const WINDOW_ROWS: u32 = 10_000;
-/// Messages that are marked in one transaction: a few milliseconds' work.
+/// Messages that are marked in one transaction, which then holds its locks for only a few milliseconds.
 const BATCH: usize = 500;
-/// Longest pause between two transactions; it is as long as the last one took, so that others get half the time.
+/// Longest pause after a transaction. The pause lasts as long as the transaction, so that others get half the time.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Which messages.
@@ -34,7 +34,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 pub(crate) enum Scope {
     /// Channel and direct messages.
     All,
-    /// Those of all channels, or of this one.
+    /// Messages of all channels, or of this one.
     Channel(Option<ChannelId>),
     /// Direct messages.
     Direct,
@@ -61,30 +61,30 @@ impl Scope {
 pub(crate) struct Options<'a> {
     /// Which messages.
     pub scope: Scope,
-    /// Whether to mark them, or only to count.
+    /// Whether to mark the messages; otherwise they are only counted.
     pub run: bool,
-    /// The report as JSON, or in words.
+    /// Whether to write the report as JSON; otherwise in words.
     pub json: bool,
     /// Where progress is shown, if anywhere.
     pub progress: Option<&'a mut dyn Write>,
-    /// Set when the user wants it to end: what is marked stays so and is reported.
+    /// Set by a signal to end the run early. What is marked by then stays marked and is reported.
     pub interrupted: &'a AtomicBool,
 }
 
-/// One kind of messages that are kept for the same time.
+/// Messages of one kind, which share a retention.
 struct Rule {
     name: String,
     days: i64,
-    /// Messages before this are too old; `None` where none is.
+    /// Messages created before this time are too old; `None` if they are kept for ever.
     before: Option<String>,
     found: u64,
     marked: u64,
 }
 
-/// Rules by channel; `None` is that of direct messages.
+/// Rules by channel; `None` is the key for direct messages.
 type Rules = BTreeMap<Option<ChannelId>, Rule>;
 
-/// Looks through all messages and marks or counts the old ones; writes the report as JSON to `out`.
+/// Looks through all messages, marks or counts the old ones, and writes the report to `out`.
 ///
 /// # Errors
 /// There is no such channel, or the database cannot be asked.
@@ -131,7 +131,7 @@ pub(crate) fn prune(
             })
             .to_string(),
         };
-        // Also after a failure on the way: what was marked until then is marked.
+        // Audited after a failure too, because what was marked before it stays marked.
         if walked.is_ok() || channel.1 + direct.1 > 0 {
             database.run(|store| store.change(&[], &audit))?;
         }
@@ -215,7 +215,7 @@ fn describe(id: Option<ChannelId>, rule: &Rule) -> Value {
     json!({
         "channel_id": id.map(|id| id.0),
         "name": rule.name,
-        // Less than a day would be everything: that is taken for a slip, and nothing is too old.
+        // Less than 1 day would mean every message. That is taken for a mistake, so nothing is too old.
         "retention_days": (rule.days > 0).then_some(rule.days),
         "before": rule.before,
         "messages": rule.found,
@@ -223,14 +223,14 @@ fn describe(id: Option<ChannelId>, rule: &Rule) -> Value {
     })
 }
 
-/// How far a walk through the messages went.
+/// How a walk through the messages ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Walk {
     Complete,
     Interrupted,
 }
 
-/// Goes through the messages.
+/// Goes through the messages, window by window.
 fn walk(
     rules: &mut Rules,
     options: &mut Options<'_>,
@@ -283,10 +283,10 @@ fn walk(
     Ok(Walk::Complete)
 }
 
-/// Marks one batch, and lets others have as much time as it took.
+/// Marks one batch, then pauses for as long as that took.
 fn mark(batch: &[OldMessage], rules: &mut Rules, database: &mut Database) -> Result<(), Problem> {
     let begun = Instant::now();
-    // One transaction a kind, since only the whole of what was changed is counted by the server.
+    // One transaction for each kind, because the server reports only one total of changed rows.
     let mut kinds: BTreeMap<Option<ChannelId>, Vec<MessageId>> = BTreeMap::new();
     for message in batch {
         kinds.entry(message.channel).or_default().push(message.id);

@@ -1,4 +1,4 @@
-//! How far a prune is, in one line that is drawn over again: share, bar, counts, rate and time left.
+//! Progress of a prune in one line that is redrawn: percentage, bar, counts, rate and time left.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use super::Rules;
 use crate::model::MessageId;
 
-/// Between two drawings.
+/// Shortest time between two redraws.
 const INTERVAL: Duration = Duration::from_millis(200);
 const WIDTH: usize = 24;
-/// Before that a rate says nothing.
+/// Time after which a rate means something.
 const FIRST_RATE: Duration = Duration::from_secs(1);
 
 pub(super) struct PruneProgress<'a> {
@@ -22,7 +22,7 @@ pub(super) struct PruneProgress<'a> {
 }
 
 impl<'a> PruneProgress<'a> {
-    /// Of a walk over these ids; without `out` nothing is shown.
+    /// Progress of a walk over these ids; without `out` nothing is shown.
     pub(super) fn new(out: Option<&'a mut dyn Write>, first: MessageId, last: MessageId) -> Self {
         let now = Instant::now();
         PruneProgress {
@@ -35,7 +35,7 @@ impl<'a> PruneProgress<'a> {
         }
     }
 
-    /// Shows that the walk has come to `at`, unless it did so a moment ago.
+    /// Shows that the walk has reached `at`, unless the line was redrawn a moment ago.
     pub(super) fn show_in_a_while(&mut self, at: MessageId, rules: &Rules) {
         if self.shown.elapsed() >= INTERVAL {
             self.show(at, rules);
@@ -55,14 +55,14 @@ impl<'a> PruneProgress<'a> {
         );
         if let Some(out) = &mut self.out {
             self.is_begun = true;
-            // PruneProgress that cannot be shown is no reason to stop.
+            // A terminal that cannot be written to is no reason to stop.
             let _ = write!(out, "\r{text}\u{1b}[K");
             let _ = out.flush();
         }
     }
 }
 
-/// What comes next stands in a line of its own, also after an interruption or a failure.
+/// Ends the line, so that later output begins a new one, also after an interruption or a failure.
 impl Drop for PruneProgress<'_> {
     fn drop(&mut self) {
         if let (true, Some(out)) = (self.is_begun, &mut self.out) {
@@ -91,7 +91,7 @@ fn line(share: f64, found: u64, marked: u64, elapsed: Duration) -> String {
     text
 }
 
-/// A time that was estimated, so not more exact than it is.
+/// An estimated time, rounded accordingly.
 fn words(seconds: f64) -> String {
     match seconds {
         ..90.0 => format!("{seconds:.0} s"),
