@@ -1,4 +1,4 @@
-//! What the help has that the definitions of the arguments do not: subcommands by what one wants, exit codes, and examples.
+//! What the help has beyond the definitions of the arguments: subcommands in groups, exit codes, and examples.
 
 use std::fmt::Write;
 
@@ -6,10 +6,10 @@ use clap::Command;
 
 use super::manual::{EXAMPLES, GROUPS, MANUALS, Manual};
 
-/// What follows a subcommand's name on the line, and why.
+/// The purpose, and the command line without the program's name.
 type Example = (&'static str, &'static str);
 
-/// Adds all of it.
+/// Adds groups, exit codes and examples.
 pub(super) fn complete(mut command: Command) -> Command {
     let name = command.get_name().to_owned();
     for manual in &MANUALS {
@@ -25,7 +25,7 @@ pub(super) fn complete(mut command: Command) -> Command {
     ))
 }
 
-/// Exit codes and examples, of a subcommand and of those below it.
+/// Adds exit codes and examples to a subcommand and to those below it.
 fn explain(command: Command, program: &str, manual: &'static Manual) -> Command {
     let below: Vec<String> = command
         .get_subcommands()

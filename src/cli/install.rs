@@ -1,4 +1,4 @@
-//! `install` and `uninstall`: arguments in, lines and an exit code out. What they do stands in `admin/install/`.
+//! `install` and `uninstall`: arguments in, lines and an exit code out. `admin/install/` does the work.
 
 use std::io::Write;
 
@@ -77,7 +77,7 @@ pub(super) fn uninstall(options: &UninstallOptions, out: &mut dyn Write) -> Resu
     Ok(exit_code::OK)
 }
 
-/// These two have one code for whatever stands in their way.
+/// Both subcommands have one exit code for every failure.
 fn cannot(problem: Problem) -> Problem {
     problem.with_code(exit_code::FAILED)
 }

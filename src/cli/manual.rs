@@ -1,5 +1,5 @@
-//! What help and man pages say of a subcommand beside its arguments: exit codes, files, variables, examples, related pages.
-//! `docs/operations.md` has the same codes and files, from here; `tests/cli_files.rs` writes pages and tables.
+//! What help and man pages say about a subcommand besides its arguments: exit codes, files, variables, examples, related
+//! pages. The tables of `docs/operations.md` are made from it too; `tests/cli_files.rs` writes pages and tables.
 
 use crate::admin::install::{CRONTABS, UNITS};
 use crate::platform::exit_code::{self as codes};
@@ -10,7 +10,7 @@ pub const OVERVIEW: &str = "andrea-chat-websocket carries the agents' internal c
                             helpdesk's own PHP daemon, and works with the same settings, database, storage and browser client. \
                             A service manager or cron runs it; the other subcommands operate it, check it, and talk to it.";
 
-/// What the paths of [`FILES`] begin with.
+/// Placeholders at the beginning of the paths of [`FILES`], and what they mean.
 pub const FOLDERS: [(&str, &str); 2] = [
     ("ROOT", "ROOT is the install's folder, from `--root`."),
     (
@@ -19,23 +19,23 @@ pub const FOLDERS: [(&str, &str); 2] = [
     ),
 ];
 
-/// How variables of `.env` and of the environment go together.
+/// How variables of `.env` and of the environment relate.
 pub const SAME_IN_ENVIRONMENT: &str = "Each variable that may stand in `.env` may also be set in the environment, and then overrides it.";
 
-/// What a subcommand has beside its arguments.
+/// What a manual says about a subcommand besides its arguments.
 #[derive(Debug)]
 pub struct Manual {
     /// Its name.
     pub name: &'static str,
     /// The codes it ends with.
     pub codes: &'static [Code],
-    /// Whether it reads `.env` and the variables that stand there.
+    /// Whether it reads `.env` and the variables in it.
     pub is_configured: bool,
-    /// Files that it reads or writes, `.env` not among them.
+    /// Files that it reads or writes, except `.env`.
     pub files: &'static [File],
-    /// Variables of the environment alone.
+    /// Variables that count only in the environment, not in `.env`.
     pub variables: &'static [Variable],
-    /// What for, and what follows the program's name.
+    /// The purpose, and the command line without the program's name.
     pub examples: &'static [(&'static str, &'static str)],
     /// Subcommands whose pages a reader may want next.
     pub related: &'static [&'static str],
@@ -48,7 +48,7 @@ pub struct Code {
     pub code: u8,
     /// When it is given.
     pub meaning: &'static str,
-    /// What to do, perhaps nothing.
+    /// What to do; empty for all subcommands but `serve`.
     pub remedy: &'static str,
 }
 
@@ -183,7 +183,7 @@ const NO_COLOR: Variable = variable(
 const TERM: Variable = variable("TERM", "if unset or `dumb`, `--color auto` does not colour");
 const PATH: Variable = variable("PATH", "where `systemctl` is found");
 
-/// Of the service manager.
+/// Variables by which a service manager or `serve` itself controls the process.
 const SERVICE_MANAGER: [Variable; 5] = [
     variable(
         "NOTIFY_SOCKET",
@@ -248,7 +248,7 @@ pub const GROUPS: [(&str, &[&str]); 3] = [
     ("Try it, and develop", &["demo", "chat", "token", "help"]),
 ];
 
-/// What for, and what follows the program's name: those of the help without a subcommand.
+/// The examples of the help without a subcommand: purpose, and command line without the program's name.
 pub const EXAMPLES: [(&str, &str); 4] = [
     ("See the chat without a helpdesk", "demo"),
     (
@@ -277,7 +277,7 @@ fn codes_of_serve() -> String {
     })
 }
 
-/// The tables of `docs/operations.md`, each with the heading under which it stands.
+/// The tables of `docs/operations.md`, each with its heading.
 pub fn document() -> Vec<(&'static str, String)> {
     let others = MANUALS.iter().filter(|manual| manual.name != "serve");
     let head = "| subcommand | exit codes |\n|---|---|\n".to_owned();
@@ -299,12 +299,12 @@ pub fn document() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// That of a subcommand.
+/// The manual of a subcommand.
 pub fn of(name: &str) -> Option<&'static Manual> {
     MANUALS.iter().find(|manual| manual.name == name)
 }
 
-/// All of them, in the order of the groups in the help.
+/// All manuals, in the order of the groups in the help.
 #[rustfmt::skip]
 pub const MANUALS: [Manual; 17] = [
     Manual {

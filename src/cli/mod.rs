@@ -1,5 +1,5 @@
-//! The command line, parsed and validated whole before anything acts; help needs no configuration. The only place
-//! that prints, and the only one that names the argument parser.
+//! The command line: completely parsed and validated before anything acts; help needs no configuration. Only this
+//! module prints, and only this module uses the argument parser.
 
 mod admin;
 mod help;
@@ -56,7 +56,7 @@ enum Color {
 }
 
 impl Color {
-    /// That of standard output.
+    /// The style for standard output.
     fn style(self) -> Style {
         match self {
             Color::Auto => Style::of(io::stdout().is_terminal(), |name| std::env::var(name).ok()),
@@ -126,7 +126,7 @@ struct Serve {
 /// The options of the table that `serve` takes, as they were given.
 struct LimitArgs(Vec<(&'static Spec, String)>);
 
-/// Those that are an option of `serve`, with its name.
+/// The entries of the table that have an option of `serve`, with its name.
 fn flags() -> impl Iterator<Item = (&'static Spec, &'static str)> {
     let flags = OPTIONS.iter();
     flags.filter_map(|spec| spec.flag.map(|flag| (spec, flag)))
@@ -188,8 +188,8 @@ pub fn command() -> clap::Command {
     help::complete(Cli::command())
 }
 
-/// Begins anew with one heap for all threads where address space is short (ulimit -v): the C library reserves 64 MiB for each
-/// further one. Goes on as it is where that fails.
+/// Restarts the program with one heap for all threads if address space is short (ulimit -v, below 1 GiB): the C library
+/// reserves 64 MiB for each further heap. If the restart fails, the process goes on as it is.
 fn save_address_space() {
     const NAME: &str = "MALLOC_ARENA_MAX";
     const ENOUGH: u64 = 1 << 30;
@@ -211,7 +211,7 @@ fn save_address_space() {
 
 /// Runs the program.
 pub fn run() -> ExitCode {
-    // Before the first hash table, which would panic.
+    // Checked before the first hash table, which would panic without random numbers.
     if let Err(error) = getrandom(&mut [0; 1], GetRandomFlags::empty()) {
         eprintln!(
             "andrea-chat-websocket: the system gives out no random numbers (getrandom: {error}); allow that system call where a \
@@ -226,7 +226,7 @@ pub fn run() -> ExitCode {
     let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
-            // Standard output or standard error, as the kind of error asks.
+            // Help and version go to standard output, errors to standard error.
             let _ = error.print();
             return match error.kind() {
                 ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::from(exit_code::OK),
@@ -249,7 +249,7 @@ pub fn run() -> ExitCode {
         match (log_file::unsaid(&message, log_of.is_some()), log_of) {
             (None, _) => {}
             (Some(rest), Some(root)) => {
-                // Whatever reads standard error may be gone.
+                // The reader of standard error may be gone.
                 let _ = writeln!(stderr(), "[{}] {rest}", clock_of(&root).now_text());
             }
             (Some(rest), None) => log_file::complain(rest),
@@ -268,7 +268,7 @@ fn demo(options: DemoArgs) -> Result<(), Problem> {
         level: options.log_level.parse().unwrap_or(log::LevelFilter::Info),
     };
     crate::demo::run::demo(&options, |demo| {
-        // Standard output may be closed; the page is served all the same.
+        // If standard output is closed, the page is served all the same.
         let _ = writeln!(
             stdout(),
             "The chat is at {}\nOpen it in two windows. Ctrl-C stops it; what is said stays in {}",
@@ -290,7 +290,7 @@ fn serve(options: Serve) -> Result<(), Problem> {
     server::serve(&root, &variables, level)
 }
 
-/// The clock of an install whose configuration may be the very thing that is wrong.
+/// The install's clock; UTC if the configuration cannot be read.
 fn clock_of(root: &Path) -> AppClock {
     Variables::load(root)
         .ok()
@@ -310,7 +310,7 @@ fn absolute(root: &Path) -> Result<PathBuf, Problem> {
         .with_remedy("name it with --root DIR"))
 }
 
-/// Reads the whole number of an option.
+/// A parser for the whole number of an option, within a range.
 fn number(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<u64, Problem> + Clone {
     move |text| {
         let number = text.parse().ok().filter(|number| range.contains(number));

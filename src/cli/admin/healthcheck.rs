@@ -1,4 +1,4 @@
-//! `healthcheck`: one question to the listener, within a time.
+//! `healthcheck`: one request to the listener, within a time limit.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,15 +11,15 @@ use crate::config::listen_address;
 use crate::config::settings::Rows;
 use crate::platform::exit_code;
 
-/// Runs it.
+/// Runs the check.
 ///
 /// # Errors
-/// The service is not well, or does not say so in time.
+/// The service is not healthy, or does not answer in time.
 pub(super) fn run(options: Healthcheck) -> Result<u8, Problem> {
     let limit = Duration::from_secs(options.timeout);
     let deadline = Instant::now() + limit;
     let (done, answer) = bounded(1);
-    // The database may have to be asked for the address, and has patience of its own.
+    // In a thread, because the address may come from the database, whose time-outs may be longer than the limit.
     thread::Builder::new()
         .spawn(move || {
             let _ = done.send(ask(options, deadline));

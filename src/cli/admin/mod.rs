@@ -1,5 +1,4 @@
-//! The subcommands around the daemon: arguments in, lines and an exit code out. What they do stands in
-//! `supervisor` and `admin`.
+//! The subcommands around the daemon: arguments in, lines and an exit code out. `supervisor` and `admin` do the work.
 
 mod healthcheck;
 mod prune;
@@ -294,7 +293,7 @@ struct ChannelOrThread {
     thread: Option<u64>,
 }
 
-/// An install whose configuration is valid; its database is not asked yet.
+/// An install whose configuration is valid; its database is not connected yet.
 pub(super) struct OpenInstall {
     pub root: PathBuf,
     variables: Variables,
@@ -307,7 +306,7 @@ impl OpenInstall {
         OpenInstall::with(root, Config::from_variables)
     }
 
-    /// For one that looks and administers, which needs no secret.
+    /// For subcommands that only observe or administer: they need no secret.
     fn without_secret(root: &Path) -> Result<Self, Problem> {
         OpenInstall::with(root, Config::without_secret)?.run_as_owner()
     }
@@ -326,8 +325,8 @@ impl OpenInstall {
         })
     }
 
-    /// The same for what may write there: what root writes, the owner could not write later, and where links of the owner
-    /// lead is no business of root's.
+    /// The same with the rights of the storage's owner, for subcommands that may write there: the owner could not write
+    /// root's files later, and root must not follow the owner's links.
     pub(super) fn open(root: &Path) -> Result<Self, Problem> {
         OpenInstall::read(root)?.run_as_owner()
     }
@@ -346,7 +345,7 @@ impl OpenInstall {
     }
 }
 
-/// Runs one of them; the exit code.
+/// Runs a subcommand and returns its exit code.
 pub(super) fn run(command: Operate, color: Color) -> Result<u8, Problem> {
     let out = &mut io::stdout().lock();
     match command {
@@ -410,7 +409,7 @@ pub(super) fn run(command: Operate, color: Color) -> Result<u8, Problem> {
     }
 }
 
-/// What is known is shown also where the database does not answer, or something is wrong.
+/// Shows what is known even if the configuration is wrong or the database does not answer.
 fn show_options(options: ConfigOptions, out: &mut dyn Write) -> Result<u8, Problem> {
     let root = absolute(&options.root.root)?;
     let mut variables = Variables::load(&root)?;

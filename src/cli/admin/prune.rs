@@ -42,7 +42,7 @@ enum ScopeWord {
     Direct,
 }
 
-/// Runs it.
+/// Runs the subcommand.
 ///
 /// # Errors
 /// There is no such channel, or the database cannot be asked.
@@ -62,7 +62,7 @@ pub(super) fn run(options: &Prune, out: &mut dyn Write) -> Result<u8, Problem> {
     let install = OpenInstall::without_secret(&options.root.root)?;
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        // Refused only where the system is out of memory; then an interruption is a plain end.
+        // Fails only without memory; then a signal ends the process at once, without a report.
         let _ = signal_hook::flag::register(signal, Arc::clone(&interrupted));
     }
     let stderr = io::stderr();

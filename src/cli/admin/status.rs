@@ -1,4 +1,4 @@
-//! `status`, once or until it is told to end.
+//! `status`, once or repeated until a signal.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -16,9 +16,9 @@ use crate::admin::status::{self, StatusReport};
 use crate::admin::style::Style;
 use crate::platform::exit_code;
 
-/// Between two looks.
+/// Time between two reports of a watch.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// To the upper left corner; the end of a line, and of the screen, that was there before (ECMA-48).
+/// Cursor to the upper left corner; below: clear the rest of a line, and of the screen (ECMA-48).
 const HOME: &str = "\u{1b}[H";
 const CLEAR_LINE: &str = "\u{1b}[K\n";
 const CLEAR_BELOW: &str = "\u{1b}[J";
@@ -35,10 +35,10 @@ pub(crate) struct StatusArgs {
     watch: bool,
 }
 
-/// Runs it.
+/// Runs the subcommand.
 ///
 /// # Errors
-/// Standard output cannot be written, or the system refuses what a watch takes.
+/// Standard output cannot be written, or the signals of a watch cannot be awaited.
 pub(super) fn run(options: &StatusArgs, style: Style, out: &mut dyn Write) -> Result<u8, Problem> {
     let root = &options.root.root;
     if options.watch {
@@ -59,14 +59,14 @@ fn look(root: &Path) -> StatusReport {
     }
 }
 
-/// The same again and again.
+/// Repeats the report until SIGINT or SIGTERM.
 fn watch(options: &StatusArgs, style: Style, out: &mut dyn Write) -> Result<u8, Problem> {
     let end = signals().map_err(|error| {
         Problem::new(exit_code::FAILED, "cannot wait for signals").because(error)
     })?;
     let is_terminal = io::stdout().is_terminal() && !options.json;
     if is_terminal {
-        // What stood there before is not drawn over line by line.
+        // Cleared once; later reports overwrite the lines in place, without flicker.
         write(out, &format!("{HOME}{CLEAR_BELOW}"))?;
     }
     let mut is_first = true;
@@ -104,7 +104,7 @@ fn write(out: &mut dyn Write, text: &str) -> Result<(), Problem> {
         .map_err(Problem::of_output)
 }
 
-/// Hears of the signal that ends a watch.
+/// A channel that receives when SIGINT or SIGTERM arrives.
 fn signals() -> io::Result<Receiver<()>> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let (sender, end) = bounded(1);
