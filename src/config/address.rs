@@ -1,4 +1,4 @@
-//! The listen address: option over environment over `.env` over settings, each checked by the application's rules.
+//! The listen address: option before environment before `.env` before settings, each checked by the application's rules.
 
 use std::net::{Ipv6Addr, ToSocketAddrs};
 
@@ -6,16 +6,16 @@ use super::{Config, Variables};
 use crate::config::settings::{Rows, key};
 use crate::platform::problem::Problem;
 
-/// Default address where the settings name none, or one that cannot be.
+/// Address if the settings name none, or an invalid one.
 pub const DEFAULT_HOST: &str = "127.0.0.1";
-/// Default port where the settings have no such row.
+/// Port if the settings have no such row.
 pub const DEFAULT_PORT: u16 = 8090;
 const MAX_HOST_CHARS: usize = 255;
 
-/// `CHAT_WEBSOCKET_HOST`. The recorded daemon takes an empty value and "0" as unset.
+/// `CHAT_WEBSOCKET_HOST`. As in the PHP daemon, an empty value and "0" count as unset.
 ///
 /// # Errors
-/// It is no listen host.
+/// It is not a listen host.
 pub fn host_variable(variables: &Variables) -> Result<Option<String>, Problem> {
     const NAME: &str = "CHAT_WEBSOCKET_HOST";
     match variables.get(NAME).filter(|host| host != "0") {
@@ -31,10 +31,10 @@ pub fn host_variable(variables: &Variables) -> Result<Option<String>, Problem> {
     }
 }
 
-/// `CHAT_WEBSOCKET_PORT`.
+/// `CHAT_WEBSOCKET_PORT`, 1 to 65535. 0 counts as unset, except as an option, where it means any free port.
 ///
 /// # Errors
-/// It is no port.
+/// It is not a port.
 pub fn port_variable(variables: &Variables) -> Result<Option<u16>, Problem> {
     const NAME: &str = "CHAT_WEBSOCKET_PORT";
     let from_option = variables.is_option(NAME);
@@ -61,7 +61,7 @@ pub fn port_variable(variables: &Variables) -> Result<Option<u16>, Problem> {
     }
 }
 
-/// Where to listen, as `host:port`, and what was wrong with the settings if they had to be passed over.
+/// Host and port to listen on, and a warning for each setting that is invalid and was replaced.
 pub fn listen_address(config: &Config, rows: &Rows) -> (String, u16, Vec<String>) {
     let mut warnings = Vec::new();
     let host = config.host.clone().unwrap_or_else(|| {
@@ -74,7 +74,7 @@ pub fn listen_address(config: &Config, rows: &Rows) -> (String, u16, Vec<String>
         ));
         DEFAULT_HOST.to_owned()
     });
-    // As the helpdesk itself takes it, which tells the proxy's admin the same port.
+    // Clamped as the helpdesk clamps it, so that its pages name the port that the proxy needs.
     let port = config.port.unwrap_or_else(|| {
         let wanted = rows.integer(key::PORT, i64::from(DEFAULT_PORT));
         let port = wanted.clamp(1, i64::from(u16::MAX)) as u16;
@@ -89,7 +89,7 @@ pub fn listen_address(config: &Config, rows: &Rows) -> (String, u16, Vec<String>
     (host, port, warnings)
 }
 
-/// What is said where an address is every one of this machine.
+/// A warning if an address means every address of this machine.
 pub fn everywhere(address: impl ToSocketAddrs) -> Option<&'static str> {
     let mut addresses = address.to_socket_addrs().ok()?;
     addresses.any(|address| address.ip().is_unspecified()).then_some(

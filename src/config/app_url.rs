@@ -1,10 +1,10 @@
-//! The host of `APP_URL` as PHP's `parse_url` finds it, which is what the helpdesk itself compares with. Pure.
+//! The host of `APP_URL`, found as PHP's `parse_url` finds it, because the helpdesk compares with that. Pure.
 
-/// What to do about one that is doubtful.
+/// The remedy for a doubtful `APP_URL`.
 pub const APP_URL_REMEDY: &str =
     "give scheme and host as the browser shows them, such as https://helpdesk.example";
 
-/// The host of a URL, an IPv6 address with its brackets; `None` where PHP finds none.
+/// The host of a URL; an IPv6 address keeps its brackets. `None` where PHP finds none.
 pub fn host_of_app_url(url: &str) -> Option<&str> {
     let rest = behind_scheme(url)?;
     let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
@@ -20,7 +20,7 @@ pub fn host_of_app_url(url: &str) -> Option<&str> {
     (!host.is_empty()).then_some(host)
 }
 
-/// From where the host begins: behind `scheme://` or `//`, or at once in `host:80`. Anything else is a path.
+/// The rest of a URL from the host on: after `scheme://` or `//`, or the whole of `host:80`. Anything else is a path.
 fn behind_scheme(url: &str) -> Option<&str> {
     let is_scheme = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
     let relative = url.strip_prefix("//");
@@ -35,7 +35,7 @@ fn behind_scheme(url: &str) -> Option<&str> {
         };
     }
     match rest.strip_prefix("//") {
-        // No host, but a path on this machine.
+        // `file:///path` has no host.
         Some(path) if path.starts_with('/') && before.eq_ignore_ascii_case("file") => None,
         Some(rest) => Some(rest),
         None => has_port.then_some(url),
@@ -54,13 +54,13 @@ fn begins_with_port(text: &str) -> bool {
     text.len() <= 5 && text[..digits].parse::<u16>().is_ok()
 }
 
-/// The `Origin` that a browser sends from there, if there is a host.
+/// The `Origin` that a browser sends from a page of this URL, without its port; `None` if there is no host.
 pub fn origin_of_app_url(url: &str) -> Option<String> {
     let scheme = url.split_once("://").map_or("https", |(scheme, _)| scheme);
     host_of_app_url(url).map(|host| format!("{scheme}://{host}"))
 }
 
-/// What keeps a URL from being any page's, as it follows the name of the variable.
+/// Why no page can have this URL, worded to follow the variable's name.
 pub fn app_url_doubt(url: &str) -> Option<&'static str> {
     match host_of_app_url(url) {
         None => Some("has no scheme and host, so it allows no page to connect"),

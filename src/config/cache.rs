@@ -1,4 +1,4 @@
-//! Where the application's cache is, if it is on: variables over rows.
+//! Where the application's query cache is, if it is on. Variables win over rows of the settings.
 
 use crate::platform::number::leading_integer;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ const DEFAULT_HOST: &str = "127.0.0.1";
 const DEFAULT_PORT: u16 = 6379;
 const DEFAULT_HOME: &str = "cache";
 
-/// What environment and `.env` say of the cache; each wins over its row of the settings.
+/// The variables about the cache; each wins over its row of the settings.
 #[derive(Clone, Debug, Default)]
 pub struct CacheOverrides {
     root: PathBuf,
@@ -25,7 +25,7 @@ pub struct CacheOverrides {
 }
 
 impl CacheOverrides {
-    /// No cache, whatever the rows say.
+    /// The cache is off, whatever the rows say.
     pub fn off() -> Self {
         CacheOverrides {
             enabled: Some("off".to_owned()),
@@ -56,12 +56,12 @@ pub(crate) struct CacheTargets {
     pub home: PathBuf,
     /// Where Redis is.
     pub redis: RedisAddress,
-    /// Of the version.
+    /// The Redis key of the cache's version, which an invalidation increments.
     pub key: String,
 }
 
 impl CacheTargets {
-    /// `None`: the cache is off.
+    /// The targets; `None` if the cache is off.
     pub(crate) fn of(overrides: &CacheOverrides, rows: &Rows) -> Option<Self> {
         let is_on = match &overrides.enabled {
             Some(word) => is_yes(word),
@@ -80,7 +80,7 @@ impl CacheTargets {
                 value => value.to_owned(),
             }
         };
-        // A link between containers leaves a REDIS_PORT that is no port.
+        // A container link sets REDIS_PORT to a URL (tcp://172.17.0.3:6379), which is not a port: the row counts then.
         let port = [
             overrides.port.as_deref().map_or(0, leading_integer),
             rows.integer("redis_port", i64::from(DEFAULT_PORT)),
@@ -111,7 +111,7 @@ impl CacheTargets {
     }
 }
 
-/// Anything but a no: to forget too much costs a query, to forget too little shows what is no longer so.
+/// Every word but a no means yes: a needless invalidation costs a query, a missing one leaves stale data on a page.
 fn is_yes(word: &str) -> bool {
     let word = word.trim().to_ascii_lowercase();
     !matches!(
@@ -120,7 +120,7 @@ fn is_yes(word: &str) -> bool {
     )
 }
 
-/// As the application cleans it.
+/// Cleans a prefix as the application does.
 fn clean_prefix(prefix: &str) -> String {
     let clean: String = prefix
         .chars()

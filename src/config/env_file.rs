@@ -1,20 +1,20 @@
-//! Reads the text of the install's `.env` file, by the rules that the PHP application's own reader follows.
+//! Parses the text of the install's `.env` file by the rules of the PHP application's own reader.
 //!
-//! Never opens a file, never changes the environment, and never lets a value into an error: that line may be the
-//! one with the database's password.
+//! It opens no file, does not change the environment, and puts no value into an error: the line may hold the database's
+//! password.
 //!
-//! A line is `NAME=value`, perhaps with `export` before it, or `NAME` alone, or a comment. A value in `'…'` is taken
-//! as it is, on one line. One in `"…"` may span lines and has escapes and variables. One without quotes has variables
-//! but no escapes, and ends at a `#` or at white space, behind which only a comment may stand. White space, outside
-//! of values, is ASCII; a NUL counts as such at the ends of line, name and value. A name may stand in quotes.
+//! A line is `NAME=value`, optionally after `export`, or `NAME` alone, or a comment. A value in `'…'` is literal and
+//! stays on one line. A value in `"…"` may span lines and has escapes and variables. A value without quotes has
+//! variables but no escapes; it ends at a `#` or at white space, and only a comment may follow. White space outside
+//! values is ASCII; NUL counts as white space at the ends of a line, name or value. A name may be quoted.
 
 use std::collections::HashMap;
 use std::fmt;
 
-/// All values together are no longer, in bytes.
+/// Bytes of all values together: variables within variables could otherwise double them on every line.
 const MAX_BYTES: usize = 1 << 20;
 
-/// The form of a file, for documents and pages: what a line or value looks like, and in Markdown what it means.
+/// The syntax of the file, for documents and man pages: a form, and in Markdown what it means.
 pub const FORM: [(&str, &str); 7] = [
     (
         "NAME=value",
@@ -43,26 +43,26 @@ pub const FORM: [(&str, &str); 7] = [
 /// Why a file cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DotenvError {
-    /// The line on which the variable starts, counted from 1; a value in double quotes may be wrong further down.
+    /// The line on which the variable starts, counted from 1. In a value that spans lines the mistake may be further down.
     pub line: usize,
     /// What is wrong there.
     pub reason: DotenvReason,
 }
 
-/// What is wrong with a line. Without data, so that no part of a line can end up in a log.
+/// What is wrong with a line. Holds no data, so that no part of the line can reach a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DotenvReason {
-    /// The part before the `=` is empty or has other characters than letters, digits, `_` and `.`.
+    /// The part before the `=` is empty or has characters other than letters, digits, `_` and `.`.
     BadName,
-    /// White space within a value that has no quotes, and something other than a comment behind it.
+    /// White space in an unquoted value, followed by something other than a comment.
     UnquotedWhiteSpace,
-    /// Something other than white space and a comment behind a closing quote.
+    /// Something other than white space or a comment after the closing quote.
     TextAfterQuote,
-    /// A quote that is never closed; a single quote has to be closed on its line.
+    /// A quote that is never closed; a single quote must be closed on its own line.
     UnclosedQuote,
-    /// A backslash in double quotes, and behind it none of `" \ $ f n r t v`.
+    /// A backslash in double quotes, followed by none of `" \ $ f n r t v`.
     UnknownEscape,
-    /// The values together are too long, as by variables within variables.
+    /// The values together are too long, for example because of variables within variables.
     TooLong,
 }
 
@@ -101,8 +101,8 @@ impl std::error::Error for DotenvError {
     }
 }
 
-/// The text of a `.env` file, and the numbers of the lines with bytes that are no UTF-8. Each of those becomes a `?`, as
-/// it does for the application's reader.
+/// The text of a `.env` file, and the numbers of the lines with invalid UTF-8. Each invalid sequence becomes one `?`, as
+/// in the application's reader.
 pub fn decode(bytes: &[u8]) -> (String, Vec<usize>) {
     let mut text = String::new();
     let mut bad_lines = Vec::new();
@@ -124,10 +124,10 @@ pub fn decode(bytes: &[u8]) -> (String, Vec<usize>) {
 
 /// The variables of a `.env` file, each once, in the order in which they first appear.
 ///
-/// The last line of a name wins; where that has no `=`, the variable is unset and left out. `${OTHER}` stands for
-/// what `environment` has for `OTHER`, else for what a line above has; if neither knows it, it stays as it is, like
-/// any other `$`. Apart from that the environment is left to the caller: the result is what the file says, also for
-/// variables that the environment has as well.
+/// The last line of a name wins; if that has no `=`, the variable is unset and left out. `${OTHER}` is replaced by the
+/// value of `OTHER` in `environment`, else in a line above; if neither has it, the text stays as it is, like any other
+/// `$`. Otherwise the environment is left to the caller: the result has the file's value even for a variable that the
+/// environment sets too.
 ///
 /// # Errors
 ///
@@ -149,7 +149,7 @@ pub fn parse(
             line: line_number,
             reason,
         };
-        // What stands at the end may belong to a value that goes on in the next line.
+        // The end is not trimmed: it may belong to a value that goes on in the next line.
         let line = line.trim_start_matches(is_margin);
         if line.is_empty() || line.starts_with('#') {
             continue;
@@ -189,7 +189,7 @@ pub fn parse(
         .collect())
 }
 
-/// The lines of a file that may end in LF, CR LF or CR, and the number of the one that came last.
+/// The lines of a file, which end in LF, CR LF or CR, and the number of the last one returned.
 struct Lines<'a> {
     rest: &'a str,
     number: usize,
@@ -213,12 +213,12 @@ fn is_blank(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\x0b' | '\x0c')
 }
 
-/// What is passed over around a line, a name and a value.
+/// Whether a character is trimmed around lines, names and values.
 fn is_margin(c: char) -> bool {
     is_blank(c) || c == '\0'
 }
 
-/// The name in what stands before the `=`, without `export` and quotes.
+/// The name in the text before the `=`, without `export` and quotes.
 fn read_name(written: &str) -> Option<&str> {
     let written = written.trim_matches(is_margin);
     let name = match written.strip_prefix("export") {
@@ -234,7 +234,7 @@ fn read_name(written: &str) -> Option<&str> {
     is_name.then_some(name)
 }
 
-/// The value in what stands behind the `=`; further lines are taken from `lines` while a double quote is open.
+/// The value in the text after the `=`; takes more lines from `lines` while a double quote is open.
 fn read_value<'a>(
     written: &'a str,
     lines: &mut Lines<'a>,
@@ -264,13 +264,13 @@ fn read_value<'a>(
     }
 }
 
-/// Whether nothing follows a value, apart from white space and a comment.
+/// Whether only white space and a comment follow a value.
 fn is_end(rest: &str) -> bool {
     let rest = rest.trim_matches(is_margin);
     rest.is_empty() || rest.starts_with('#')
 }
 
-/// The value up to the closing quote, and the rest of the line on which that stands.
+/// The value up to the closing quote, and the rest of the closing quote's line.
 fn read_double_quoted<'a>(
     inside: &'a str,
     lines: &mut Lines<'a>,
@@ -316,8 +316,8 @@ fn expand(written: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Stri
     Ok(value)
 }
 
-/// Writes what the `$` that `rest` begins with stands for, and returns what follows. What a variable holds is not
-/// looked at again, so a `$` in a password stays one.
+/// `rest` begins with `$`: appends what it stands for, and returns what follows. The value of a variable is not expanded
+/// again, so a `$` in a password stays as it is.
 fn push_variable<'a>(
     value: &mut String,
     rest: &'a str,

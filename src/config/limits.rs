@@ -1,5 +1,5 @@
-//! Limits and intervals: each one configurable, each with a default that serves (contract: operations.md,
-//! protocol.md). Relations that must hold: ping interval < idle timeout < the proxy's timeout.
+//! Limits and intervals (contract: operations.md, protocol.md). The ping interval must be below the idle timeout, which
+//! is checked, and below the proxy's timeout, which cannot be checked here.
 
 use std::time::Duration;
 
@@ -9,37 +9,36 @@ use crate::platform::problem::Problem;
 
 /// Longest request head, and longest body of a page's request, in bytes.
 pub const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// Pings and pongs that a socket may send at once.
+/// Pings and pongs that a socket may send at once, above its rate.
 pub const CONTROL_BURST: u32 = 100;
-/// How long a query may take before its connection is given up, and how long a message that cannot be stored is
-/// tried again.
+/// How long a query may take before its connection is given up, and how long storing a message is retried.
 pub const STORE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often the activity of agents is looked at again: with a slow look, and a pause of the machine, still well within
-/// the 5 s that an agent who was deactivated may stay.
+/// How often agents are checked for deactivation. A deactivated agent may stay for 5 s; this leaves room for a slow query
+/// and a stall of the machine.
 pub const ACTIVITY_INTERVAL: Duration = Duration::from_secs(2);
 /// How long memberships (for typing) and agents' rows (for reconnects) are cached. With the query before and the delivery
 /// after it, a removed agent still stops receiving within the promised 5 s.
 pub const RECHECK_INTERVAL: Duration = Duration::from_secs(4);
-/// How long a database that is down at start is waited for.
+/// How long to wait for a database that is down at the start.
 pub const STORE_START_TIMEOUT: Duration = Duration::from_secs(30);
-/// Time between two heartbeats.
+/// Time between two heartbeats; after 90 s without one the daemon counts as stale.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
-/// The whole of a clean stop; the supervisor waits 5 s.
+/// Time limit of a clean stop; the supervisor waits for 5 s.
 pub const SHUTDOWN_LIMIT: Duration = Duration::from_secs(4);
-/// With more sockets than this the closes of a stop are spread out.
+/// With more sockets than this, a stop closes them one after the other, so that not all clients reconnect at once.
 pub const SPREAD_CLOSES_ABOVE: usize = 200;
-/// Over how long the closes of a stop are spread out at most.
+/// Longest time over which a stop spreads the closes.
 pub const SPREAD_CLOSES_OVER: Duration = Duration::from_secs(2);
-/// How long a closed socket may take to say goodbye before it is dropped.
+/// How long a peer may take to answer a close frame before its socket is dropped.
 pub const CLOSE_LINGER: Duration = Duration::from_secs(2);
 
-/// What `serve` is told, by options, environment or `.env`.
+/// The limits, from options, environment and `.env`.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// `CHAT_WEBSOCKET_TYPING_INTERVAL`, ms: between two typing events of one socket in one conversation that
-    /// are passed on; zero passes all.
+    /// `CHAT_WEBSOCKET_TYPING_INTERVAL`, ms: shortest interval between forwarded typing events of one socket in one
+    /// conversation; 0 forwards all.
     pub typing_interval: Duration,
-    /// `CHAT_WEBSOCKET_PRESENCE_GRACE`, s: before an agent without a socket goes offline.
+    /// `CHAT_WEBSOCKET_PRESENCE_GRACE`, s: delay before an agent without a socket is shown as offline.
     pub presence_grace: Duration,
     /// `CHAT_WEBSOCKET_ENFORCE_EXPIRY`: close a socket 30 s after its token's `exp`.
     pub enforce_expiry: bool,
@@ -49,40 +48,40 @@ pub struct Limits {
     pub burst: u32,
     /// `CHAT_WEBSOCKET_AGENT_RATE`: events a second that all sockets of an agent may send; 0 is no limit.
     pub agent_rate: u32,
-    /// `CHAT_WEBSOCKET_AGENT_BURST`: events that they may send at once.
+    /// `CHAT_WEBSOCKET_AGENT_BURST`: events that all sockets of an agent may send at once.
     pub agent_burst: u32,
     /// `CHAT_WEBSOCKET_CONTROL_RATE`: pings and pongs a second that a socket may send; 0 is no limit.
     pub control_rate: u32,
-    /// `CHAT_WEBSOCKET_MESSAGE_BYTES`: largest message; `None`: as `chat_max_message_length` needs it.
+    /// `CHAT_WEBSOCKET_MESSAGE_BYTES`: largest message; `None`: as large as `chat_max_message_length` needs.
     pub message_bytes: Option<usize>,
-    /// `CHAT_WEBSOCKET_MAX_CONNECTIONS`: sockets in all.
+    /// `CHAT_WEBSOCKET_MAX_CONNECTIONS`: total sockets.
     pub max_connections: usize,
     /// `CHAT_WEBSOCKET_MAX_PER_AGENT`: sockets of one agent.
     pub max_per_agent: usize,
     /// `CHAT_WEBSOCKET_MAX_UNAUTHENTICATED`: sockets that have not authenticated yet.
     pub max_unauthenticated: usize,
-    /// `CHAT_WEBSOCKET_DB_CONNECTIONS`: connections to the database, all of them.
+    /// `CHAT_WEBSOCKET_DB_CONNECTIONS`: total connections to the database.
     pub db_connections: usize,
-    /// `CHAT_WEBSOCKET_HANDSHAKE_TIMEOUT`, s: for the whole request head.
+    /// `CHAT_WEBSOCKET_HANDSHAKE_TIMEOUT`, s: time limit for the whole request head.
     pub handshake_timeout: Duration,
-    /// `CHAT_WEBSOCKET_AUTH_TIMEOUT`, s: from the handshake to an accepted `auth`.
+    /// `CHAT_WEBSOCKET_AUTH_TIMEOUT`, s: time limit from the handshake to an accepted `auth`.
     pub auth_timeout: Duration,
     /// `CHAT_WEBSOCKET_PING_INTERVAL`, s: a peer that is silent for so long is pinged.
     pub ping_interval: Duration,
     /// `CHAT_WEBSOCKET_IDLE_TIMEOUT`, s: a peer that is silent for so long is dropped.
     pub idle_timeout: Duration,
-    /// `CHAT_WEBSOCKET_QUEUE_BYTES`: what may wait for one socket.
+    /// `CHAT_WEBSOCKET_QUEUE_BYTES`: most bytes that may be queued for one socket.
     pub queue_bytes: usize,
-    /// `CHAT_WEBSOCKET_QUEUE_SECONDS`: for how long it may wait.
+    /// `CHAT_WEBSOCKET_QUEUE_SECONDS`: longest time that bytes may be queued for one socket.
     pub queue_age: Duration,
-    /// `CHAT_WEBSOCKET_HEALTH_PEERS`: who beside this machine may see `/healthz` and `/metrics`.
+    /// `CHAT_WEBSOCKET_HEALTH_PEERS`: peers besides this machine that may read `/healthz` and `/metrics`.
     pub health_peers: Peers,
-    /// `CHAT_WEBSOCKET_METRICS_HOSTS`: names under which `/metrics` is asked for.
+    /// `CHAT_WEBSOCKET_METRICS_HOSTS`: host names accepted for `/metrics`.
     pub metrics_hosts: Vec<String>,
 }
 
 impl Limits {
-    /// From the variables; what is not named has its default.
+    /// From the variables; those that are not set have their defaults.
     ///
     /// # Errors
     /// A value out of its range, or a ping interval that is not below the idle timeout.

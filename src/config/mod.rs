@@ -1,6 +1,6 @@
-//! The configuration, read before the start: command line over environment over `.env` over the rows of
-//! `settings`, validated whole before anything acts (contract: operations.md, "Where it runs"). Every error
-//! names the file or the variable, the reason and the remedy, and never a value that may be a secret.
+//! The configuration, read and validated completely before anything acts (contract: operations.md, "Where it runs").
+//! The command line wins over the environment, `.env` and the rows of `settings`, in this order. Every error names the
+//! file or variable, the reason and the remedy, but never a value that may be a secret.
 
 mod address;
 mod app_url;
@@ -34,17 +34,17 @@ use crate::platform::log_file::LogStderr;
 use crate::platform::paths::Paths;
 use crate::platform::problem::Problem;
 
-/// Shortest secret that is accepted, in bytes: as long as the hash (RFC 7518 section 3.2).
+/// Shortest secret that is accepted, in bytes: as long as a SHA-256 hash (RFC 7518 section 3.2).
 pub const MIN_SECRET_BYTES: usize = 32;
 
-/// Where the database is and who asks it.
+/// Where the database server is, and the account to use.
 #[derive(Clone)]
 pub struct DatabaseConfig {
     /// `DB_HOST`; `localhost` means the Unix socket.
     pub host: String,
     /// `DB_PORT`.
     pub port: u16,
-    /// `DB_SOCKET`, looked at first where the host is `localhost`.
+    /// `DB_SOCKET`, tried first if the host is `localhost`.
     pub socket: Option<String>,
     /// `DB_DATABASE`.
     pub name: String,
@@ -56,9 +56,9 @@ pub struct DatabaseConfig {
     pub charset: String,
     /// `DB_COLLATION`, letters, digits and `_`.
     pub collation: String,
-    /// How the line is protected.
+    /// How the connection is protected.
     pub tls: TlsConfig,
-    /// `DB_SERVER_PUBLIC_KEY`: the file of the key by which a password may be sent over an open line.
+    /// `DB_SERVER_PUBLIC_KEY`: file of the key that encrypts the password on a connection without TLS.
     pub server_key: Option<PathBuf>,
 }
 
@@ -68,18 +68,18 @@ impl fmt::Debug for DatabaseConfig {
     }
 }
 
-/// Which engine the database is of.
+/// The database engine.
 #[derive(Clone)]
 pub enum Database {
-    /// The helpdesk's own.
+    /// The helpdesk's MySQL or MariaDB server.
     Mysql(Box<DatabaseConfig>),
-    /// A file of ours.
+    /// An SQLite file that only this program uses.
     #[cfg(feature = "embedded")]
     Sqlite(PathBuf),
 }
 
 impl Database {
-    /// Stands in for one that is configured wrongly while everything else is looked at.
+    /// Stands in for a wrongly configured database while errors are gathered.
     fn unknown() -> Self {
         Database::Mysql(Box::new(DatabaseConfig {
             host: String::new(),
@@ -111,7 +111,7 @@ impl fmt::Debug for Database {
 pub struct Config {
     /// The install's folder.
     pub root: PathBuf,
-    /// Signs and verifies tokens.
+    /// `JWT_SECRET`, which signs and verifies tokens.
     pub jwt_secret: String,
     /// `APP_URL`, perhaps empty.
     pub app_url: String,
@@ -119,13 +119,13 @@ pub struct Config {
     pub clock: AppClock,
     /// Parent of `runtime/` and `logs/`.
     pub storage: PathBuf,
-    /// Host from option or environment, valid.
+    /// Valid listen host from the option, the environment or `.env`.
     pub host: Option<String>,
-    /// Port from option or environment; 0 from the option alone: any free one.
+    /// Listen port from the option, the environment or `.env`; 0, only from the option, is any free port.
     pub port: Option<u16>,
     /// The database.
     pub database: Database,
-    /// `CHAT_BUS_URL`: Redis between several daemons on one database; may hold a password.
+    /// `CHAT_BUS_URL`: Redis that connects several daemons on one database; may hold a password.
     pub bus_url: Option<String>,
     /// Limits and intervals.
     pub limits: Limits,
@@ -147,7 +147,7 @@ impl fmt::Debug for Config {
 }
 
 impl Config {
-    /// Where its service keeps its files.
+    /// The files of the install's service.
     pub fn paths(&self) -> Paths {
         Paths::of(&self.root, &self.storage)
     }
@@ -163,7 +163,7 @@ impl Config {
         })
     }
 
-    /// The same for those who look and administer, with an empty secret: no token is made or judged.
+    /// The same with an empty secret, for subcommands that neither sign nor verify tokens.
     ///
     /// # Errors
     /// A variable is missing or wrong.
@@ -246,7 +246,7 @@ pub fn clock(variables: &Variables) -> Result<AppClock, Problem> {
 /// A variable is missing or wrong.
 pub fn database(root: &Path, variables: &Variables) -> Result<Database, Problem> {
     const NAME: &str = "DB_CONNECTION";
-    // Any other word is the application's own business: the service knows the helpdesk's database and its own.
+    // Any other word is for the application: the helpdesk's database is always MySQL or MariaDB.
     match variables.get(NAME) {
         Some(engine) if engine.eq_ignore_ascii_case("sqlite") => sqlite(root, variables, NAME),
         _ => mysql(root, variables).map(|config| Database::Mysql(Box::new(config))),

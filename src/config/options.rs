@@ -1,15 +1,15 @@
-//! Every option of the service, once: name, option of `serve`, default, range, meaning. `serve --help`, `config`, the
-//! check for unknown names and `docs/configuration.md` are made from this table, and numbers are read by it.
+//! The table of all options: variable, option of `serve`, default, range, meaning. `serve --help`, `config`, the check
+//! for unknown names and `docs/configuration.md` are made from it, and numbers are parsed by it.
 
 use std::ops::RangeInclusive;
 
 use super::env_file::FORM;
 
-/// Which source of an option counts, in Markdown, for documents and pages.
+/// Which source of an option wins, in Markdown, for documents and man pages.
 pub const PRECEDENCE: &str = "An option of `serve` overrides the environment, the environment overrides the `.env` file, and \
                               `.env` overrides the helpdesk's settings.";
 
-/// Which settings count without a restart.
+/// Which settings take effect without a restart.
 pub const RELOADED: &str = "The settings `chat_enabled`, `chat_max_message_length`, `chat_allow_external_links`, \
                             `chat_websocket_enabled` and `app_url` are read again every second, and at once on SIGHUP.";
 
@@ -17,7 +17,7 @@ pub const RELOADED: &str = "The settings `chat_enabled`, `chat_max_message_lengt
 pub const CACHE_NOTE: &str = "Without variable and setting, the cache is off, at `127.0.0.1`, \
                               port 6379, with prefix `andrea_helpdesk` and database 1, and its files are in `cache`.";
 
-/// A `.env` of an install, for documents and pages.
+/// An example of `.env`, for documents and man pages.
 pub const EXAMPLE: &str = "\
 # The helpdesk's own.
 APP_URL=https://helpdesk.example
@@ -44,12 +44,12 @@ pub enum Topic {
     Push,
     /// Overrides a setting of the helpdesk's query cache.
     Cache,
-    /// It had a meaning once.
+    /// No longer used; accepted and ignored, with a warning.
     Retired,
 }
 
 impl Topic {
-    /// Those that are documented, in their order.
+    /// The documented topics, in their order.
     pub const SHOWN: [Topic; 4] = [Topic::Helpdesk, Topic::Service, Topic::Push, Topic::Cache];
 
     /// The heading over its options.
@@ -75,18 +75,18 @@ pub struct Spec {
     pub flag: Option<&'static str>,
     /// The unit, or the kind of value, as help shows it.
     pub unit: &'static str,
-    /// What it is where it is not set; empty where that is nothing.
+    /// Its value if it is not set; empty for none.
     pub default: &'static str,
-    /// Values that are taken, of a number.
+    /// The accepted range of a number.
     pub range: Option<RangeInclusive<u64>>,
     /// Whether its value is never shown.
     pub is_secret: bool,
-    /// What it means, for people: part of a sentence, in Markdown.
+    /// What it means: a part of a sentence, in Markdown.
     pub meaning: &'static str,
 }
 
 impl Spec {
-    /// What follows a number of it, with a space before that.
+    /// The unit as it follows a number, after a space; empty if there is none.
     pub fn unit_word(&self) -> &'static str {
         match self.unit {
             "S" => " s",
@@ -121,7 +121,7 @@ const fn secret(topic: Topic, name: &'static str, meaning: &'static str) -> Spec
     spec
 }
 
-/// An option of `serve`: `CHAT_WEBSOCKET_` and these letters, as a flag, its unit, its default, its range, its meaning.
+/// An option of `serve`: the variable's name without `CHAT_WEBSOCKET_`, the flag, unit, default, range and meaning.
 macro_rules! serve {
     ($letters:literal, $flag:literal, $unit:literal, $default:literal, $range:expr, $meaning:literal) => {
         Spec {
@@ -137,7 +137,7 @@ macro_rules! serve {
     };
 }
 
-/// All of them, in the order in which people read them.
+/// All options, in the order of the documentation.
 #[rustfmt::skip]
 pub const OPTIONS: &[Spec] = &[
     secret(Topic::Helpdesk, "JWT_SECRET",
@@ -229,7 +229,7 @@ pub const OPTIONS: &[Spec] = &[
     Spec { flag: Some("--json-depth"), ..text(Topic::Retired, "CHAT_WEBSOCKET_JSON_DEPTH", "", "no longer used") },
 ];
 
-/// That of this name.
+/// The option whose variable has this name.
 pub fn spec(name: &str) -> Option<&'static Spec> {
     OPTIONS.iter().find(|spec| spec.name == name)
 }
@@ -241,7 +241,7 @@ fn form() -> String {
     })
 }
 
-/// The tables of `docs/configuration.md`, each with the heading under which it stands.
+/// The tables of `docs/configuration.md`, each with its heading.
 pub fn document() -> Vec<(String, String)> {
     let table = |topic: Topic| {
         let rows = OPTIONS.iter().filter(|spec| spec.topic == topic);

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-/// A list of addresses and networks; this machine's own are always in it.
+/// A list of addresses and networks; loopback is always in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peers {
     networks: Vec<(IpAddr, u8)>,
@@ -13,7 +13,7 @@ pub struct Peers {
 impl Peers {
     /// Whether an address is in the list.
     pub fn contains(&self, address: IpAddr) -> bool {
-        // An IPv4 peer of an IPv6 socket.
+        // An IPv6 socket sees an IPv4 peer as ::ffff:a.b.c.d.
         let address = address.to_canonical();
         address.is_loopback()
             || self
@@ -23,7 +23,7 @@ impl Peers {
     }
 }
 
-/// A word that is no address.
+/// A word that is neither an address nor a network.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NoAddress(String);
 
@@ -72,7 +72,7 @@ fn is_within(address: IpAddr, network: IpAddr, bits: u8) -> bool {
         (IpAddr::V6(a), IpAddr::V6(n)) => (a.to_bits(), n.to_bits(), 128),
         _ => return false,
     };
-    // A shift by the whole width would be none.
+    // A shift by the whole width of 128 bits would overflow.
     let rest = u32::from(length - bits);
     rest == 128 || (address ^ network) >> rest == 0
 }

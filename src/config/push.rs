@@ -6,16 +6,16 @@ use std::time::Duration;
 use super::Variables;
 use crate::platform::problem::Problem;
 
-/// What the service is told of pushing before it starts.
+/// The options of Web Push, fixed for the life of the process.
 #[derive(Clone, Debug)]
 pub struct PushOptions {
-    /// `CHAT_WEBSOCKET_PUSH_ALLOW`: hosts and ports that may be called although they are not public.
+    /// `CHAT_WEBSOCKET_PUSH_ALLOW`: hosts and ports that may be connected to although they are not public.
     pub allow: Vec<(String, u16)>,
-    /// `CHAT_WEBSOCKET_PUSH_CA`: a file of certificates that are trusted beside the well-known ones.
+    /// `CHAT_WEBSOCKET_PUSH_CA`: file of additional trusted certificates.
     pub ca_file: Option<PathBuf>,
-    /// `CHAT_WEBSOCKET_PUSH_TIMEOUT`, s: for one push, from the look-up of its host to the last byte of the answer.
+    /// `CHAT_WEBSOCKET_PUSH_TIMEOUT`, s: time limit for one push, from the look-up of its host to the end of the answer.
     pub timeout: Duration,
-    /// `CHAT_WEBSOCKET_PUSH_QUEUE`: notices that may wait.
+    /// `CHAT_WEBSOCKET_PUSH_QUEUE`: most notices that may wait to be pushed.
     pub queue: usize,
 }
 
@@ -23,7 +23,7 @@ impl PushOptions {
     /// From the variables of an install at `root`.
     ///
     /// # Errors
-    /// A value is none that can be used.
+    /// A value cannot be used.
     pub fn from_variables(root: &Path, variables: &Variables) -> Result<Self, Problem> {
         const ALLOW: &str = "CHAT_WEBSOCKET_PUSH_ALLOW";
         let allow = variables.get(ALLOW).unwrap_or_default();
@@ -55,7 +55,7 @@ impl PushOptions {
     }
 }
 
-/// A host, an IPv6 address in brackets, lower-cased, and a port.
+/// The host in lower case (an IPv6 address needs its brackets) and the port.
 fn host_and_port(entry: &str) -> Option<(String, u16)> {
     let (host, port) = entry.rsplit_once(':')?;
     let port = port.parse().ok().filter(|port| *port > 0)?;

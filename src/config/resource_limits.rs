@@ -1,5 +1,5 @@
-//! Whether the configured limits can hold on this machine: connections, descriptors, threads and memory, added up and
-//! held against what the system allows this process. The sums are pure; [`Room::here`] looks.
+//! Whether the configured limits fit this machine: adds up descriptors, threads and memory, and compares them with what
+//! the system allows this process. The sums are pure; only [`Room::here`] reads from the system.
 
 use std::fmt;
 use std::fs;
@@ -9,29 +9,29 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::config::limits::Limits;
 
-/// Descriptors that are not sockets of clients: database, log, epoll, standard streams, some to spare.
+/// Descriptors other than clients' sockets: database, log, epoll, standard streams, and some to spare.
 pub const OTHER_FILES: u64 = 64;
-/// Threads beside those of connections: every row of the table in ARCHITECTURE.md, those of a stop included.
+/// Threads other than those of connections: every row of the table in ARCHITECTURE.md, including those of a stop.
 const OTHER_THREADS: u64 = 24;
-/// Threads that are left to other programs of the same user or unit: the helpdesk's PHP needs some too.
+/// Threads left for other programs of the same user or unit, such as the helpdesk's PHP.
 const SPARE_THREADS: u64 = 8;
-/// What the service takes without connections, in bytes: measured 8 MB, and what it keeps of a busy hour.
+/// Memory of the service without connections, in bytes: measured 8 MB, plus what the allocator keeps after a busy hour.
 const BASE_BYTES: u64 = 16 << 20;
-/// What a connection to the database takes while it is busy, in bytes: its buffer.
+/// Memory of a busy connection to the database, in bytes: its buffer.
 const DB_CONNECTION_BYTES: u64 = 4 << 20;
 /// Address space that the service takes without connections, in bytes: the program, and the stacks of its other threads;
 /// measured 41 MB of a build without optimisation.
 const BASE_SPACE: u64 = 40 << 20;
-/// That of a connection to the database: a buffer for each direction.
+/// Address space of a connection to the database, in bytes: a buffer for each direction.
 const DB_CONNECTION_SPACE: u64 = 8 << 20;
-/// What a connection takes that has sent and received and is silent now, in bytes: its thread's stack as far as it was
-/// used, and what it keeps; measured 20 to 24 KB. The kernel takes as much again for thread and socket.
+/// Memory of a connection that was busy and is silent now, in bytes: the touched part of its thread's stack, and its
+/// buffers; measured 20 to 24 KB. The kernel takes as much again for thread and socket.
 const CONNECTION_BYTES: u64 = 24 << 10;
-/// Largest frame that a socket is sent, whatever may wait for it, in bytes: a message, its text and its HTML of 64 KiB each,
-/// every byte as long in JSON as one can be.
+/// Largest frame that is sent, in bytes, even beyond the queue's limit: a message with text and HTML of 64 KiB each,
+/// where JSON escapes every byte as `\u00XX`, in 6 bytes.
 const LARGEST_FRAME: u64 = 2 * 6 * (64 << 10);
-/// Messages of one connection that the service may hold: one that it is busy with, one whose fragments are gathered, and
-/// the frame that is read meanwhile.
+/// Incoming messages of one connection that the service may hold: one in work, one whose fragments are collected, and
+/// the frame that is being read.
 const INCOMING: u64 = 3;
 
 /// What the limits add up to.
@@ -43,15 +43,15 @@ pub struct Demand {
     pub files: u64,
     /// Threads.
     pub threads: u64,
-    /// Bytes with all connections there, and silent.
+    /// Bytes while all connections are open and silent.
     pub resting_bytes: u64,
-    /// Bytes where, beside that, the service is busy, and every one of them has let its queue fill up and is in the
-    /// middle of the largest message.
+    /// Bytes in the worst case: the service is busy, and every connection has a full queue and is in the middle of sending
+    /// the largest message.
     pub full_bytes: u64,
 }
 
 impl Demand {
-    /// Of these limits, with `message_bytes` as the largest message.
+    /// The demand of these limits, with `message_bytes` as the largest message.
     pub fn of(limits: &Limits, message_bytes: usize) -> Self {
         let connections = limits.max_connections as u64;
         let outgoing = (limits.queue_bytes as u64).max(LARGEST_FRAME);
@@ -83,16 +83,16 @@ impl fmt::Display for Demand {
     }
 }
 
-/// What bounds something, and by how much.
+/// A bound of the system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bound {
     /// The number.
     pub most: u64,
-    /// Whose it is.
+    /// What sets it, in words.
     pub by: &'static str,
 }
 
-/// What the system allows; nothing where it does not say.
+/// What the system allows; an empty list means no known bound.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Room {
     /// Descriptors of this process.
@@ -104,7 +104,7 @@ pub struct Room {
 }
 
 impl Room {
-    /// Of this process.
+    /// The bounds of this process.
     pub fn here() -> Self {
         let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let number = |path| text(path).trim().parse::<u64>().ok();
@@ -119,12 +119,12 @@ impl Room {
             )
         };
         let limit = |resource| getrlimit(resource).current;
-        // Who is root may pass over the number of processes of a user.
+        // RLIMIT_NPROC does not apply to root.
         let is_root = rustix::process::geteuid().is_root();
-        // A thread's stack and the page that guards it are two mappings.
+        // Each thread takes two mappings: its stack and the guard page.
         let mappings = number("/proc/sys/vm/max_map_count").map(|most| most / 2);
         Room {
-            // The soft limit is raised to this one.
+            // The hard limit, to which the service raises the soft one.
             files: known([(
                 getrlimit(Resource::Nofile).maximum,
                 "the limit of open files (LimitNOFILE, ulimit -n)",
@@ -174,10 +174,10 @@ fn known<const N: usize>(bounds: [(Option<u64>, &'static str); N]) -> Vec<Bound>
         .collect()
 }
 
-/// What cannot hold, and what to do about it.
+/// A limit that does not fit this machine, and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shortage {
-    /// What is too small for what.
+    /// Which bound is too small for what.
     pub detail: String,
     /// What to do.
     pub remedy: &'static str,
@@ -189,7 +189,7 @@ impl fmt::Display for Shortage {
     }
 }
 
-/// Everything of `demand` for which there is no `room`; of several bounds the tightest is named.
+/// Everything in `demand` that exceeds `room`; of several bounds the tightest is named.
 pub fn shortages(demand: &Demand, room: &Room) -> Vec<Shortage> {
     let tightest = |bounds: &[Bound], wanted: u64| {
         let least = bounds.iter().min_by_key(|bound| bound.most).copied();
@@ -226,18 +226,18 @@ pub fn shortages(demand: &Demand, room: &Room) -> Vec<Shortage> {
     [files, threads, memory].into_iter().flatten().collect()
 }
 
-/// How many connections so many threads allow, at least one.
+/// How many connections this number of threads allows, at least one.
 pub fn connections_by_threads(threads: u64) -> u64 {
     threads.saturating_sub(OTHER_THREADS + SPARE_THREADS).max(1)
 }
 
-/// How many connections so many descriptors allow, at least one.
+/// How many connections this number of descriptors allows, at least one.
 pub fn connections_by_files(files: u64) -> u64 {
     files.saturating_sub(OTHER_FILES).max(1)
 }
 
-/// How many connections so much address space allows, each with a thread of this stack, at least one. Where a thread finds no
-/// room a client is refused; where a buffer finds none the process ends.
+/// How many connections this much address space allows, at least one; each has a thread with this stack. If a thread
+/// cannot be created, a client is refused; if a buffer cannot be allocated, the process ends.
 pub fn connections_by_space(space: u64, stack: usize, limits: &Limits) -> u64 {
     let others = BASE_SPACE + limits.db_connections as u64 * DB_CONNECTION_SPACE;
     let each = stack as u64 + 2 * CONNECTION_BYTES;
@@ -256,7 +256,7 @@ fn available_bytes(meminfo: &str) -> Option<u64> {
     kibibytes.checked_mul(1024)
 }
 
-/// The lowest limit of a control group and its ancestors, in either layout of the file system; none where none is set.
+/// The lowest limit of a control group and its ancestors, in cgroup v1 and v2; `None` if none is set.
 fn group_limit(
     groups: &str,
     root: &Path,
@@ -264,7 +264,7 @@ fn group_limit(
     newer: &str,
     older: &str,
 ) -> Option<u64> {
-    // Written by the older layout for "no limit": the largest number of whole pages.
+    // cgroup v1 writes "no limit" as the largest whole number of pages, which are 64 KiB at most.
     const UNLIMITED: u64 = i64::MAX as u64 - 0xffff;
     let limits = groups.lines().flat_map(|line| {
         let mut parts = line.splitn(3, ':').skip(1);

@@ -1,5 +1,5 @@
-//! The rows of table `settings` that the service looks at, typed as the application types them (contract:
-//! database.md, "Settings"). Pure; reading and writing them is the store's.
+//! The rows of table `settings` that the service uses, with the types that the application gives them (contract:
+//! database.md, "Settings"). Pure; the store reads and writes them.
 
 use crate::platform::number::leading_integer;
 use std::collections::HashMap;
@@ -25,7 +25,7 @@ pub mod key {
     pub const MAX_MESSAGE_LENGTH: &str = "chat_max_message_length";
     /// Whether links to other sites can be clicked.
     pub const EXTERNAL_LINKS: &str = "chat_allow_external_links";
-    /// Days that a channel without a number of its own keeps messages.
+    /// Days that a channel without its own retention keeps messages.
     pub const CHANNEL_RETENTION_DAYS: &str = "chat_default_channel_retention_days";
     /// Days that direct messages are kept.
     pub const DIRECT_RETENTION_DAYS: &str = "chat_direct_retention_days";
@@ -41,7 +41,7 @@ pub mod key {
     pub const LAST_STARTED_AT: &str = "chat_websocket_last_started_at";
     /// `1` asks the daemon to stop.
     pub const STOP_REQUESTED: &str = "chat_websocket_stop_requested";
-    /// `1` asks the supervisor for another daemon.
+    /// `1` asks the supervisor for a restart.
     pub const RESTART_REQUESTED: &str = "chat_websocket_restart_requested";
     /// When a push failed last, local time of `APP_TIMEZONE`.
     pub const PUSH_LAST_SEND_FAILED_AT: &str = "push_last_send_failed_at";
@@ -49,9 +49,9 @@ pub mod key {
     pub const PUSH_LAST_SEND_FAILURE: &str = "push_last_send_failure";
 }
 
-/// Largest incoming message whatever `chat_max_message_length` says, in bytes: a limit on memory.
+/// Largest incoming message in bytes, whatever `chat_max_message_length` says: bounds the memory of a connection.
 const MESSAGE_BYTES_CEILING: u64 = 16 * 1024 * 1024;
-/// Smallest limit on an incoming message, in bytes.
+/// Smallest limit on an incoming message, in bytes: other events must fit too.
 const MESSAGE_BYTES_FLOOR: u64 = 64 * 1024;
 
 /// Rows by `key_name`; `None` is SQL NULL.
@@ -69,7 +69,7 @@ impl Rows {
         self.0.contains_key(key)
     }
 
-    /// Text of a row; a missing row is `default`, NULL is empty.
+    /// The text of a row; `default` if there is no such row, empty for NULL.
     pub fn text<'a>(&'a self, key: &str, default: &'a str) -> &'a str {
         match self.0.get(key) {
             None => default,
@@ -78,7 +78,7 @@ impl Rows {
         }
     }
 
-    /// The leading integer of a row, 0 where there is none.
+    /// The leading integer of a row; `default` if there is no such row, 0 if it begins with no number.
     pub fn integer(&self, key: &str, default: i64) -> i64 {
         match self.0.get(key) {
             None => default,
@@ -92,12 +92,12 @@ impl Rows {
     }
 }
 
-/// What a running service follows; looked at again every few seconds.
+/// The settings that a running service follows; read again every second, and at once on SIGHUP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// `chat_enabled`: whether anybody may post, type or mark as read.
+    /// `chat_enabled`: whether agents may post, type or mark as read.
     pub chat_enabled: bool,
-    /// `chat_websocket_enabled`: whether new sockets are let in.
+    /// `chat_websocket_enabled`: whether new sockets are accepted.
     pub websocket_enabled: bool,
     /// `chat_max_message_length`, in characters, at least 1.
     pub max_message_chars: u64,
@@ -150,8 +150,8 @@ impl Settings {
         limits.message_bytes.unwrap_or(self.max_frame_bytes())
     }
 
-    /// Largest incoming WebSocket message that these settings need, in bytes: 64 KiB, or 12 bytes a character (an emoji written as two
-    /// `\u` escapes) and 4 KiB beside.
+    /// Largest incoming WebSocket message that these settings need, in bytes: 12 bytes a character (an emoji as two `\u`
+    /// escapes) plus 4 KiB for the other members, at least 64 KiB and at most 16 MiB.
     pub fn max_frame_bytes(&self) -> usize {
         let needed = self
             .max_message_chars

@@ -1,5 +1,5 @@
-//! TLS for the database connection: `DB_SSL_MODE`, `DB_SSL_CA`, `DB_SSL_CERT`, `DB_SSL_KEY`. A Unix socket needs
-//! none of it.
+//! TLS for the database connection: `DB_SSL_MODE`, `DB_SSL_CA`, `DB_SSL_CERT`, `DB_SSL_KEY`. Without effect on a Unix
+//! socket.
 
 use std::fs::{self, File};
 use std::io;
@@ -10,30 +10,30 @@ use crate::platform::problem::Problem;
 
 const MODE: &str = "DB_SSL_MODE";
 
-/// What is asked of the line.
+/// The protection that the connection needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TlsMode {
-    /// It is open.
+    /// Not encrypted.
     #[default]
     Disabled,
-    /// Encrypted where the server can; nothing is verified.
+    /// Encrypted if the server supports it; nothing is verified.
     Preferred,
     /// Encrypted; nothing is verified.
     Required,
-    /// Encrypted, and the certificate is of the authority in `DB_SSL_CA`.
+    /// Encrypted, with a certificate of an authority in `DB_SSL_CA`.
     VerifyCa,
-    /// That, and it is for the host that is connected to.
+    /// Encrypted, with a certificate of a trusted authority for the host in `DB_HOST`.
     VerifyIdentity,
 }
 
-/// How the line to the database is protected.
+/// How the connection to the database is protected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsConfig {
     /// `DB_SSL_MODE`.
     pub mode: TlsMode,
-    /// `DB_SSL_CA`: certificates of authorities that are trusted, and no others.
+    /// `DB_SSL_CA`: file of the trusted authorities; no others are trusted.
     pub ca: Option<PathBuf>,
-    /// `DB_SSL_CERT` and `DB_SSL_KEY`: what the server may ask of us.
+    /// `DB_SSL_CERT` and `DB_SSL_KEY`: our certificate and key, if the account requires them.
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
@@ -41,7 +41,7 @@ impl TlsConfig {
     /// From the variables; paths are relative to `root`.
     ///
     /// # Errors
-    /// A mode that there is not, a file that cannot be read, one of two that belong together, or a build without TLS.
+    /// An unknown mode, `verify-ca` without `DB_SSL_CA`, an unreadable file, half of a key pair, or a build without TLS.
     pub fn from_variables(root: &Path, variables: &Variables) -> Result<Self, Problem> {
         let ca = readable(root, variables, "DB_SSL_CA")?;
         let certificate = readable(root, variables, "DB_SSL_CERT")?;
@@ -83,7 +83,7 @@ impl TlsConfig {
     }
 }
 
-/// As the clients of MySQL write it, and the settings of PHP frameworks.
+/// Parses a mode as MySQL's clients (`VERIFY_CA`) and PHP frameworks (`verify-ca`) write it.
 fn mode(word: &str) -> Option<TlsMode> {
     match word.to_ascii_lowercase().replace('_', "-").as_str() {
         "disabled" => Some(TlsMode::Disabled),
@@ -95,7 +95,7 @@ fn mode(word: &str) -> Option<TlsMode> {
     }
 }
 
-/// The file that a variable names, which can be read.
+/// The path in a variable, after a check that the file can be read.
 pub(super) fn readable(
     root: &Path,
     variables: &Variables,
@@ -104,7 +104,7 @@ pub(super) fn readable(
     let Some(path) = variables.get(name).map(|path| root.join(path)) else {
         return Ok(None);
     };
-    // A pipe would be waited for.
+    // Opening a pipe would block.
     let opened = match fs::metadata(&path) {
         Ok(found) if !found.is_file() => Err(io::Error::other("it is no file")),
         _ => File::open(&path),

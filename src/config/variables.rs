@@ -1,4 +1,4 @@
-//! The variables of an install: options over environment over `.env`, what is wrong with one, and what is doubtful.
+//! The variables of an install (option before environment before `.env`), with their errors and warnings.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -21,13 +21,13 @@ use crate::config::options::{self, OPTIONS, Topic};
 use crate::platform::exit_code;
 use crate::platform::problem::Problem;
 
-/// No `.env` is larger; `.env` may be a link to anything.
+/// Bounds what is read, because `.env` may be a link to anything.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// What the service's own begin with; another name that begins so is a slip.
+/// The service's own variables begin with this; an unknown name that does is taken for a mistake.
 const PREFIX: &str = "CHAT_";
 
-/// Something that does not keep the service from starting.
+/// A doubtful value that does not keep the service from starting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
     /// What it is about, as `check` names it.
@@ -38,8 +38,7 @@ pub struct Warning {
     pub remedy: String,
 }
 
-/// The variables that count: the environment's, then those of `.env`, then those given on the command line on
-/// top of both.
+/// The effective variables: an option of the command line wins over the environment, and that over `.env`.
 #[derive(Default)]
 pub struct Variables {
     file: HashMap<String, String>,
@@ -47,19 +46,19 @@ pub struct Variables {
     environment: Option<fn(&str) -> Option<String>>,
     /// Path of `.env`.
     source: PathBuf,
-    /// There is no such file.
+    /// Whether that file is missing.
     no_file: bool,
-    /// Lines of it with bytes that are no UTF-8.
+    /// Its lines with invalid UTF-8.
     bad_lines: Vec<usize>,
-    /// What is wrong, where that is gathered instead of being an error.
+    /// Gathered errors; `None` if a wrong variable is an error at once.
     wrong: Option<RefCell<Vec<Problem>>>,
 }
 
 impl Variables {
-    /// Reads `ROOT/.env`, if there is one, under the process's environment.
+    /// Reads `ROOT/.env`, if there is one; the process's environment wins over it.
     ///
     /// # Errors
-    /// The file cannot be read, or a line of it cannot be understood, or a variable of the environment is no text.
+    /// The file cannot be read, a line cannot be parsed, or a variable of the environment is not UTF-8.
     pub fn load(root: &Path) -> Result<Self, Problem> {
         let source = root.join(".env");
         let bytes = read(&source)?;
@@ -94,21 +93,21 @@ impl Variables {
         })
     }
 
-    /// Puts the value of the command-line option `flag` above all else.
+    /// Sets a variable from the command-line option `flag`, which wins over all else.
     pub fn set_option(&mut self, name: &'static str, flag: &'static str, value: Option<String>) {
         if let Some(value) = value {
             self.options.insert(name, (flag, value));
         }
     }
 
-    /// The same with the options of others.
+    /// These variables with the command-line options of `others`.
     #[must_use]
     pub fn with_options_of(mut self, others: Variables) -> Self {
         self.options = others.options;
         self
     }
 
-    /// Looks at the options alone, before anything is opened. These gather errors.
+    /// Checks the options alone, before anything is opened. The variables must be [gathering](Self::gathering).
     ///
     /// # Errors
     /// The first option that is wrong.
@@ -116,28 +115,28 @@ impl Variables {
         let _ = self.accept(host_variable(self), None);
         let _ = self.accept(port_variable(self), None);
         let _ = Limits::from_variables(self);
-        // What two of them do not agree about, `.env` may still settle.
+        // A conflict between two values is no usage error: `.env` may still resolve it.
         let wrong = self.gathered().into_iter();
         let mut wrong = wrong.filter(|error| error.code == exit_code::USAGE);
         wrong.next().map_or(Ok(()), Err)
     }
 
-    /// From now on a wrong variable counts as unset, and what is wrong with it is gathered.
+    /// From now on a wrong variable counts as unset, and its error is gathered.
     #[must_use]
     pub fn gathering(mut self) -> Self {
         self.wrong = Some(RefCell::default());
         self
     }
 
-    /// What was gathered.
+    /// Takes the gathered errors.
     pub fn gathered(&self) -> Vec<Problem> {
         self.wrong.as_ref().map_or(Vec::new(), RefCell::take)
     }
 
-    /// A result as it is, or `default` where errors are gathered.
+    /// The result; while errors are gathered, `default` in place of an error.
     ///
     /// # Errors
-    /// That of the result.
+    /// The result's own, unless errors are gathered.
     pub fn accept<T>(&self, result: Result<T, Problem>, default: T) -> Result<T, Problem> {
         match (result, &self.wrong) {
             (Err(error), Some(wrong)) => {
@@ -158,7 +157,7 @@ impl Variables {
             .filter(|value| !value.is_empty())
     }
 
-    /// The value of a variable that must be set; `remedy` is told the path of `.env`.
+    /// The value of a variable that must be set; `remedy` gets the path of `.env`.
     ///
     /// # Errors
     /// It is not set.
@@ -175,7 +174,7 @@ impl Variables {
         })
     }
 
-    /// That nothing here belongs to a helpdesk: no `.env`, or another application's.
+    /// A problem if nothing here belongs to a helpdesk: no `.env`, or another application's.
     pub fn wrong_folder(&self) -> Option<Problem> {
         let names = ["JWT_SECRET", "DB_DATABASE", "DB_USERNAME"];
         let is_any_set = names.iter().any(|name| self.get(name).is_some());
@@ -191,12 +190,12 @@ impl Variables {
         })
     }
 
-    /// Whether an option of the command line sets it.
+    /// Whether a command-line option sets the variable.
     pub fn is_option(&self, name: &str) -> bool {
         self.options.contains_key(name)
     }
 
-    /// That a variable is wrong; `what` follows its name.
+    /// The problem that a variable is wrong; `what` follows its name.
     pub fn wrong(&self, name: &str, what: impl fmt::Display) -> Problem {
         let code = match self.is_option(name) {
             true => exit_code::USAGE,
@@ -219,19 +218,19 @@ impl Variables {
         }
     }
 
-    /// A whole number, by its default and its range in the table of options.
+    /// A whole number, with default and range from the table of options.
     ///
     /// # Errors
-    /// The value is no such number.
+    /// The value is not a number within the range.
     pub fn number(&self, name: &str) -> Result<u64, Problem> {
         let default = options::spec(name).and_then(|spec| spec.default.parse().ok());
         self.number_or(name, default.unwrap_or(0))
     }
 
-    /// The same with a default that depends on others.
+    /// The same with a default that depends on other variables.
     ///
     /// # Errors
-    /// The value is no such number.
+    /// The value is not a number within the range.
     pub fn number_or(&self, name: &str, default: u64) -> Result<u64, Problem> {
         let range = options::spec(name).and_then(|spec| spec.range.clone());
         let range = range.unwrap_or(0..=u64::MAX);
@@ -259,12 +258,12 @@ impl Variables {
     /// A number of seconds.
     ///
     /// # Errors
-    /// The value is no such number.
+    /// The value is not a number within the range.
     pub fn seconds(&self, name: &str) -> Result<Duration, Problem> {
         self.number(name).map(Duration::from_secs)
     }
 
-    /// What is doubtful: bytes that are no UTF-8, names that mean nothing, an `APP_URL` that no page can come from.
+    /// Doubtful things: invalid UTF-8, retired and unknown names, an `APP_URL` that no page can have.
     pub fn warnings(&self) -> Vec<Warning> {
         let mut warnings = Vec::new();
         let mut warn = |about, detail: String, remedy: &str| {
@@ -330,13 +329,13 @@ impl Variables {
     }
 }
 
-/// The bytes of `.env`; none where there is no such file.
+/// The bytes of `.env`; `None` if there is no such file.
 fn read(path: &Path) -> Result<Option<Vec<u8>>, Problem> {
     let wrong = |why: io::Error, remedy: &'static str| {
         let problem = Problem::of_path("read", path, why).with_remedy(remedy);
         Err(problem.with_code(exit_code::CONFIG))
     };
-    // Without waiting: it may be a pipe that no program writes into.
+    // Non-blocking, because it may be a pipe without a writer.
     let opened = OpenOptions::new()
         .read(true)
         .custom_flags(OFlags::NONBLOCK.bits() as i32)
@@ -368,7 +367,7 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, Problem> {
     }
 }
 
-/// By its mark, or by a letter beside a zero byte.
+/// Recognises UTF-16 by its byte order mark, or by a zero byte beside the first letter.
 fn is_utf_16(bytes: &[u8]) -> bool {
     matches!(
         bytes,
@@ -376,7 +375,7 @@ fn is_utf_16(bytes: &[u8]) -> bool {
     )
 }
 
-/// A value that cannot be used must not be passed over.
+/// Refuses a variable of ours that is not UTF-8, rather than ignore it.
 fn check_environment() -> Result<(), Problem> {
     for name in OPTIONS.iter().map(|spec| spec.name) {
         if env::var_os(name).is_some_and(|value| value.to_str().is_none()) {
@@ -392,7 +391,7 @@ fn not_utf_8(name: &str) -> Problem {
     ))
 }
 
-/// The name that was meant, if one is near.
+/// The known name that is most like an unknown one, if any is close enough.
 fn suggestion(name: &str) -> Option<&'static str> {
     let name = name.to_ascii_uppercase();
     let ending = &name[PREFIX.len()..];
@@ -411,7 +410,7 @@ fn suggestion(name: &str) -> Option<&'static str> {
     nearest.filter(is_near).map(|(_, known)| known)
 }
 
-/// How many letters have to be put in, taken out or replaced.
+/// Edit distance (Levenshtein): insertions, deletions and replacements, in bytes.
 fn distance(one: &str, other: &str) -> usize {
     let mut row: Vec<usize> = (0..=other.len()).collect();
     for (i, a) in one.bytes().enumerate() {
