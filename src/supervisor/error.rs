@@ -8,20 +8,20 @@ use std::process::ExitStatus;
 use crate::platform::paths::PathError;
 use crate::store::StoreError;
 
-/// What went wrong, by what was being done.
+/// What failed.
 #[derive(Debug)]
 pub enum Error {
     /// Using a file or folder of the service.
     Path(PathError),
     /// Reading or writing the settings.
     Database(StoreError),
-    /// Making the daemon's process, with its output in this log.
+    /// Starting the daemon's process, whose output goes to this log.
     Launch(PathBuf, io::Error),
     /// Watching this process.
     Watch(u32, io::Error),
-    /// The daemon has ended at once, with these words at the end of its log.
+    /// The daemon ended before it was up; the last line of its log, if there is one.
     Ended(ExitStatus, Option<String>),
-    /// This process has shown no heartbeat within so many seconds; its log.
+    /// This process was not up within so many seconds; its log.
     Silent(u32, u64, PathBuf),
 }
 

@@ -1,22 +1,22 @@
-//! Carries out a decision: which lines are printed and which rows are written, in which order. Pure except for the
-//! [`Effects`] passed in, so that tests can replay every recorded run without a process.
+//! Carries out a decision: prints lines and writes rows, in the recorded order. Pure except for the [`Effects`] passed
+//! in, so that tests can replay every recorded run without a process.
 
 use super::{Decision, Error, RunningDaemon, Status};
 use crate::config::settings::key;
 use crate::platform::exit_code;
 use crate::platform::pid_file::Holder;
 
-/// How a daemon is after it was told to end.
+/// The state of a daemon after it was told to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Daemon {
     /// It has ended.
     Ended,
-    /// It lives on.
+    /// It is still alive.
     Alive,
 }
 
 impl Daemon {
-    /// By whether it has ended.
+    /// From whether it has ended.
     pub(super) fn of(has_ended: bool) -> Self {
         if has_ended {
             Daemon::Ended
@@ -37,20 +37,20 @@ pub trait Effects {
     /// The database does not take them.
     fn write(&mut self, rows: &[(&str, &str)]) -> Result<(), Error>;
 
-    /// Asks the daemon to end, and waits.
+    /// Asks the daemon to end (SIGTERM) and waits for it.
     fn terminate(&mut self, holder: Holder) -> Daemon;
 
-    /// Ends it without asking.
+    /// Kills the daemon (SIGKILL) and waits for its end.
     fn kill(&mut self, holder: Holder) -> Daemon;
 
-    /// Starts a daemon and waits until it shows that it runs; its process id.
+    /// Starts a daemon, waits until it is up, and returns its process id.
     ///
     /// # Errors
-    /// Why it does not run.
+    /// Why it did not come up.
     fn start(&mut self) -> Result<u32, Error>;
 }
 
-/// Does what was decided; the exit code.
+/// Carries out a decision and returns the exit code.
 ///
 /// # Errors
 /// A row cannot be written; nothing is done after that.
@@ -93,7 +93,7 @@ fn stop(target: RunningDaemon, effects: &mut dyn Effects) -> Result<u8, Error> {
         effects.write(&[(key::STATUS, Status::Stale.as_str())])?;
         effects.say(&format!("stop pending for chat websocket daemon pid={pid}"));
     }
-    // A daemon that takes longer has been told; the next run looks again.
+    // A daemon that is still alive has its signal; the next run looks again.
     Ok(exit_code::OK)
 }
 
@@ -131,7 +131,7 @@ fn end(target: RunningDaemon, effects: &mut dyn Effects) -> Result<Daemon, Error
     if !may_kill || effects.kill(holder) == Daemon::Alive {
         return Ok(Daemon::Alive);
     }
-    // It could not strike itself off, as a daemon that ends in good order does.
+    // A killed daemon could not clear its row itself, as one that stops cleanly does.
     effects.write(&[(key::PID, "")])?;
     effects.say(&format!(
         "killed hung chat websocket daemon pid={}",

@@ -1,6 +1,6 @@
-//! The start of a daemon that outlives the supervisor: its own session, nothing of cron's, its output in the log.
-//! A safe program cannot make its child call `setsid`, so the child is this program once more, under a hidden
-//! subcommand that does so and then becomes `serve`.
+//! Starts a daemon that outlives the supervisor: in its own session, without cron's descriptors, its output in the log.
+//! Safe Rust cannot make a child call `setsid`, so the child is this program again, with a hidden subcommand that calls
+//! it and then becomes `serve`.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -12,12 +12,12 @@ use crate::platform::owned_file::{self, Use};
 
 /// The hidden subcommand.
 pub const DETACHED: &str = "__detached";
-/// Tells `status`, by way of the command line, who started the daemon.
+/// Option by which `status` recognises, in the daemon's command line, that the supervisor started it.
 pub const SUPERVISED: &str = "--supervised";
-/// Closes what cron or a wrapper such as `flock` has left open: a daemon that kept a lock would keep every later run
-/// from its work. A safe program cannot close a descriptor that it did not open; a shell can, up to 9.
+/// Closes descriptors that cron or a wrapper such as `flock` has left open: a daemon that inherited a lock would block
+/// every later run. Safe Rust cannot close a descriptor that it did not open; a shell can, up to 9.
 const CLOSE_OTHERS: &str = r#"for fd in 3 4 5 6 7 8 9; do eval "exec $fd>&-"; done; exec "$@""#;
-/// Variables by which a service manager speaks to the process that it started, and only to that one.
+/// Variables of a service manager that are meant only for the process that it started itself.
 const NOT_FOR_THE_DAEMON: [&str; 6] = [
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",
@@ -26,8 +26,8 @@ const NOT_FOR_THE_DAEMON: [&str; 6] = [
     "LISTEN_PID",
     "LISTEN_FDNAMES",
 ];
-/// Keeps small what the C library holds for each thread and for later. Blocks from 1 MiB on go back to the system as soon
-/// as they are freed: the buffers of a connection to the database have 4 MiB each. The units in `contrib/` set the same.
+/// Limits what the C library caches per thread and for reuse. Blocks of 1 MiB and more go back to the system when they are
+/// freed; the buffers of a database connection have 4 MiB each. The units in `contrib/` set the same.
 pub const ALLOCATOR: [(&str, &str); 2] = [
     ("MALLOC_ARENA_MAX", "2"),
     (
@@ -35,7 +35,7 @@ pub const ALLOCATOR: [(&str, &str); 2] = [
         "glibc.malloc.tcache_count=0:glibc.malloc.mmap_threshold=1048576:glibc.malloc.trim_threshold=2097152",
     ),
 ];
-/// How much of the log is looked through for the reason of a failure.
+/// How much of the log's end is searched for the reason of a failure.
 const LOG_TAIL_BYTES: u64 = 16 * 1024;
 
 /// A daemon that was started and is watched until it is up.
@@ -77,13 +77,13 @@ pub(super) fn launch(root: &Path, log: &Path) -> io::Result<Launched> {
 }
 
 impl Launched {
-    /// The last thing that the log says since the start, for the reason of a failure.
+    /// The last line of the log since the start, as the reason of a failure.
     pub(super) fn last_words(&self) -> Option<String> {
         let mut file = owned_file::open(&self.log, Use::Read).ok()?;
         let length = file.metadata().ok()?.len();
         let unread = match length.checked_sub(self.log_start) {
             Some(new) => new,
-            // The file was rotated away: all of the present one is newer.
+            // The log was rotated: everything in the present file is newer.
             None => length,
         };
         file.seek(SeekFrom::Start(length - unread.min(LOG_TAIL_BYTES)))
@@ -92,13 +92,13 @@ impl Launched {
         file.take(LOG_TAIL_BYTES).read_to_end(&mut bytes).ok()?;
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let lines = text.lines().rev().filter(|line| !line.trim().is_empty());
-        // [YYYY-MM-DD HH:MM:SS] in front of it is not part of the reason.
+        // The time stamp [YYYY-MM-DD HH:MM:SS] is not part of the reason.
         let mut words = lines.map(|line| match line.split_once("] ") {
             Some((stamp, words)) if stamp.starts_with('[') => words,
             _ => line,
         });
         let last = words.next()?;
-        // The contract's line stands alone; what to do about it is the next one.
+        // The contract fixes this line, so the remedy is on the next one; the reason needs both.
         let recorded = words
             .next()
             .filter(|line| line.starts_with("failed to listen on "));
@@ -109,15 +109,15 @@ impl Launched {
     }
 }
 
-/// Leaves the caller's session and becomes this program with other arguments. Returns only where that failed.
+/// Leaves the caller's session and becomes this program with other arguments. Returns only if that fails.
 pub(super) fn detach_and_become(arguments: &[OsString]) -> io::Error {
-    // Refused only to the leader of a group, which a child never is and a process started by hand does not mind.
+    // Fails only for the leader of a process group: not for the supervisor's child, and without harm in a shell.
     let _ = rustix::process::setsid();
     let program = match std::env::current_exe() {
         Ok(program) => program,
         Err(error) => return error,
     };
-    // Returns only where there is no shell.
+    // Returns only if there is no shell.
     let _ = Command::new("/bin/sh")
         .args(["-c", CLOSE_OTHERS, "sh"])
         .arg(&program)

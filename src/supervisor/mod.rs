@@ -1,7 +1,6 @@
-//! The supervisor of cron mode: one look, one decision, one action (contract: operations.md, "Supervisor"). What is
-//! decided here is pure; what is done about it is in `carry_out`, and `run` is the only part that touches locks,
-//! processes and the database. Never long-running, and never a signal to a process that is not known to be the
-//! daemon.
+//! The supervisor of cron mode: each run observes, decides and acts once (contract: operations.md, "Supervisor"). The
+//! decision here is pure; `carry_out` acts on it, and only `run` touches locks, processes and the database. A run is
+//! short, and signals only a process that is known to be the daemon.
 
 mod error;
 mod execute;
@@ -22,7 +21,7 @@ use crate::platform::pid_file::Holder;
 /// Who starts and stops the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// The supervisor; also what any value that is not `external` means.
+    /// The supervisor; any value other than `external` means this.
     Cron,
     /// A service manager such as systemd.
     External,
@@ -37,7 +36,7 @@ impl Mode {
         }
     }
 
-    /// As the row has it.
+    /// The value in the settings.
     pub fn as_str(self) -> &'static str {
         match self {
             Mode::Cron => "cron",
@@ -63,7 +62,7 @@ pub struct Observed {
     pub restart_requested: bool,
     /// The live daemon that the pid file names.
     pub holder: Option<Holder>,
-    /// Seconds since `chat_websocket_last_seen_at`, negative for a time to come; `None` where that is no time.
+    /// Seconds since `chat_websocket_last_seen_at`, negative for a time in the future; `None` if that is not a time.
     pub heartbeat_age: Option<i64>,
 }
 
@@ -87,12 +86,12 @@ impl Observed {
         self.holder.is_some()
     }
 
-    /// Whether the heartbeat is young enough.
+    /// Whether the heartbeat is at most 90 s away from now.
     pub fn is_fresh(&self) -> bool {
         is_fresh(self.heartbeat_age)
     }
 
-    /// How the daemon is, by process and heartbeat.
+    /// The daemon's status, from process and heartbeat.
     pub fn status(&self) -> Status {
         match (self.is_alive(), self.is_fresh()) {
             (true, true) => Status::Running,
@@ -107,25 +106,25 @@ impl Observed {
     }
 }
 
-/// How a daemon is; all but the last are values of `chat_websocket_status`.
+/// The status of a daemon; all but the last are values of `chat_websocket_status`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Alive, with a fresh heartbeat.
     Running,
-    /// Alive, without.
+    /// Alive, without a fresh heartbeat.
     Stale,
-    /// Not there.
+    /// No process.
     Stopped,
     /// It could not start.
     Failed,
-    /// It cannot be told.
+    /// Not known.
     #[default]
     Unknown,
 }
 
 impl Status {
-    /// As the row has it.
+    /// The value in the settings.
     pub fn as_str(self) -> &'static str {
         match self {
             Status::Running => "running",
@@ -136,7 +135,7 @@ impl Status {
         }
     }
 
-    /// What a recorded status is worth: `running` holds only with a process and a fresh heartbeat.
+    /// The status behind a recorded one: `running` holds only with a process and a fresh heartbeat.
     pub fn effective(recorded: &str, has_process: bool, is_fresh: bool) -> Self {
         match recorded {
             "running" if has_process && is_fresh => Status::Running,
@@ -148,41 +147,41 @@ impl Status {
     }
 }
 
-/// A daemon that is to end, and what is done if it does not within its time.
+/// A daemon to end, and whether to kill it if it does not end in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunningDaemon {
-    /// Which.
+    /// Its process.
     pub holder: Holder,
-    /// It has shown no sign of life for long: it is killed rather than waited for.
+    /// Its heartbeat is stale, so it is killed if it does not end on SIGTERM.
     pub may_kill: bool,
 }
 
-/// What is to be done.
+/// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// External mode: say how things stand, touch no process.
+    /// External mode: record and print the status, touch no process.
     ReportExternal(Status),
-    /// Say how things stand; a stop request that has nothing to stop is cleared.
+    /// Record and print the status, and clear a stop request that has nothing to stop.
     Report {
-        /// How.
+        /// The status.
         status: Status,
         /// Whether there was such a request.
         clear_stop: bool,
     },
     /// End the daemon.
     Stop(RunningDaemon),
-    /// End the daemon and start another because that was asked for.
+    /// End the daemon and start another, as requested.
     Restart(RunningDaemon),
-    /// End the daemon and start another because it has shown no sign of life for long.
+    /// End the daemon and start another, because its heartbeat is stale.
     Replace(RunningDaemon),
     /// Start a daemon.
     Start {
-        /// Whether a restart had been asked for.
+        /// Whether there is a restart request to clear.
         clear_restart: bool,
     },
 }
 
-/// What is to be done about what is seen.
+/// Decides what to do about what was observed.
 pub fn decide(seen: &Observed) -> Decision {
     if seen.mode == Mode::External {
         return Decision::ReportExternal(seen.status());
@@ -236,8 +235,8 @@ mod tests {
         verified: true,
     };
 
-    /// The contract's table, row by row from above, with what is better in place of what was recorded; the first row
-    /// that fits is the one that counts.
+    /// The contract's table from top to bottom, with the improvements over the recorded behaviour; the first row that fits
+    /// counts.
     fn row(seen: &Observed) -> (&'static str, Decision) {
         let (alive, fresh) = (seen.holder.is_some(), seen.is_fresh());
         let wanted = seen.chat_enabled && seen.websocket_enabled && seen.autostart;

@@ -23,17 +23,17 @@ use crate::platform::pid_file::{self, Holder};
 use crate::platform::printable::printable;
 use crate::store::{Pool, Store};
 
-/// How long a daemon may take to end; its own limit is below that.
+/// How long a daemon may take to end; its own limit (`SHUTDOWN_LIMIT`) is below that.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the kernel may take to end a process that it was told to kill.
+/// How long a killed process may take to end.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a daemon may take to show its heartbeat.
+/// How long a daemon may take to show its heartbeat and to listen.
 const START_TIMEOUT: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How long the address may take to answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Does one run for the install at `root`, with its lines on `out`; the exit code.
+/// Does one run for the install at `root`, prints to `out`, and returns the exit code.
 pub fn run(root: &Path, config: &Config, store: Arc<dyn Store>, out: &mut dyn Write) -> u8 {
     let mut supervisor = Supervisor {
         root,
@@ -48,8 +48,8 @@ pub fn run(root: &Path, config: &Config, store: Arc<dyn Store>, out: &mut dyn Wr
     })
 }
 
-/// The hidden subcommand: leaves the caller's session and runs the program with these arguments. Returns only
-/// where that failed.
+/// The hidden subcommand: leaves the caller's session and becomes the program with these arguments. Returns only if
+/// that fails.
 pub fn serve_detached(arguments: &[OsString]) -> io::Error {
     launch::detach_and_become(arguments)
 }
@@ -66,7 +66,7 @@ impl Supervisor<'_> {
     fn supervise(&mut self) -> Result<u8, Error> {
         self.places.make_folders()?;
         self.places = self.config.paths();
-        // Closed in the daemon that is started: it must not keep later runs from their work.
+        // The daemon does not inherit this lock, which would block every later run.
         let path = self.places.supervisor_lock.clone();
         let lock = owned_file::open(&path, Use::Change).map_err(PathError::of("open", &path))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
@@ -74,7 +74,7 @@ impl Supervisor<'_> {
             Err(rustix::io::Errno::WOULDBLOCK) => return Ok(exit_code::OK),
             Err(error) => return Err(PathError::of("lock", &path)(error).into()),
         }
-        // Whether cron does its part is seen by this time. "Now" may be set by all who may write.
+        // `check` and the manual take this time as that of the last run. UTIME_NOW needs only write permission.
         let now = Timespec {
             tv_sec: 0,
             tv_nsec: UTIME_NOW,
@@ -98,7 +98,7 @@ impl Supervisor<'_> {
         Ok(self.pool.run(|store| store.settings())?)
     }
 
-    /// Whether the daemon that was started shows by now that it runs. An error where it has ended.
+    /// Whether the started daemon is up: its rows are written and its address answers. An error if it has ended.
     fn is_up(&mut self, launched: &mut Launched) -> Result<bool, Error> {
         let pid = launched.child.id();
         let ended = launched
@@ -165,7 +165,7 @@ impl Effects for Supervisor<'_> {
         let mut seen_before = false;
         loop {
             thread::sleep(LOOK_AGAIN);
-            // Seen twice, because another program may be what answers at an address that cannot be bound.
+            // Seen twice: if another program holds the address, the daemon ends between the two looks.
             let seen = self.is_up(&mut launched)?;
             if seen && seen_before {
                 return Ok(pid);
@@ -180,7 +180,7 @@ impl Effects for Supervisor<'_> {
 }
 
 impl Supervisor<'_> {
-    /// Whether a daemon that cannot be signalled ends by itself.
+    /// Whether a daemon that cannot be signalled ends by itself in time.
     fn is_gone_within(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         loop {
