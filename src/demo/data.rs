@@ -9,23 +9,23 @@ use crate::store::sqlite::{NewAgent, NewChannel, SqliteConnection, SqliteStore};
 use crate::store::{DatabaseConnection, NewMessage, Posting, Result};
 use crate::text::{self, Tickets};
 
-/// What the database holds after all.
+/// Where the database's content comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filled {
-    /// What was written just now.
+    /// Written by this call.
     Now,
-    /// A helpdesk that was there already.
+    /// It had agents already.
     Before,
 }
 
-/// Fills an empty database, as a whole or not at all.
+/// Fills an empty database in one transaction.
 ///
 /// # Errors
 /// The database cannot be opened or written to.
 pub fn fill(store: &SqliteStore) -> Result<Filled> {
     let mut connection = store.open()?;
     connection.begin()?;
-    // Within the transaction: of two that start at once, one fills it.
+    // Checked within the transaction, so that only one of two concurrent starts fills the database.
     if connection.has_agents()? {
         connection.rollback()?;
         return Ok(Filled::Before);
@@ -101,14 +101,14 @@ const TICKETS: [(&str, &str); 4] = [
     ),
 ];
 
-/// Where a message stands, by place in the lists above.
+/// The conversation of a message, by its index in the lists above.
 #[derive(Clone, Copy)]
 enum SeedConversation {
     Channel(usize),
     Thread(usize),
 }
 
-/// Where, who, how many minutes ago, and what, as it was typed.
+/// Conversation, sender, age in minutes, and the text as typed.
 const MESSAGES: [(SeedConversation, usize, u32, &str); 18] = [
     (
         ANNOUNCEMENTS,

@@ -23,12 +23,12 @@ impl PageResponse {
         }
     }
 
-    /// A JSON answer.
+    /// A JSON response.
     pub(super) fn json(status: &'static str, value: &Value) -> Self {
         PageResponse::json_text(status, value.to_string())
     }
 
-    /// A JSON answer that is text already.
+    /// A JSON response whose body is serialised already.
     pub(super) fn json_text(status: &'static str, text: String) -> Self {
         PageResponse {
             status,
@@ -38,12 +38,12 @@ impl PageResponse {
         }
     }
 
-    /// A refusal, as the page's scripts read it.
+    /// An error in the form that the page's scripts expect.
     pub(super) fn refusal(status: &'static str, reason: &str) -> Self {
         PageResponse::json(status, &serde_json::json!({ "error": reason }))
     }
 
-    /// 405 with the one method that is allowed.
+    /// 405 with an `Allow` header line.
     pub(super) fn method(allow: &'static str) -> Self {
         PageResponse {
             extra: allow,
@@ -51,9 +51,9 @@ impl PageResponse {
         }
     }
 
-    /// The bytes on the wire. `host` is this server as the browser knows it; without a `body` only the head.
+    /// The bytes on the wire; `host` is this server's address as the browser knows it. Without `with_body` only the head.
     pub(super) fn bytes(self, host: &str, with_body: bool) -> Vec<u8> {
-        // Named beside 'self', which does not everywhere include the scheme of a WebSocket.
+        // Not every browser takes 'self' to include ws://.
         let socket = format!("ws://{host}");
         let mut bytes = format!(
             "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\nCache-Control: no-store\r\n\
@@ -75,8 +75,8 @@ impl PageResponse {
     }
 }
 
-/// Whether a `Host` header names this machine by a name that no other can have: then no foreign name that was made to
-/// point here (DNS rebinding) is taken for ours.
+/// Whether a `Host` header is a loopback name or address. A foreign name that resolves to this machine (DNS rebinding)
+/// is not.
 pub(super) fn is_loopback(host: &str) -> bool {
     let (name, port) = if host.starts_with('[') {
         match host.split_once(']') {

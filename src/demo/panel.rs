@@ -1,6 +1,6 @@
-//! The service panel's server side: how the service is, its settings, and the administrator's buttons (contract:
-//! operations.md, "Start, stop, restart, status, settings"). What a setting may be, what a button leaves in the database
-//! and how the service is are decided where the subcommands have it from.
+//! The service panel's server side: the service's status, its settings, and the administrator's buttons (contract:
+//! operations.md, "Start, stop, restart, status, settings"). The rules are in `admin` and `supervisor`, which the
+//! subcommands use too.
 
 use std::collections::BTreeMap;
 
@@ -21,10 +21,10 @@ use crate::supervisor::{Mode, Observed, Status};
 
 /// Rows of the audit log that the panel shows.
 const AUDIT_ROWS: usize = 8;
-/// From where a request comes, for the audit log.
+/// The origin of a request in the audit log.
 const FROM: &str = "127.0.0.1";
 
-/// What the panel shows.
+/// Everything that the panel shows.
 pub(super) fn status(site: &DemoSite) -> PageResponse {
     site.with_database(|database| {
         let rows = database.settings()?;
@@ -74,7 +74,7 @@ fn described(setting: &Setting, rows: &Rows) -> Value {
     })
 }
 
-/// Sets settings, all or none of them.
+/// Validates all values, then sets them; if one is invalid, none is set.
 pub(super) fn set(site: &DemoSite, body: &[u8]) -> PageResponse {
     #[derive(Deserialize)]
     struct Body {

@@ -1,9 +1,9 @@
-//! `demo`: the same service as `serve` on a database of its own in one folder, with pages beside it.
+//! `demo`: the same service as `serve`, with its own database in one folder, and with a chat page.
 //!
-//! One process does what in an install the supervisor and the daemon do. The listener stays open for as long as the
-//! process lives and is lent to one server after the other: that of the running service, or, while the service is
-//! stopped, one that serves the pages and refuses sockets. So a stop request really ends the service (its threads, its
-//! sockets, its pid file), and the page stays to start it again. Requests that come in between wait in the backlog.
+//! One process does the work of an install's supervisor and daemon. The listener stays open for the life of the process
+//! and serves one server after the other: that of the running service or, while the service is stopped, one that serves
+//! the pages and refuses sockets. So a stop request really ends the service (its threads, sockets and pid file), and the
+//! page stays, to start it again. Requests that arrive in between wait in the backlog.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -47,27 +47,27 @@ use crate::websocket::Server;
 
 /// The database's file in the demo's folder.
 const DATABASE: &str = "chat.sqlite";
-/// How often it is looked at whether the service is to run. In an install the supervisor looks once a minute.
+/// How often the settings are checked for whether the service should run. In an install, cron does so once a minute.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Ports that are tried one after the other.
+/// How many ports after the wanted one are tried.
 const PORTS_TRIED: u16 = 50;
-/// Bytes of randomness in a new secret, written as twice as many letters.
+/// Random bytes in a new secret, which is written as twice as many hexadecimal digits.
 const SECRET_BYTES: usize = MIN_SECRET_BYTES;
-/// How long the last readers of a page may take when the pages go over to another server.
+/// How long the last responses of the pages may take before the service's server takes over.
 const HANDOVER: Duration = Duration::from_millis(500);
 
-/// What the demo is told.
+/// Options of the demo.
 #[derive(Clone, Debug)]
 pub(crate) struct DemoOptions {
     /// Folder for everything that it writes; made if missing.
     pub data: PathBuf,
-    /// Port; where it is taken, the next one that is free. 0 is any.
+    /// Port, or the next free one if it is taken; 0 is any free port.
     pub port: u16,
     /// How much to log.
     pub level: LevelFilter,
 }
 
-/// What the user is told once the page can be opened.
+/// What the user needs to know once the page can be opened.
 #[derive(Clone, Debug)]
 pub(crate) struct Announcement {
     /// Address of the page.
@@ -79,7 +79,7 @@ pub(crate) struct Announcement {
 /// Runs the demo until a signal ends it.
 ///
 /// # Errors
-/// The start failed, a part of the running service did, or a demo with this data runs already.
+/// The start or a part of the running service failed, or a demo with this data is running already.
 pub(crate) fn demo(
     options: &DemoOptions,
     announce: impl FnOnce(&Announcement),
@@ -139,8 +139,8 @@ impl Demo {
             .map_err(|error| no_database(self.store.as_ref(), error))
     }
 
-    /// The user who runs the command wants a service that runs, whatever was asked for last time; and the subcommands find it
-    /// by the settings.
+    /// Clears the requests and switches of the last run, because the user wants a running service now, and records the
+    /// address, by which the subcommands find it.
     fn forget_requests(&self) -> Result<(), Problem> {
         let (host, port) = self.address.split_once(':').unwrap_or_default();
         self.pools
@@ -207,7 +207,7 @@ impl Demo {
         ending
     }
 
-    /// Serves the pages alone until the service is wanted.
+    /// Serves only the pages until the service should start.
     fn wait_for_start(&self) -> Result<Ending, Problem> {
         if self.is_start_due()? {
             return Ok(Ending::Supervised);
@@ -232,7 +232,7 @@ impl Demo {
         ending
     }
 
-    /// Whether the supervisor starts the service; a request that it settles is cleared.
+    /// Whether a supervisor would start the service; clears the request that this settles.
     fn is_start_due(&self) -> Result<bool, Problem> {
         let (is_due, settled) = match decide(&self.rows()?, false) {
             Decision::Start { clear_restart } => {
@@ -252,7 +252,7 @@ impl Demo {
     }
 }
 
-/// What the supervisor of an install would do about these settings, with the service running in this process or not.
+/// The supervisor's decision about these settings, with the service running in this process or not.
 fn decide(rows: &Rows, is_running: bool) -> Decision {
     let holder = is_running.then(|| Holder {
         pid: std::process::id(),
@@ -262,7 +262,7 @@ fn decide(rows: &Rows, is_running: bool) -> Decision {
     supervisor::decide(&Observed::new(rows, holder, age))
 }
 
-/// What the supervisor of an install does to a service that runs, once a second.
+/// Ends the running service when an install's supervisor would; looks once a second.
 struct DemoSupervisor {
     end_wanted: Receiver<()>,
     stop: Sender<()>,
@@ -275,7 +275,7 @@ impl DemoSupervisor {
         let (stop, stopped) = bounded::<()>(0);
         let thread = threads.spawn("supervisor", STORE_STACK, move || {
             while stopped.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
-                // A database that is away is the service's own concern.
+                // The service itself handles the loss of its database.
                 let Ok(rows) = pool.run(|store| store.settings()) else {
                     continue;
                 };
@@ -284,7 +284,7 @@ impl DemoSupervisor {
                     decision,
                     Decision::Stop(_) | Decision::Restart(_) | Decision::Replace(_)
                 ) {
-                    // Full only where it was said already.
+                    // Full only if the request is pending already.
                     let _ = sender.try_send(());
                 }
             }
@@ -360,17 +360,17 @@ fn config(data: &Path) -> Result<Config, Problem> {
         jwt_secret: jwt_secret(&variables)?,
         app_url: String::new(),
         bus_url: None,
-        // As the database's own clock.
+        // SQLite's own times are in UTC.
         clock: AppClock::utc(),
         storage: data.to_owned(),
         host: None,
         port: None,
         database: Database::Sqlite(data.join(DATABASE)),
         limits: Limits::from_variables(&variables)?,
-        // The terminal is for what the demo itself says.
+        // The terminal is for the demo's own messages.
         log_stderr: LogStderr::Never,
         push: crate::config::PushOptions::from_variables(data, &variables)?,
-        // The demo is its own application.
+        // No other application has a cache of this database.
         cache: crate::config::cache::CacheOverrides::off(),
     })
 }
@@ -378,7 +378,7 @@ fn config(data: &Path) -> Result<Config, Problem> {
 fn folder(data: &Path) -> Result<PathBuf, Problem> {
     let made = owned_file::make_folder(data, 0o700, true).and_then(|made| {
         let found = rustix::fs::fstat(made)?;
-        // What another user can put there (a secret, a link, a database) is not to be trusted.
+        // Another user could place a secret, a link or a database there, none of which can be trusted.
         if found.st_uid != geteuid().as_raw() || found.st_mode & 0o022 != 0 {
             let why =
                 "it is not yours alone: another user owns it, or may write there (chmod go-w)";
@@ -398,8 +398,8 @@ fn no_database(store: &dyn Store, error: StoreError) -> Problem {
         .with_remedy("delete the demo's folder to begin anew, or choose another with --data")
 }
 
-/// The folder's `.env`: made on first use, for its owner's eyes alone. With it the folder is an install like any other,
-/// and the subcommands work on it by `--root`. Lines that a user has put there stay.
+/// Writes the folder's `.env` on first use, readable only by its owner. It makes the folder an install like any other, on
+/// which the subcommands work with `--root`. Lines that a user has written stay.
 fn write_dotenv(path: &Path) -> Result<(), Problem> {
     let mut old = String::new();
     let read = owned_file::open_private(path, Use::Read)
@@ -422,7 +422,7 @@ fn write_dotenv(path: &Path) -> Result<(), Problem> {
     made.map_err(|error| cannot_write("write", path, error))
 }
 
-/// SQLite opens its files by name: what another user has left there, a link above all, must not be among them.
+/// Checks the database's files, because SQLite opens them by name and would follow another user's link.
 fn check_database_files(data: &Path) -> Result<(), Problem> {
     for end in ["", "-wal", "-shm", "-journal"] {
         let path = data.join(format!("{DATABASE}{end}"));
@@ -436,7 +436,7 @@ fn check_database_files(data: &Path) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Keeps a second demo off the same data; says where the first one is.
+/// A lock that keeps a second demo off the same data; the file holds the first one's URL.
 struct Lock(File);
 
 impl Lock {
@@ -448,7 +448,7 @@ impl Lock {
             Ok(()) => Ok(Lock(file)),
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let mut url = String::new();
-                // Without it the message is poorer, that is all.
+                // If it cannot be read, the message only lacks the URL.
                 let _ = file.read_to_string(&mut url);
                 Err(Problem::new(
                     exit_code::FAILED,

@@ -1,6 +1,6 @@
-//! HTTP beside the chat in demo mode: the page's files and its API. The server mints the tokens without a login, so it
-//! must not answer foreign pages: the `Host` must be a name of this machine, and requests that return a token or change
-//! anything must come from a page of the same origin.
+//! The demo's HTTP pages: the page's files and its API. The server issues tokens without a login, so it must not answer
+//! foreign pages: the `Host` must be a name of this machine, and requests that return a token or change anything must
+//! come from a page of the same origin.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -21,11 +21,11 @@ use crate::store::sqlite::{SqliteConnection, SqliteStore};
 use crate::store::{DatabaseConnection, History, PageLimit, Result};
 use crate::websocket::Server;
 
-/// For how long a token is good, in seconds: as long as it takes to open a socket, and no longer.
+/// Lifetime of a token in seconds: enough to open a socket, which the page does at once.
 const TOKEN_SECONDS: u64 = 60;
-/// Messages of each conversation that a page begins with.
+/// Most messages of each conversation in the state with which a page begins.
 const MESSAGES_AT_FIRST: usize = 50;
-/// The same in bytes.
+/// Most bytes of these messages.
 const BYTES_AT_FIRST: usize = 1024 * 1024;
 
 /// The files of the page: path, type, content.
@@ -62,7 +62,7 @@ const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
 
-/// The site of one demo; lives as long as the process, over every stop and start of the service.
+/// The site of one demo; it lives as long as the process and survives every stop and start of the service.
 pub struct DemoSite {
     secret: String,
     address: String,
@@ -70,16 +70,16 @@ pub struct DemoSite {
     running: Mutex<Weak<Server>>,
 }
 
-/// The service as far as the panel shows it.
+/// Counts of the service's sockets, for the panel.
 pub(crate) struct Sockets {
-    /// Authenticated ones.
+    /// Authenticated sockets.
     pub connections: usize,
-    /// Agents with at least one.
+    /// Agents with at least one socket.
     pub online_agents: usize,
 }
 
 impl DemoSite {
-    /// A site over this database. `address` is where the chat is, for people.
+    /// A site over this database; the panel shows `address`.
     ///
     /// # Errors
     /// The database cannot be opened.
@@ -92,17 +92,17 @@ impl DemoSite {
         }))
     }
 
-    /// From now on this server serves the sockets.
+    /// Sets the server whose sockets are counted from now on.
     pub fn attach(&self, server: &Arc<Server>) {
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(server);
     }
 
-    /// Where the chat is.
+    /// The listen address.
     pub(super) fn address(&self) -> &str {
         &self.address
     }
 
-    /// What the sockets are now.
+    /// The current counts of sockets.
     pub(super) fn sockets(&self) -> Sockets {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         match running.upgrade() {
@@ -117,7 +117,7 @@ impl DemoSite {
         }
     }
 
-    /// Does something with the database; its failure is an answer.
+    /// Runs `work` on the database; a failure becomes a 503 response.
     pub(super) fn with_database(
         &self,
         work: impl FnOnce(&mut SqliteConnection) -> Result<PageResponse>,
@@ -199,7 +199,7 @@ impl DemoSite {
         })
     }
 
-    /// The direct thread of two agents, made where there is none: the service itself makes none, the helpdesk does.
+    /// The direct thread of two agents, created if there is none: in an install the helpdesk does that, not the service.
     fn thread(&self, body: &[u8]) -> PageResponse {
         #[derive(Deserialize)]
         struct Body {
@@ -228,7 +228,7 @@ impl DemoSite {
         })
     }
 
-    /// All agents; and for one agent, the conversations it may read.
+    /// All agents and, if the query names one, the conversations that it may read.
     fn state(&self, query: &str) -> PageResponse {
         let agent = parameter(query, "agent").and_then(|id| id.parse().ok());
         self.with_database(|database| {
@@ -246,7 +246,7 @@ impl DemoSite {
                 })).collect::<Vec<_>>(),
             });
             if let Some(agent) = agent.map(AgentId) {
-                // Before the messages: what comes in between is then among them, and not counted twice.
+                // Counted before the messages are read: one that arrives in between is loaded, and not counted twice.
                 let unread = database.unread(agent)?;
                 state["channels"] = channels(database, agent, &unread)?;
                 state["threads"] = threads(database, agent, &unread)?;
@@ -270,7 +270,7 @@ impl Site for Arc<DemoSite> {
     }
 }
 
-/// Whether a request comes from a page of this very origin. A browser sends the header with every POST.
+/// Whether a request comes from a page of the same origin. Browsers send `Origin` with every POST.
 fn is_own_page(origin: Option<&str>, host: &str) -> bool {
     origin
         .and_then(|origin| origin.strip_prefix("http://"))
@@ -326,7 +326,7 @@ fn threads(database: &mut SqliteConnection, agent: AgentId, unread: &[Unread]) -
     Ok(threads.into())
 }
 
-/// What channels and threads have in common. Messages stand there as the events that would have brought them.
+/// The members that channels and threads share. Each message is in the form of the event that would have carried it.
 fn room(
     database: &mut SqliteConnection,
     conversation: Conversation,

@@ -1,4 +1,4 @@
-// Where it begins: who am I, and what happens when something happens.
+// Entry point: picks the agent, and connects the events of client and page with the parts of the page.
 
 import { Composer } from './composer.js';
 import { avatar, byId, el, icon, toast } from './dom.js';
@@ -16,17 +16,17 @@ import { setServerTime } from './times.js';
 /** Interval between retries while the server does not answer, in ms. */
 const ASK_AGAIN = 2000;
 
-/** Not every message of a quick talk needs a marker of its own: one is sent for what was read within this time, in ms. */
+/** Read markers are sent at most once in this time, in ms: a quick exchange needs no marker for each message. */
 const MARK_AFTER = 200;
-/** Messages of one page of older ones, and how many are loaded to reach the first unread or one that was found. */
+/** Messages in one page of history, and the most that are loaded to reach the first unread one or a search result. */
 const PAGE = 200;
 const REACH = 10000;
-/** Agents to pick from at once; the filter finds the others. */
+/** Agents that the list to pick from shows; the filter finds the others. */
 const PICKED = 60;
 
 const pause = (time) => new Promise((done) => setTimeout(done, time));
 
-/** Asks until there is an answer; `waiting(failure)` is told of each try that failed. */
+/** Asks until there is an answer; calls `waiting(failure)` after each failed attempt. */
 async function insist(path, waiting) {
   for (;;) {
     try {
@@ -125,7 +125,7 @@ class Chat {
     byId('open-switcher').onclick = byId('new-direct').onclick = () => this.switcher.open();
     byId('open-search').onclick = () => this.search.open();
     document.querySelector('.skip').onclick = (event) => {
-      // Not by way of the address, which names the conversation.
+      // Not by following the link: the fragment of the address names the conversation.
       event.preventDefault();
       this.composer.focus();
     };
@@ -143,7 +143,7 @@ class Chat {
     this.start();
   }
 
-  /** What the service says. */
+  /** Subscribes to the client's events. */
   listen() {
     const { client } = this;
     for (const type of ['chat.channel.message.created', 'chat.direct.message.created']) {
@@ -204,7 +204,7 @@ class Chat {
     return Boolean(conversation);
   }
 
-  /** What is opened where the address says nothing: the oldest place in which I have a say. */
+  /** The conversation to open if the address names none: the oldest channel in which this agent may post. */
   first() {
     const all = this.model.inOrder();
     return all.filter((one) => one.scope === 'channel' && one.canPost).sort((a, b) => a.id - b.id)[0] || all[0];
@@ -230,11 +230,11 @@ class Chat {
     this.composer.open();
     this.updateAll();
     this.sidebar.reveal(conversation);
-    // On a touch screen the keyboard would cover what was opened.
+    // Not on a touch screen, where the keyboard would cover the conversation.
     if (matchMedia('(hover: hover)').matches) this.composer.focus();
   }
 
-  /** Where the line "New" stands in an open conversation. */
+  /** Puts the line "New" above the first unread message, unless it is set already. */
   noteUnread(conversation) {
     const { fresh } = conversation.unread(this.model.me);
     if (!conversation.unreadFrom && fresh.length) conversation.unreadFrom = fresh[0].id;
@@ -247,7 +247,7 @@ class Chat {
     conversation.hasOlder = hasMore;
   }
 
-  /** Loads older messages until this one is there; whether it is. */
+  /** Loads older messages until this one is loaded, or `REACH` are; returns whether it is. */
   async reach(conversation, id) {
     while (conversation.hasOlder && conversation.messages[0].id > id && conversation.messages.length < REACH) {
       await this.loadOlder(conversation);
@@ -255,7 +255,7 @@ class Chat {
     return conversation.messages.length > 0 && conversation.messages[0].id <= id;
   }
 
-  /** Where the first unread message is older than what is loaded. */
+  /** Loads the first unread message if it is older than what is loaded. */
   async reachUnread(conversation) {
     const marker = conversation.reads.get(this.model.me) || 0;
     const isFar = conversation.unreadBeyond && conversation.hasOlder && conversation.messages[0].id > marker + 1;
@@ -274,7 +274,7 @@ class Chat {
     this.updateAll();
   }
 
-  /** Shows a message that was found. */
+  /** Opens the conversation of a search result and shows it. */
   async goTo(message) {
     const conversation = this.model.of(message);
     if (!conversation) return;
@@ -287,7 +287,7 @@ class Chat {
     }
   }
 
-  /** The direct conversation with an agent; begun where there is none. */
+  /** Opens the direct conversation with an agent, and creates it if there is none. */
   async openDirect(agent) {
     let conversation = this.model.directWith(agent);
     if (!conversation) {
@@ -311,7 +311,7 @@ class Chat {
     if (byId('room-about').textContent !== text) byId('room-about').textContent = text;
   }
 
-  /** Shows what has changed, once for all that this event changes. */
+  /** Updates the page once after the current event, however often it is called. */
   updateSoon() {
     if (this.updateIsDue) return;
     this.updateIsDue = true;
@@ -334,9 +334,9 @@ class Chat {
     this.notifier.unread(this.model.unreadInAll(), this.model.active?.title);
   }
 
-  // What the socket says
+  // Events of the client
 
-  /** Each connection brings what was missed by itself; markers, edits and new conversations stand in the state. */
+  /** After each connection. The client catches up on messages; markers, edits and new conversations come with the state. */
   async live() {
     this.model.online = new Set(this.client.online);
     for (let state = null; !state && this.link.live;) {
@@ -356,7 +356,7 @@ class Chat {
   async created(message, ref) {
     let conversation = this.model.of(message);
     if (!conversation) {
-      // Begun by another just now. Many messages of it are one question.
+      // Another agent has just begun it. All its messages share one request.
       this.reload ??= getJson(this.statePath()).then((state) => this.load(state)).finally(() => { this.reload = null; });
       try {
         await this.reload;
@@ -385,7 +385,7 @@ class Chat {
   }
 
   linkChanged() {
-    // For a moment the last that was known is the best guess; after that it is none.
+    // During a short loss the last known presence is the best guess; offline, nothing is known.
     if (this.link.state === 'offline') this.model.online = new Set();
     if (this.model.active) this.updateSoon();
     this.showLink();
@@ -407,7 +407,7 @@ class Chat {
     }, MARK_AFTER);
   }
 
-  /** All of the open conversation, because its reader says so. */
+  /** Marks the whole open conversation as read, at the reader's request. */
   markAll() {
     const conversation = this.model.active;
     this.markUnread(null);
@@ -421,7 +421,7 @@ class Chat {
     const marker = Math.max(conversation.reads.get(this.model.me) || 0, this.marked.get(conversation.key) || 0);
     if (!this.link.live || id <= marker) return;
     this.marked.set(conversation.key, id);
-    // What is lost with the connection is marked again with the next one.
+    // A marker that is lost with the connection may be sent again over the next one.
     this.client.markRead(conversation.place, id).catch(() => this.marked.delete(conversation.key));
   }
 
@@ -433,8 +433,8 @@ class Chat {
     }
   }
 
-  /** Marks the open conversation unread from a message on, in this browser alone: the stored marker never moves back.
-   * Without a message takes that mark away. */
+  /** Marks the open conversation unread from a message on, only in this browser: the stored marker never moves back.
+   * Without a message, removes that mark. */
   markUnread(message) {
     const conversation = this.model.active;
     conversation.markedFrom = message?.id ?? 0;
@@ -445,7 +445,7 @@ class Chat {
     this.updateSoon();
   }
 
-  // What is shown beside
+  // Typing line and connection state
 
   tick() {
     this.typing();
@@ -477,7 +477,7 @@ class Chat {
     const show = state === 'offline';
     banner.hidden = !show;
     if (!show) return;
-    // Told once, not every second: only the number of seconds changes.
+    // Rebuilt only for a new reason, so that screen readers do not repeat it every second with the countdown.
     if (!banner.firstChild || banner.dataset.reason !== reason) {
       banner.dataset.reason = reason;
       banner.replaceChildren(
@@ -511,7 +511,7 @@ class Chat {
       return last && act(() => this.markUnread(last));
     }
     if (key === 'Escape' && !this.messages.stuck) return this.messages.toNewest();
-    // Typing anywhere goes to the box.
+    // A key typed anywhere goes to the message box.
     const isTyping = key.length === 1 && key !== ' ' && !altKey && !event.isComposing;
     if (isTyping && !event.target.closest('input, textarea, select, [contenteditable]')) this.composer.focus();
     return undefined;

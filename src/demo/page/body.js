@@ -3,9 +3,9 @@
 import { el } from './dom.js';
 import { safeFragment, textFragment } from './safe_html.js';
 
-/** Lines that are shown of a long message at first. */
+/** Lines of a long message that are shown at first. */
 const FOLDED = 12;
-/** From so many lines on, a text can be a log. */
+/** Fewest lines of a text that counts as a log. */
 const LOG_LINES = 4;
 /** How lines of logs, traces and configuration begin: a time, a level, an indentation, a prompt, a stack frame. */
 const LOG_LINE = /^\s*(\[?\d{4}-\d\d-\d\d|\[?\d\d:\d\d(:\d\d)?|\w{3} +\d+ \d\d:\d\d|\[?(ERROR|WARN(ING)?|INFO|DEBUG|TRACE|FATAL|NOTICE)\b|at \S|#\d|[$>#] |\d+\.\d+\.\d+\.\d+ )|^( {2,}|\t)\S|[{};]\s*$/;

@@ -1,14 +1,14 @@
-// The box at the bottom: text, drafts, emoji, mentions, and what is said about a message that came back.
+// The message box: text, drafts, emoji, mentions, and the reason why a message was given back.
 
 import { avatar, byId, el, icon } from './dom.js';
 import { EmojiPalette } from './emoji.js';
 
 /** Minimum interval between typing events, in ms. */
 const TYPING_EVERY = 1500;
-/** From this share of the longest message on, the characters that are left are shown. */
+/** From this share of the longest message on, the number of remaining characters is shown. */
 const COUNT_FROM = 0.8;
 const MAX_LINES_HEIGHT = 200;
-/** Where the browser fits the box to its text, a key costs no layout here. */
+/** Whether the browser fits the box to its text by itself, which saves a layout for each key. */
 const FITS_BY_ITSELF = CSS.supports('field-sizing', 'content');
 
 export class Composer {
@@ -37,14 +37,14 @@ export class Composer {
     return `andrea-chat-draft-${this.model.me}-${conversation.key}`;
   }
 
-  /** Takes back what was being written before the page was loaded. */
+  /** Restores the drafts of an earlier page. */
   restoreDrafts() {
     for (const conversation of this.model.conversations.values()) {
       conversation.draft ||= localStorage.getItem(this.draftKey(conversation)) || '';
     }
   }
 
-  /** Shows the box for the conversation that was opened. */
+  /** Sets the box up for the conversation that was opened. */
   open() {
     const conversation = this.model.active;
     byId('composer').hidden = !conversation.canPost;
@@ -54,7 +54,7 @@ export class Composer {
       ? 'You can read this channel, but not write in it.'
       : `${conversation.title} is not active any more and cannot be written to.`;
     const name = conversation.scope === 'channel' ? `#${conversation.title}` : conversation.title;
-    // A placeholder of a text area would be cut without a sign.
+    // An element, because a text area would cut its placeholder off without an ellipsis.
     byId('composer-empty').textContent = `Message ${name}`;
     this.text.setAttribute('aria-label', `Message to ${name}`);
     this.text.value = conversation.draft;
@@ -92,7 +92,7 @@ export class Composer {
     this.text.focus();
   }
 
-  /** After every change of the text, by hand or not. */
+  /** Called after every change of the text; `byHand` if the user typed it. */
   changed(byHand) {
     const conversation = this.model.active;
     if (!conversation) return;
@@ -103,7 +103,7 @@ export class Composer {
       if (value) localStorage.setItem(this.draftKey(conversation), value);
       else localStorage.removeItem(this.draftKey(conversation));
     } catch {
-      // Without room for it the draft lives as long as the page.
+      // If the storage is full, the draft lasts as long as the page.
     }
     if (had !== (value.trim() !== '')) this.on.draft();
     this.fit();
@@ -123,7 +123,7 @@ export class Composer {
     }
   }
 
-  /** As high as its text, up to a limit. */
+  /** Makes the box as high as its text, up to a limit. */
   fit() {
     if (FITS_BY_ITSELF) return;
     this.text.style.height = 'auto';
@@ -138,7 +138,7 @@ export class Composer {
     hint.hidden = !text;
   }
 
-  /** Puts text where the cursor is. */
+  /** Inserts text at the cursor. */
   insert(text) {
     this.text.setRangeText(text, this.text.selectionStart, this.text.selectionEnd, 'end');
     this.changed(true);
@@ -150,7 +150,7 @@ export class Composer {
     this.insert(`${before && !/\s$/.test(before) ? ' ' : ''}@${handle} `);
   }
 
-  /** Gives a message that was not sent back into an empty box; false where the box is in use. */
+  /** Puts an unsent message back into an empty box; returns false if the box is in use. */
   giveBack(conversation, body, reason) {
     if (conversation !== this.model.active) {
       if (conversation.draft.trim()) return false;
@@ -167,7 +167,7 @@ export class Composer {
     return true;
   }
 
-  // Mentions: a list of people while an @ and a word are being written.
+  // Mentions: suggests people while an @ and a word are being typed.
 
   lookForMention() {
     const conversation = this.model.active;
@@ -191,7 +191,7 @@ export class Composer {
     list.hidden = !matches.length;
     list.replaceChildren(...matches.map((agent, place) => el('li', {
       id: `mention-${agent.id}`, role: 'option', 'aria-selected': String(place === chosen),
-      // Before the box loses its focus.
+      // Not onclick: the box would lose its focus first, and close the list.
       onmousedown: (event) => {
         event.preventDefault();
         this.takeMention(agent);
@@ -221,7 +221,7 @@ export class Composer {
     return true;
   }
 
-  /** Whether the handle is written out already, so that there is nothing to take. */
+  /** Whether the handle is complete already, so that Enter sends the message. */
   isWhole(agent) {
     const word = this.text.value.slice(this.mentions.from, this.text.selectionStart);
     return word.toLowerCase() === agent.handle.toLowerCase();

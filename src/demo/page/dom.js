@@ -1,4 +1,4 @@
-// Building blocks of the page: elements, icons, avatars. Text only ever goes in as text.
+// Building blocks of the page: elements, icons, avatars. Text is only ever inserted as text, never as HTML.
 
 export const byId = (id) => document.getElementById(id);
 
@@ -16,7 +16,7 @@ export function el(tag, attributes = {}, ...children) {
 
 const SVG = 'http://www.w3.org/2000/svg';
 
-/** An icon out of the sprite in index.html. */
+/** An icon of the sprite in index.html. */
 export function icon(name) {
   const svg = document.createElementNS(SVG, 'svg');
   svg.setAttribute('class', 'icon');
@@ -36,14 +36,14 @@ function initials(name) {
 /** A round picture with an agent's initials; an agent always has the same colour. */
 export function avatar(agent, online) {
   const picture = el('span', { class: online === undefined ? 'avatar' : 'avatar marked', 'aria-hidden': 'true' }, initials(agent.name));
-  // Far apart for ids that follow each other.
+  // 137 degrees (the golden angle) keep the hues of consecutive ids far apart.
   picture.style.setProperty('--hue', String((agent.id * 137 + 40) % 360));
   if (online !== undefined) picture.append(el('i', { class: online ? 'dot on' : 'dot' }));
   return picture;
 }
 
-/** Brings the children of `parent` into line with `wanted`, a list of elements, moving as few as possible: what
- * stays where it is keeps its selection and its layout, and is not announced again. */
+/** Makes `wanted`, a list of elements, the children of `parent`. Elements that stay in place are not moved: they keep
+ * their selection and layout, and are not announced again. */
 export function arrange(parent, wanted) {
   const stays = new Set(wanted);
   for (const child of [...parent.children]) if (!stays.has(child)) child.remove();
@@ -56,7 +56,7 @@ export function arrange(parent, wanted) {
 
 let toastTimer;
 
-/** A short remark at the lower edge. */
+/** Shows a short remark at the lower edge for 4 s. */
 export function toast(text) {
   const element = byId('toast');
   element.textContent = text;

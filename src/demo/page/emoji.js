@@ -18,7 +18,7 @@ const EMOJI = [
 ];
 
 export class EmojiPalette {
-  /** `choose(emoji)` is told what was picked; `home` gets the focus back. */
+  /** Calls `choose(emoji)` with the choice; `home` gets the focus back. */
   constructor(choose, home) {
     this.home = home;
     this.button = byId('emoji-button');

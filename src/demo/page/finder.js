@@ -1,10 +1,10 @@
-// Ctrl+K: a conversation or an agent by a few letters; and the search in what was said.
+// The quick switcher (Ctrl+K), which finds a conversation or an agent by a few letters, and the search in messages.
 
 import { avatar, byId, el, icon } from './dom.js';
 import { dateOf, fullTime } from './times.js';
 
 const MOST = 30;
-/** After the last key, in ms. */
+/** Pause after the last key before a search, in ms. */
 const SEARCH_AFTER = 250;
 
 /** A field with a list of choices below it, in a dialog. */
@@ -28,7 +28,7 @@ class Chooser {
     this.changed();
   }
 
-  /** `choices` have `element` and `take()`. */
+  /** Shows the choices, each with `element` (a list of nodes) and `take()`. */
   show(choices) {
     this.choices = choices;
     this.list.hidden = !choices.length;
@@ -109,7 +109,7 @@ export class Switcher extends Chooser {
   }
 }
 
-/** The search in what was said. */
+/** The search in messages. */
 export class Search extends Chooser {
   /** `on.search(query, page)` asks the service; `on.go(message)` shows a message. */
   constructor(model, on) {

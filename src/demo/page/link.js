@@ -1,12 +1,12 @@
-// The page's connection: the client of contrib/client with tokens of the page's own server, and the page's words for its
-// states.
+// The page's connection: the client of contrib/client, with tokens from the page's own server. Translates its states
+// into the page's.
 
 import { ChatClient } from './andrea-chat.js';
 import { postJson } from './server.js';
 
-/** Failures in a row after which the state is called offline. */
+/** Failures in a row after which the state is offline. */
 const OFFLINE_AFTER = 3;
-/** This is the user's own machine, so no crowd comes back at once: the longest pause between two tries, in ms. */
+/** Longest pause between two attempts, in ms. Short, because on the user's own machine no crowd reconnects at once. */
 const LONGEST_PAUSE = 5000;
 
 const ENDED = {
@@ -19,7 +19,7 @@ export class Link {
   constructor(agent, on) {
     this.everLive = false;
     this.code = '';
-    // Tries in a row that came to nothing.
+    // Failed attempts in a row.
     this.missed = 0;
     this.client = new ChatClient({
       token: () => token(agent),
@@ -51,7 +51,7 @@ export class Link {
     return this.everLive ? 'reconnecting' : 'connecting';
   }
 
-  /** What waits to be sent to a conversation. */
+  /** The queued messages for a conversation. */
   waiting(conversation) {
     return this.client.queue.filter((item) => (
       conversation.scope === 'direct' ? item.thread_id === conversation.id : item.channel_id === conversation.id));

@@ -1,5 +1,5 @@
-// The stream of messages of the open conversation. Of a long one only a part is in the page: it moves along where the
-// reader scrolls, and follows the newest message where the reader is at the end.
+// The messages of the open conversation. Only a part of a long one is in the page: it moves as the reader scrolls, and
+// follows the newest message while the reader is at the end.
 
 import { arrange, avatar, byId, el, icon } from './dom.js';
 import { showBody } from './body.js';
@@ -8,23 +8,23 @@ import { clockTime, dateOf, dayKey, dayName, fullTime } from './times.js';
 
 /** Messages of one sender within this time, in ms, stand together. */
 const TOGETHER = 5 * 60 * 1000;
-/** Closer to the lower edge than this, in pixels, counts as at the end. */
+/** A reader within this distance of the lower edge, in pixels, is at the end. */
 const AT_END = 48;
-/** Messages that are in the page at once, and by how many the part moves. */
+/** Messages that are in the page at once, and by how many that part moves. */
 const PART = 80;
 const STEP = 50;
-/** So many more may gather at the end before the oldest leave: each that leaves moves all others. */
+/** How many more may gather at the end before the oldest are removed: each removal moves all others. */
 const SLACK = 20;
-/** Closer to the end of the part than this, in pixels, it moves. */
+/** Within this distance of an end of the part, in pixels, the part moves. */
 const NEAR = 600;
-/** What is shown of a conversation above the first unread message. */
+/** Messages that are shown above the first unread one. */
 const ABOVE_UNREAD = 20;
-/** Pictures of those who have read up to a message. */
+/** Most pictures of agents who have read up to a message. */
 const READERS = 6;
 
 export class Messages {
-  /** `on.older(conversation)` loads more history, `on.seen()` when more was on the screen, `on.isWatched()`,
-   * `on.markAll()`, `on.markFrom(message)`, and `on.retry|edit|discard(item)`. */
+  /** `on.older(conversation)` loads more history; `on.seen()` is called when more was on the screen; further
+   * `on.isWatched()`, `on.markAll()`, `on.markFrom(message)`, and `on.retry|edit|discard(item)`. */
   constructor(model, link, on) {
     this.model = model;
     this.link = link;
@@ -56,14 +56,14 @@ export class Messages {
     return `${this.log.clientWidth} ${this.log.clientHeight}`;
   }
 
-  /** Whether the reader has scrolled away from the end, though the browser has not said so yet. */
+  /** Whether the reader has scrolled away from the end, and the scroll event is still to come. */
   hasLeftEnd() {
     return this.stuck && !this.isAtEnd() && this.pinned === this.extent();
   }
 
   toNewest() {
     this.stuck = true;
-    // Its reader may have been there before, with the same messages.
+    // Without this, the same messages at another position would look like a reader who has left the end.
     this.pinned = '';
     this.update();
     byId('composer-text').focus();
@@ -83,7 +83,7 @@ export class Messages {
     const { start, end } = this.part();
     const conversation = this.shown;
     if (!conversation) return;
-    // A window of another size moves the end away, not its reader.
+    // After a resize the end has moved, not the reader.
     if (this.stuck && this.size !== this.viewSize()) return this.toEnd();
     this.stuck = end === conversation.messages.length && this.isAtEnd();
     if (this.stuck) this.below = 0;
@@ -112,13 +112,13 @@ export class Messages {
     try {
       await this.on.older(this.shown);
     } catch {
-      // The next look back tries again.
+      // The next scroll to the top tries again.
     }
     this.update();
     this.loading = false;
   }
 
-  /** Which messages are in the page. */
+  /** The range of messages that are in the page. */
   part() {
     const { messages } = this.shown ?? { messages: [] };
     const last = Math.max(0, messages.length - PART);
@@ -127,7 +127,7 @@ export class Messages {
     return { start: last - start > SLACK ? last : start, end: messages.length };
   }
 
-  /** Begins at the first unread message, if there is one. */
+  /** Sets the position: at the first unread message, if there is one, else at the end. */
   place() {
     const conversation = this.shown;
     this.stuck = !conversation.unreadFrom;
@@ -139,7 +139,7 @@ export class Messages {
     this.goTo = '.new';
   }
 
-  /** Shows this message, which is loaded. */
+  /** Scrolls to a message, which must be loaded, and highlights it. */
   goToMessage(id) {
     const at = this.shown.indexOf(id);
     this.stuck = false;
@@ -149,7 +149,7 @@ export class Messages {
     this.log.querySelector(`[data-id="${id}"]`)?.classList.add('found');
   }
 
-  /** The first row on the screen, and how far below the upper edge. */
+  /** The first row on the screen, and its distance from the upper edge. */
   anchor() {
     const top = this.log.getBoundingClientRect().top;
     for (const row of this.log.children) {
@@ -159,7 +159,7 @@ export class Messages {
     return null;
   }
 
-  /** Brings the stream into line with the model. */
+  /** Updates the rows from the model. */
   update() {
     const conversation = this.model.active;
     if (!conversation) return;
@@ -170,7 +170,7 @@ export class Messages {
       this.lastSeen = conversation.newestId;
       this.place();
     }
-    // A whole history is nothing to be read out; single messages are.
+    // Further down, aria-live is off for a whole history: screen readers should announce only single messages.
     if (!switched && this.hasLeftEnd()) this.stuck = false;
     if (!this.stuck && !this.startId) this.startId = conversation.messages[this.part().start]?.id ?? 0;
     const many = switched || this.loading || Boolean(this.goTo);
@@ -206,7 +206,7 @@ export class Messages {
     if (many) requestAnimationFrame(() => this.log.setAttribute('aria-live', 'polite'));
   }
 
-  // What was on the screen
+  // What has been on the screen
 
   lookSoon() {
     if (this.lookIsDue) return;
@@ -217,7 +217,7 @@ export class Messages {
     });
   }
 
-  /** Notes the messages whose end is on the screen. */
+  /** Notes the messages whose lower end is on the screen. */
   look() {
     const conversation = this.shown;
     if (!conversation || conversation !== this.model.active || !this.on.isWatched()) return;
@@ -233,7 +233,7 @@ export class Messages {
     this.on.seen();
   }
 
-  /** What is unread and not on the screen. */
+  /** Shows how many messages are unread, and since when. */
   updateBar() {
     const conversation = this.shown;
     const { count, fresh } = conversation?.unread(this.model.me) ?? { count: 0 };
@@ -294,7 +294,7 @@ export class Messages {
     return rows;
   }
 
-  /** The element for a key, made anew where its signature has changed. */
+  /** The element for a key, recreated if its signature has changed. */
   keep(key, signature, make) {
     const known = this.elements.get(key);
     if (known && known.signature === signature) return known;
@@ -318,7 +318,7 @@ export class Messages {
       el('p', {}, conversation.canPost ? 'Your message will be the first one here.' : 'Here you can read, not write.'));
   }
 
-  /** Which agents have read up to which of these messages. */
+  /** For each of these messages, the agents who have read up to it. */
   readersByMessage(conversation, part) {
     const readers = new Map();
     if (!part.length) return readers;
@@ -326,7 +326,7 @@ export class Messages {
       const marker = conversation.reads.get(agent) || 0;
       if (agent === this.model.me || marker < part[0].id) continue;
       const last = conversation.messages[conversation.indexOf(marker + 1) - 1];
-      // What an agent wrote itself it has read; its picture stands there already.
+      // Not below an agent's own message, which has its picture already.
       if (!last || last.sender_agent_id === agent) continue;
       readers.set(last.id, [...(readers.get(last.id) || []), this.model.agent(agent)]);
     }

@@ -1,4 +1,4 @@
-// What the page knows: agents, conversations, messages, markers. No element of the page and no socket in here.
+// The data of the page: agents, conversations, messages, markers. Uses neither DOM nor socket.
 
 import { refOf } from './andrea-chat.js';
 
@@ -20,19 +20,19 @@ class Conversation {
     this.reads = new Map();
     this.typing = new Map();
     this.draft = '';
-    // Unread messages that are older than what is loaded.
+    // Number of unread messages that are older than the loaded ones.
     this.unreadBeyond = 0;
-    // The first unread message at the time when the conversation was opened.
+    // Id of the first unread message when the conversation was opened, 0 for none.
     this.unreadFrom = 0;
-    // From here on it was marked unread, in this browser alone.
+    // Id of the message from which it was marked unread, only in this browser; 0 for none.
     this.markedFrom = 0;
-    // Messages above the marker that were on the screen.
+    // Ids of the messages after the marker that have been on the screen.
     this.seen = new Set();
-    // Changes with the messages, for what is derived from them.
+    // Changes with the messages, to invalidate what is derived from them.
     this.version = 0;
   }
 
-  /** How the protocol and the client name it. */
+  /** The id as the protocol and the client name it. */
   get place() {
     return this.scope === 'direct' ? { thread_id: this.id } : { channel_id: this.id };
   }
@@ -41,7 +41,7 @@ class Conversation {
     return this.messages.length ? this.messages[this.messages.length - 1].id : 0;
   }
 
-  /** The place of the first message with this id or a larger one. */
+  /** The index of the first message with this id or a larger one. */
   indexOf(id) {
     let [low, high] = [0, this.messages.length];
     while (low < high) {
@@ -52,7 +52,7 @@ class Conversation {
     return low;
   }
 
-  /** Adds a message where it belongs; false where it is known already. */
+  /** Adds a message in the order of ids; returns false if it is known already. */
   add(message) {
     message.ref ??= refOf(message);
     const place = message.id > this.newestId ? this.messages.length : this.indexOf(message.id);
@@ -62,7 +62,7 @@ class Conversation {
     return true;
   }
 
-  /** What the server has in place of what was known; messages that reach further back are kept where no gap is left. */
+  /** Adds the server's newest messages. Keeps the older known ones unless there may be a gap between the two. */
   merge(messages, hasOlder) {
     const known = (id) => this.messages[this.indexOf(id)]?.id === id;
     const connects = !hasOlder || messages.some(({ id }) => known(id));
@@ -73,7 +73,7 @@ class Conversation {
     this.version += 1;
   }
 
-  /** Up to which message this agent has read. */
+  /** The id up to which this agent has read, as this browser shows it. */
   marker(me) {
     const stored = this.reads.get(me) || 0;
     return this.markedFrom ? Math.min(stored, this.markedFrom - 1) : stored;
@@ -92,7 +92,7 @@ class Conversation {
     return this.unreadIs;
   }
 
-  /** Notes a message as seen; how far the marker may move, which passes over nothing that was not on the screen. */
+  /** The id to which the marker may move: it skips no message of others that has not been on the screen. */
   readTo(me) {
     const marker = this.reads.get(me) || 0;
     let last = marker;
@@ -105,7 +105,7 @@ class Conversation {
     return last;
   }
 
-  /** Ids of those who type now, without `me`. */
+  /** Ids of the agents who are typing now. */
   typists(now) {
     for (const [agent, until] of this.typing) if (until <= now) this.typing.delete(agent);
     return [...this.typing.keys()];
@@ -134,7 +134,7 @@ export class Model {
     return this.agents.get(id) || { id, name: `Agent ${id}`, handle: null, role: 'agent' };
   }
 
-  /** Takes over GET /demo/state. */
+  /** Takes over the response of GET /demo/state. */
   load(state) {
     this.maxLength = state.max_message_length;
     this.agents = new Map(state.agents.map((agent) => [agent.id, agent]));
@@ -149,7 +149,7 @@ export class Model {
         for (const { agent_id: agent, last_read_message_id: id } of row.reads) conversation.mark(agent, id);
         conversation.unreadBeyond = 0;
         const loaded = conversation.unread(this.me).fresh.length;
-        // The count is of the time of the answer; what came live since then is loaded too and counts by itself.
+        // The server counted when it answered. Messages that came live since then are loaded, and count as `fresh`.
         conversation.unreadBeyond = Math.max(0, row.unread - loaded);
       }
     }

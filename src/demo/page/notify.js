@@ -1,11 +1,11 @@
-// What tells of something unread while the window is not looked at: desktop notifications, title and icon.
+// Signs of unread messages while the window is not in front: desktop notifications, title and icon.
 
 import { byId, icon } from './dom.js';
 
 const STORED = 'andrea-chat-notify';
 
 export class Notifier {
-  /** `open(conversation)` is called for a click on a notification. */
+  /** A click on a notification calls `open(conversation)`; `say(text)` shows a remark. */
   constructor(open, say) {
     this.open = open;
     this.say = say;
@@ -37,7 +37,7 @@ export class Notifier {
     this.button.title = `Desktop notifications: ${this.isOn ? 'on' : 'off'}`;
   }
 
-  /** A message of another; nothing is said while the window is in front. */
+  /** Notifies of another agent's message, unless the window is in front. */
   message(message, conversation) {
     if (!this.isOn || (!document.hidden && document.hasFocus())) return;
     const title = conversation.scope === 'channel' ? `${message.sender_name} in #${conversation.title}` : message.sender_name;
@@ -49,7 +49,7 @@ export class Notifier {
     };
   }
 
-  /** Title and icon of the window. */
+  /** Updates title and icon of the window. */
   unread(count, where) {
     const title = `${count ? `(${count}) ` : ''}${where ? `${where} · ` : ''}Andrea chat`;
     if (document.title !== title) document.title = title;

@@ -1,4 +1,4 @@
-// The service panel: the chat service's status and controls, as a helpdesk administrator has them.
+// The service panel: the status and controls of the chat service, like those of a helpdesk administrator.
 
 import { byId, el, icon } from './dom.js';
 import { getJson, postJson } from './server.js';
@@ -11,14 +11,14 @@ const STATUS_TEXT = {
 };
 
 export class ServicePanel {
-  /** `running()` whenever the service is seen to run. */
+  /** Calls `running()` whenever a look finds the service running. */
   constructor(me, running) {
     this.me = me;
     this.running = running;
     this.dialog = byId('service');
     this.fields = new Map();
     this.dialog.addEventListener('close', () => clearInterval(this.timer));
-    // A click beside it, but not one that began inside.
+    // Closes on a press outside; a click event could also come from a press inside.
     this.dialog.addEventListener('pointerdown', (event) => { if (event.target === this.dialog) this.dialog.close(); });
   }
 
@@ -97,7 +97,7 @@ export class ServicePanel {
       this.facts.dataset.texts = texts;
       this.facts.replaceChildren(...facts.map(([name, value]) => el('div', {}, el('dt', {}, name), el('dd', {}, value))));
     }
-    // What would be without effect is not offered; with a service manager each button says who it is for.
+    // Buttons without effect are disabled. In external mode all are enabled, and the answer names the service manager.
     const stopped = status.mode === 'cron' && ['stopped', 'failed'].includes(status.effective_status);
     const running = status.mode === 'cron' && status.effective_status === 'running';
     for (const button of this.dialog.querySelectorAll('[data-action]')) {
@@ -121,7 +121,7 @@ export class ServicePanel {
     for (const { key, value } of settings) {
       const field = this.fields.get(key);
       if (!field) continue;
-      // What is being edited is not overwritten.
+      // A field that is being edited is not overwritten.
       if (read(field.input) === field.stored) write(field.input, value);
       field.stored = value;
     }

@@ -2,7 +2,7 @@
 
 import { avatar, byId, el, icon } from './dom.js';
 
-/** People that are in the page at once; the filter finds the others. */
+/** Most people that the list shows; the filter finds the others. */
 const MOST = 60;
 
 export class People {

@@ -1,21 +1,21 @@
-// The server renders bodies and escapes them, and the page's policy lets no inline script run. This is the third
-// wall: only the elements that the renderer knows get into the page, with only the attributes that it writes.
+// The third defence, after the server, which escapes bodies, and the page's policy, which forbids inline scripts: only
+// the elements that the renderer produces get into the page, with only the attributes that it writes.
 
 const policy = window.trustedTypes?.createPolicy('andrea-message', { createHTML: (html) => html });
 
 const INTERNAL = /^#\/(tickets\/\d{1,20}|kb\/[a-z0-9][a-z0-9-]{0,120})$/;
 const MAX_DEPTH = 8;
 
-/** The HTML of a message as a fragment of known elements; what is unknown is shown as the text that it is. */
+/** The HTML of a message as a fragment of known elements; unknown ones are shown as text. */
 export function safeFragment(html) {
-  // Parsed in a document of its own, without a window: nothing in it runs, and nothing is fetched.
+  // Parsed into a document without a window, in which no script runs and nothing is fetched.
   const parsed = new DOMParser().parseFromString(policy ? policy.createHTML(html) : html, 'text/html');
   const fragment = document.createDocumentFragment();
   copy(parsed.body, fragment, 0);
   return fragment;
 }
 
-/** Plain text as a fragment, for what the server has not rendered yet. */
+/** Plain text as a fragment, for text that the server has not rendered. */
 export function textFragment(text) {
   const fragment = document.createDocumentFragment();
   fragment.append(text);
@@ -26,7 +26,7 @@ function copy(from, to, depth) {
   let afterBreak = false;
   for (const node of from.childNodes) {
     if (node.nodeType === Node.TEXT_NODE) {
-      // The renderer writes the line break itself behind its <br>; blanks are kept here, so that one would show too.
+      // The renderer writes a line feed after each <br>. The page keeps white space, so it would show as a second break.
       to.append(afterBreak ? node.data.replace(/^(\r\n|\n\r|\n|\r)/, '') : node.data);
       afterBreak = false;
     } else if (node.nodeType === Node.ELEMENT_NODE) {

@@ -1,6 +1,6 @@
 // Requests to the page's own server.
 
-/** A request that was refused or did not come through; `status` is 0 where there was no answer. */
+/** A request that was refused or not answered; then `status` is 0. */
 export class ServerFailure extends Error {
   constructor(status, answer) {
     super(answer?.error || (status ? `The server answered ${status}` : 'The server does not answer'));

@@ -1,10 +1,10 @@
-// The list of conversations, and who I am. Of a long list only what is in view is in the page.
+// The list of conversations, and the agent's own entry. Only the visible part of a long list is in the page.
 
 import { arrange, avatar, byId, el, icon } from './dom.js';
 
-/** Conversations up to which the whole list is in the page. */
+/** Up to this many conversations, the whole list is in the page. */
 const WHOLE = 60;
-/** Entries above and below the view that are in the page too. */
+/** Entries above and below the visible part that are in the page too. */
 const BESIDE = 8;
 
 export class Sidebar {
@@ -23,7 +23,7 @@ export class Sidebar {
     new ResizeObserver(() => this.update()).observe(this.lists);
     byId('unread-above').onclick = () => this.reveal(this.nearest(-1));
     byId('unread-below').onclick = () => this.reveal(this.nearest(1));
-    // Without the drawer's rules an open one would stay in the way of the keyboard.
+    // A wide window has no drawer: one that stayed open would keep the conversation inert.
     matchMedia('(max-width: 760px)').addEventListener('change', () => this.drawer(false, false));
     this.drawer(false, false);
   }
@@ -32,7 +32,7 @@ export class Sidebar {
     return document.body.classList.contains('drawer-open');
   }
 
-  /** Shows or hides the list where the window is narrow. */
+  /** Shows or hides the list in a narrow window. */
   drawer(open, moveFocus = true) {
     const narrow = matchMedia('(max-width: 760px)').matches;
     document.body.classList.toggle('drawer-open', open);
@@ -42,7 +42,7 @@ export class Sidebar {
     if (moveFocus && narrow) (open ? byId('drawer-close') : byId('drawer-open')).focus();
   }
 
-  /** Arrow keys, Home and End go through the entries. */
+  /** Arrow keys, Home and End move between the entries. */
   key(event) {
     if (event.key === 'Escape' && this.isDrawerOpen()) {
       event.stopPropagation();

@@ -1,11 +1,11 @@
-// The database's times as people here read them. Rows carry `YYYY-MM-DD HH:MM:SS` without a zone; how far that
-// clock is from this computer's is found out from the time that the server sends along.
+// The database's times in the reader's form. Rows have `YYYY-MM-DD HH:MM:SS` without a zone; the offset of that clock
+// from this computer's follows from the time that the server sends along.
 
 let offset = 0;
 
 const asUtc = (text) => Date.parse(`${text.replace(' ', 'T')}Z`);
 
-/** Takes the database's present time as the measure. Zones differ by quarters of an hour. */
+/** Sets the offset from the database's current time, rounded to a quarter of an hour, by which zones differ. */
 export function setServerTime(text) {
   const quarter = 15 * 60 * 1000;
   const difference = Date.now() - asUtc(text);
@@ -23,7 +23,7 @@ const yearFormat = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: '
 export const clockTime = (date) => clockFormat.format(date);
 export const fullTime = (date) => fullFormat.format(date);
 
-/** The same for all times of one day. */
+/** A key that is the same for all times of one day. */
 export const dayKey = (date) => `${date.getFullYear()}-${date.getMonth()}-${date.getDate()}`;
 
 /** What a day is called: Today, Yesterday, Monday, 3 March … */
