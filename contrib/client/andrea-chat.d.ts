@@ -1,4 +1,4 @@
-// Types of andrea-chat.js. What goes over the wire is in protocol.d.ts, which is made from contrib/asyncapi.yaml.
+// Types of andrea-chat.js. The types of the events on the wire are in protocol.d.ts, made from contrib/asyncapi.yaml.
 
 import type {
   AuthOk, CreatedDirect, CreatedInChannel, Error as ErrorEvent, Message, MessageDeleted, MessageUpdated, PresenceUpdated,
@@ -7,7 +7,7 @@ import type {
 
 export type * from './protocol.js';
 
-/** What names a conversation: one of the two ids. A message or an event serves as well. */
+/** A conversation, named by one of the two ids. A message or an event works too. */
 export type Conversation =
   | { channel_id: number; thread_id?: null }
   | { channel_id?: null; thread_id: number }
@@ -24,7 +24,7 @@ export class ChatError extends Error {
   code: ChatErrorCode;
 }
 
-/** `localStorage` and `sessionStorage` are such, and anything else with these two functions. */
+/** `localStorage`, `sessionStorage`, or anything else with these two functions. */
 export interface QueueStorage {
   getItem(key: string): string | null;
   setItem(key: string, value: string): void;
@@ -32,37 +32,37 @@ export interface QueueStorage {
 
 /** Times are in milliseconds. */
 export interface ChatOptions {
-  /** A token, or a function that gets one for each connection. None (`''`, `null`) ends the client. */
+  /** A token, or a function that gets one for each connection. Without a token (`''`, `null`) the client closes. */
   token: string | (() => string | null | Promise<string | null>);
-  /** Where the chat is. In a browser: `/ws/chat` of the page's own address. */
+  /** URL of the chat; by default `/ws/chat` at the page's own origin. */
   url?: string;
-  /** A WebSocket class, where the runtime has none. */
+  /** A WebSocket class, for a runtime that has none. */
   WebSocket?: new (url: string) => unknown;
-  /** Keeps the queue over a reload of the page. */
+  /** Keeps the queue across reloads of the page. */
   storage?: QueueStorage;
-  /** Under which name. */
+  /** Key of the queue in the storage; `andrea-chat-queue`. */
   storageKey?: string;
-  /** Whether refused messages stay in the queue until `retry` or `discard`; false. */
+  /** Whether refused messages stay in the queue until `retry` or `discard`; default false. */
   keepFailed?: boolean;
-  /** Begin with what came after this message; without it, with what comes from now on. */
+  /** Id of the message after which to begin; without it, only new messages arrive. */
   afterId?: number;
-  /** The first pause before a new connection; 500. Each failure doubles it, and all are spread out. */
+  /** First pause before a new connection; 500. Each failure doubles it, and each pause is varied at random by half. */
   minDelay?: number;
-  /** The longest pause; 30,000. */
+  /** Longest pause before that variation; 30,000. */
   maxDelay?: number;
-  /** A connection that has stood for so long is no failure; 10,000. */
+  /** After this time a connection counts as stable: its loss resets the count of failures; 10,000. */
   stableTime?: number;
-  /** For the next sign of progress on the way to `live`; 15,000. */
+  /** Time limit for each step on the way to `live`; 15,000. */
   connectTimeout?: number;
-  /** For an answer, before the connection is given up; 15,000. */
+  /** Time limit for an answer, after which the connection is dropped; 15,000. */
   answerTimeout?: number;
-  /** A service that has been silent for so long is asked for a sign of life; 25,000. */
+  /** Silence of the service after which the client sends a ping; 25,000. */
   pingInterval?: number;
-  /** For that sign; 10,000. */
+  /** Time limit for any answer to that ping; 10,000. */
   pongTimeout?: number;
-  /** How long an id has to be known, while connected, before the client resumes from it; 30,000. */
+  /** How long an id must be known, while connected, before the client resumes from it; 30,000. */
   settleTime?: number;
-  /** How many missed messages are read from the history, where the service sends only the newest; 10,000. */
+  /** Most missed messages to catch up on, when the service sends only the newest and the history has the rest; 10,000. */
   maxMissed?: number;
 }
 
@@ -70,20 +70,20 @@ export interface ChatOptions {
  * - `idle`: before `connect()`
  * - `connecting`: on the way to a connection that has caught up
  * - `live`: connected, nothing is missing
- * - `waiting`: for `retryAt`, then it connects again
- * - `closed`: by `close()`, or for a reason that does not pass
+  * - `waiting`: until `retryAt`, when it connects again
+  * - `closed`: by `close()`, or for a permanent reason
  */
 export type ChatState = 'idle' | 'connecting' | 'live' | 'waiting' | 'closed';
 
 export interface StateEvent {
   state: ChatState;
-  /** For people; empty where all is well. */
+  /** For people; empty if all is well. */
   reason: string;
   /** Why it is closed, else empty. */
   code: '' | 'closed' | 'deactivated' | 'unauthorized' | 'bad_url';
-  /** When the next try is, in milliseconds since 1970; 0 where there is none. */
+  /** Time of the next attempt, in milliseconds since 1970; 0 if there is none. */
   retryAt: number;
-  /** Connections in a row that failed, or did not stand for `stableTime`. */
+  /** Consecutive connections that failed or did not last for `stableTime`. */
   failures: number;
 }
 
@@ -93,14 +93,14 @@ export interface QueuedMessage {
   channel_id?: number;
   thread_id?: number;
   body: string;
-  /** `waiting` was refused for a reason that passes; `checking` is looked for in the history. */
+  /** `waiting`: refused for a temporary reason, and sent again later. `checking`: being looked for in the history. */
   state: 'queued' | 'sent' | 'waiting' | 'checking' | 'failed';
   /** When `send` was called, in milliseconds since 1970. */
   at: number;
   error: { code: ChatErrorCode; message: string } | null;
 }
 
-/** What listeners can be told of: the events of the service by their `type`, and some of the client's own. */
+/** Events for listeners: those of the service by their `type`, and the client's own. */
 export interface ChatEvents {
   'auth.ok': AuthOk;
   'chat.channel.message.created': CreatedInChannel;
@@ -111,17 +111,17 @@ export interface ChatEvents {
   'chat.read.updated': ReadUpdated;
   'chat.resumed': Resumed;
   'presence.updated': PresenceUpdated;
-  /** An error that answers nothing of this client's. */
+  /** An error that answers no request of this client. */
   error: ErrorEvent;
-  /** A message of either kind, each once. */
+  /** A message of a channel or a direct thread; each comes once. */
   message: Message;
-  /** More than `maxMissed` was missed: not all of what lies between the two ids came. */
+  /** More than `maxMissed` messages were missed: not all between the two ids have come. */
   gap: { after_id: number; before_id: number };
   state: StateEvent;
   queue: QueuedMessage[];
-  /** A message out of the queue is stored. */
+  /** A message of the queue was stored. */
   sent: QueuedMessage & { message: Message };
-  /** A message out of the queue was refused for good. */
+  /** A message of the queue was refused for good. */
   failed: QueuedMessage;
 }
 
@@ -131,36 +131,36 @@ export class ChatClient {
   readonly reason: string;
   readonly retryAt: number;
   readonly failures: number;
-  /** Who the token is for, once connected. */
+  /** The token's agent, once connected. */
   readonly agentId: number | null;
-  /** Who is online. */
+  /** Ids of the agents who are online. */
   readonly online: Set<number>;
-  /** What was sent and is not answered yet, oldest first. */
+  /** Messages that the service has not stored yet, oldest first; with `keepFailed` also refused ones. */
   readonly queue: QueuedMessage[];
-  /** Where another client may go on: `new ChatClient({ afterId })`. It may get again what came within `settleTime`. */
+  /** The id from which another client may resume: `new ChatClient({ afterId })`. It may get the last `settleTime` again. */
   readonly afterId: number | null;
-  /** Calls `listener` for each event of this type; returns a function that ends that. */
+  /** Calls `listener` for each event of this type; returns a function that removes the listener. */
   on<K extends keyof ChatEvents>(type: K, listener: (event: ChatEvents[K]) => void): () => void;
   connect(): void;
-  /** Ends the connection for good. What is in the queue stays in the storage. */
+  /** Closes the connection until `connect()` is called again. The queue stays in the storage. */
   close(): void;
-  /** Tries at once where there is no connection; otherwise asks the service for a sign of life. */
+  /** While `waiting`, connects at once; while `live`, sends a ping. */
   check(): void;
-  /** Sends a message, now or once there is a connection. The stored message, or a ChatError where it is refused. */
+  /** Sends a message, now or once there is a connection. Resolves to the stored message; rejects with a ChatError. */
   send(conversation: Conversation, body: string, options?: { ref?: string }): Promise<Message>;
-  /** Sends a message again that had failed. */
+  /** Sends a failed message again; needs `keepFailed`. */
   retry(ref: string): void;
-  /** Takes a message out of the queue. It may have been stored already. */
+  /** Removes a message from the queue. It may have been stored already. */
   discard(ref: string): void;
-  /** Says that the agent types; call it for each key, one a second goes out. */
+  /** Reports that the agent is typing. Call it for each key: at most one event a second is sent. */
   typing(conversation: Conversation): void;
-  /** Moves the read marker; the marker that the service has stored. */
+  /** Moves the read marker and returns the one that the service has stored. */
   markRead(conversation: Conversation, id: number): Promise<number>;
-  /** A page of older messages, ascending: those before `before_id`, or the newest. */
+  /** A page of messages, ascending by id: those before `before_id`, or the newest. */
   history(
     conversation: Conversation, page?: { before_id?: number; limit?: number },
   ): Promise<{ messages: Message[]; has_more: boolean }>;
-  /** Messages whose text holds `query`, newest first; where `has_more` is true go on with `next_before_id` as `before_id`. */
+  /** Messages that contain `query`, newest first. If `has_more`, pass `next_before_id` as `before_id` for the rest. */
   search(
     query: string,
     page?: { channel_id?: number; thread_id?: number; sender_agent_id?: number; before_id?: number; limit?: number },
@@ -169,5 +169,5 @@ export class ChatClient {
   unread(): Promise<UnreadConversation[]>;
 }
 
-/** The `ref` that a message was sent with; null where there was none. */
+/** The `ref` that a message was sent with; null if there was none. */
 export function refOf(message: Message): string | null;

@@ -1,9 +1,9 @@
-// Client of Andrea Helpdesk's internal chat: one file without dependencies. How it is used stands in README.md, types and
-// what each option, method and event means in andrea-chat.d.ts, the protocol in contrib/asyncapi.yaml.
+// Client of Andrea Helpdesk's internal chat: one file without dependencies. README.md explains its use, andrea-chat.d.ts
+// all types, options, methods and events, and contrib/asyncapi.yaml the protocol.
 //
-// A message reaches the listeners once, in the order of the ids of its conversation. After a lost connection the client
-// asks for what it missed. Ids can become visible out of order, so it asks from one that it had for `settleTime` before.
-// What was sent stays in the queue until it is answered, and is sent again with the same `ref`, which the service knows.
+// Listeners get each message once, in the order of the ids within its conversation. After a lost connection the client
+// asks for what it missed, from an id that it has known for `settleTime`, because ids can become visible out of order.
+// A sent message stays in the queue until it is answered. If resent, it has the same `ref`, which the service recognises.
 
 /** Times in ms. */
 const DEFAULTS = {
@@ -13,23 +13,23 @@ const DEFAULTS = {
   connectTimeout: 15000, answerTimeout: 15000, pingInterval: 25000, pongTimeout: 10000,
 };
 
-/** For so long the service is sure to recognise a `ref`. It does for 10 minutes; clocks may differ. */
+/** How long to trust that the service recognises a `ref`: it does for 10 minutes, minus 2 for delays. */
 const RECOGNISED_FOR = 8 * 60 * 1000;
 const TYPING_INTERVAL = 1000;
 const TICK = 1000;
 /** The largest page of `chat.history`. */
 const PAGE = 200;
 const CREATED = new Set(['chat.channel.message.created', 'chat.direct.message.created']);
-/** Refusals that may be gone a moment later. */
+/** Temporary refusals, after which the message is sent again. */
 const TEMPORARY = new Set(['rate_limited', 'database_unavailable', 'outcome_unknown', 'internal', 'disconnected']);
 /** Close codes that blame a frame of this client. */
 const FAULTS = new Set([1002, 1003, 1007, 1009]);
-/** The shortest pause after a close code, in multiples of `minDelay`. */
+/** Shortest pause after a close code, in multiples of `minDelay`. */
 const PAUSES = { 1001: 2, 1008: 60, 1011: 2, 1013: 2, 4408: 2 };
 /** Refused tokens in a row after which the client gives up. */
 const TOKENS_TRIED = 3;
 
-/** A request that failed. What `code` can be stands in andrea-chat.d.ts. */
+/** A request that failed; andrea-chat.d.ts lists the values of `code`. */
 export class ChatError extends Error {
   constructor(code, message) {
     super(message);
@@ -37,7 +37,7 @@ export class ChatError extends Error {
   }
 }
 
-/** The members that name a conversation, from anything that has them: `{ channel_id }`, `{ thread_id }`, a message. */
+/** The members that name a conversation, taken from `{ channel_id }`, `{ thread_id }`, a message or an event. */
 function place({ channel_id: channel, thread_id: thread }) {
   return channel ? { scope: 'channel', channel_id: channel } : { scope: 'direct', thread_id: thread };
 }
@@ -54,10 +54,10 @@ export function refOf(message) {
   }
 }
 
-/** What an answer tells, without what names the question. */
+/** An answer without the members that identify the request. */
 const contents = ({ type, ref, scope, channel_id, thread_id, ...found }) => found;
 
-/** Two of one agent within ten minutes must differ. */
+/** A new `ref`. Those of one agent must be unique for 10 minutes, while the service recognises them. */
 const newRef = () => `${Date.now().toString(36)}-${Math.random().toString(36).slice(2)}`;
 
 export class ChatClient {
@@ -74,14 +74,14 @@ export class ChatClient {
   #promises = new Map();
   #typed = new Map();
   #queue = { agent: null, items: [] };
-  /** Everything up to here is known and settled; null before the first connection. */
+  /** The client resumes from this id: every message up to it is known and settled. Null before the first connection. */
   #floor;
-  /** The newest message of the time before this client, whose listeners never hear of what is older. */
+  /** Id of the newest message from before this client; listeners get no message up to it. */
   #start;
   #newest = 0;
-  /** Ids above the floor, and when they came. */
+  /** Known ids that are not settled yet, and when they came. */
   #known = new Map();
-  /** What came while the client catches up. */
+  /** Events that arrive while the client catches up; null otherwise. */
   #held = null;
   #wake = () => { if (!globalThis.document?.hidden) this.check(); };
 
@@ -165,11 +165,11 @@ export class ChatClient {
     };
     socket.onmessage = ({ data }) => { if (current()) this.#receive(JSON.parse(data)); };
     socket.onclose = ({ code, reason }) => { if (current()) this.#lost(code, reason); };
-    // A close follows, but in Node 22 not where there was no connection yet.
+    // A close event follows, but not in Node 22 if the connection was never open.
     socket.onerror = () => { if (current() && socket.readyState === 0) this.#drop('no connection'); };
   }
 
-  /** Until the client has caught up, something has to come in all the time. */
+  /** Until the client has caught up, it drops a connection that makes no progress for `connectTimeout`. */
   #expectProgress() {
     clearTimeout(this.#timers.connect);
     this.#timers.connect = setTimeout(() => this.#drop('no answer in time'), this.#options.connectTimeout);
@@ -199,7 +199,7 @@ export class ChatClient {
     this.#liveSince = 0;
     const least = minDelay * (PAUSES[code] ?? 1);
     const pause = Math.max(least, Math.min(maxDelay, minDelay * 2 ** Math.min(this.failures - 1, 20)));
-    // Spread out, because all clients lose a service in the same moment.
+    // Random, because all clients lose a service at the same moment.
     const delay = pause * (0.5 + Math.random());
     this.retryAt = Date.now() + delay;
     this.#timers.retry = setTimeout(() => this.#open(), delay);
@@ -216,7 +216,7 @@ export class ChatClient {
     this.#become('closed', reason, code);
   }
 
-  /** What ends with every connection. */
+  /** Cleans up after a connection: rejects the open questions, and queues unanswered messages again. */
   #disconnected(code) {
     this.#settleKnown();
     this.#socket = this.#attempt = this.#held = null;
@@ -272,7 +272,7 @@ export class ChatClient {
       this.#questions.delete(event.ref);
       if (event.type === 'error') question.reject(new ChatError(event.code, event.message));
       else question.resolve(event);
-      // Read markers are news as well.
+      // The answer to a read marker is also an event for listeners.
       if (event.type !== 'chat.read.updated') return;
     }
     if (event.type === 'auth.ok') this.#authenticated(event);
@@ -305,7 +305,7 @@ export class ChatClient {
     this.#flush();
   }
 
-  /** Everything missed has come, or the newest part of it. */
+  /** Called when all missed events have arrived, or only the newest of them if `complete` is false. */
   async #catchUp({ complete }) {
     const socket = this.#socket;
     const missed = this.#held;
@@ -317,7 +317,7 @@ export class ChatClient {
       try {
         ({ older, gap } = await this.#fill(missed.filter(isCreated)));
       } catch (error) {
-        // Where the connection was lost, the next one asks again.
+        // If the connection was lost, the next one asks again.
         if (socket === this.#socket) this.#drop(`cannot catch up: ${error.message}`);
         return;
       }
@@ -337,7 +337,7 @@ export class ChatClient {
     if (socket === this.#socket) this.#live();
   }
 
-  /** Reads in the history what was missed and not sent: all that lies between the floor and the oldest that was sent. */
+  /** Reads from the history the missed messages that were not sent: those between the floor and the oldest sent one. */
   async #fill(sent) {
     const floor = this.#floor;
     const oldest = sent.length ? Math.min(...sent.map(({ message }) => message.id)) : undefined;
@@ -382,7 +382,7 @@ export class ChatClient {
     const own = message.sender_agent_id === this.agentId;
     const ref = own ? event.ref ?? refOf(message) : null;
     const answered = ref !== null && this.#queue.items.some((item) => item.ref === ref);
-    // An answer may repeat a message of the time before this client: its queue came out of the storage.
+    // A queue from the storage may get an answer about a message from before this client, which listeners must not get.
     const old = answered && message.id <= this.#start;
     if (!this.#known.has(message.id) && !old) {
       this.#known.set(message.id, Date.now());
@@ -394,8 +394,8 @@ export class ChatClient {
     if (answered) this.#stored(ref, message);
   }
 
-  /** Moves the floor up to what has been known for long enough. Only while nothing is missing: what became visible while
-   * the client was away it does not have, and what it has may come again until it has caught up. */
+  /** Moves the floor up to the ids that have been known for `settleTime`. Only while live: otherwise messages that became
+   * visible during the absence are missing, and known ones may be sent again. */
   #settleKnown() {
     if (this.state !== 'live') return;
     const settled = this.#heard - this.#options.settleTime;
@@ -411,7 +411,7 @@ export class ChatClient {
       try {
         listener(event);
       } catch (error) {
-        // A listener's fault is the program's own, and no reason to lose an event.
+        // Rethrown outside: an exception in one listener must not cost the others the event.
         setTimeout(() => { throw error; });
       }
     }
@@ -465,7 +465,7 @@ export class ChatClient {
       ref, ...id, body, state: 'queued', tries: 0, faults: 0, at: Date.now(), after: 0, first_sent_at: 0, error: null,
     });
     const answer = new Promise((resolve, reject) => { this.#promises.set(ref, { resolve, reject }); });
-    // A program that does not wait for the answer listens to `failed` instead.
+    // Avoids an unhandled rejection in a program that listens to `failed` instead of awaiting the answer.
     answer.catch(() => {});
     this.#typed.delete(keyOf(conversation));
     this.#changed();
@@ -485,8 +485,8 @@ export class ChatClient {
     this.#changed();
   }
 
-  /** Sends what waits: in each conversation one after the other, so that no refusal and no lost connection changes the
-   * order. What may have cost a connection goes alone. */
+  /** Sends the queue, one message at a time in each conversation, so that neither a refusal nor a lost connection changes
+   * the order. A message that may have caused a disconnect is sent alone. */
   #flush() {
     if (this.state !== 'live') return;
     const busy = new Set();
@@ -509,7 +509,7 @@ export class ChatClient {
     this.#changed();
   }
 
-  /** The service no longer knows the `ref`, so the history has to say whether the message was stored. */
+  /** The service may no longer know the `ref`: looks in the history for the message, and sends it if it is not there. */
   async #lookUp(item) {
     item.state = 'checking';
     try {
@@ -528,7 +528,7 @@ export class ChatClient {
     }
   }
 
-  /** Takes an `error` event; false where it answers nothing in the queue. */
+  /** Handles an `error` event; returns false if it answers nothing in the queue. */
   #refused({ ref, code, message }) {
     const item = this.#queue.items.find((one) => one.ref === ref);
     if (!item) return false;
@@ -550,7 +550,7 @@ export class ChatClient {
     this.#emit('failed', { ...item });
   }
 
-  /** The service has shown that it has this message. */
+  /** The service has stored this message: takes it out of the queue. */
   #stored(ref, message) {
     const item = this.#queue.items.find((one) => one.ref === ref);
     this.#queue.items = this.#queue.items.filter((one) => one !== item);
@@ -559,7 +559,7 @@ export class ChatClient {
     this.#changed();
   }
 
-  /** Of a message that `send` was called for; it is settled once. */
+  /** Takes the promise that `send` returned for a message, so that it is settled only once. */
   #takePromise(ref) {
     const promise = this.#promises.get(ref);
     this.#promises.delete(ref);
@@ -576,7 +576,7 @@ export class ChatClient {
     try {
       this.#options.storage?.setItem(this.#options.storageKey, JSON.stringify(this.#queue));
     } catch {
-      // Without room for it the queue lives as long as the client.
+      // If the storage is full, the queue lasts as long as the client.
     }
   }
 
@@ -585,12 +585,12 @@ export class ChatClient {
       const { agent = null, items = [] } = JSON.parse(this.#options.storage?.getItem(this.#options.storageKey)) ?? {};
       this.#queue = { agent, items };
     } catch {
-      // What cannot be read cannot be sent.
+      // A queue that cannot be parsed is dropped.
     }
     for (const item of this.#queue.items) if (item.state !== 'failed') item.state = 'queued';
   }
 
-  /** A queue out of the storage is the agent's who wrote it. */
+  /** A queue from the storage belongs to the agent who wrote it: for another agent, its messages fail. */
   #claimQueue() {
     const { agent, items } = this.#queue;
     this.#queue.agent = this.agentId;
