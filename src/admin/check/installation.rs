@@ -251,7 +251,7 @@ pub(super) fn storage(config: &Config, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Why the service refuses a file regardless of its permissions, such as a symbolic link. Creates nothing.
+/// Why the service refuses a file regardless of its permissions, such as another user's link. Creates nothing.
 fn refusal(file: &Path, is_log: bool) -> Option<io::Error> {
     let opened = match is_log && file.exists() {
         true => owned_file::append_log(file),
