@@ -212,6 +212,7 @@ fn a_large_table_is_pruned_while_others_write_to_it() {
         .expect("alter");
     write(&mut cron, "direct", 100, 1500);
     write(&mut cron, "channel 1", 1, 500);
+    let started = Instant::now();
     let mut run = cron
         .install
         .command("prune", &["--run"])
@@ -234,12 +235,13 @@ fn a_large_table_is_pruned_while_others_write_to_it() {
         longest = longest.max(begun.elapsed());
         wait::pass(std::time::Duration::from_millis(5));
     }
+    let whole = started.elapsed();
     let output = run.wait_with_output().expect("its output");
     let report = Json::parse(&String::from_utf8_lossy(&output.stdout)).expect("JSON");
     assert_eq!(counts(&report), [23_000, 1500, 23_000, 1500]);
     assert!(
-        longest.as_millis() < 1500,
-        "a writer waited for {longest:?}"
+        longest < whole / 2,
+        "a writer waited for {longest:?} of {whole:?}"
     );
     assert_eq!(counts(&self::report(&cron, &[])), [0, 0, 0, 0]);
 }

@@ -246,25 +246,33 @@ pub(crate) fn announce(
         .map_err(PathError::of("write the pid file", pid_file.path()))
         .map_err(cannot_create)?;
     let now = config.clock.now_text();
-    let deadline = Instant::now() + STORE_TIMEOUT;
+    let deadline = Instant::now() + STORE_START_TIMEOUT;
     let write =
         |store: &mut dyn DatabaseConnection| store.update_settings(&[(key::LAST_STARTED_AT, &now)]);
-    let started = match pool.run_anew(write) {
-        // A passing failure is retried; a read-only server is not waited for at a start.
-        Err(failed) if !failed.is_lasting() => pool.run_until(deadline, write),
-        done => done,
+    let started = loop {
+        let written = pool.run_anew(write);
+        match written.and_then(|()| timer::beat(pool, &config.clock)) {
+            // A passing failure is retried; a read-only server is not waited for at a start.
+            Err(failed) if !failed.is_lasting() && Instant::now() < deadline => {
+                thread::sleep(STORE_RETRY);
+            }
+            done => break done,
+        }
     };
-    let started = started.and_then(|()| timer::beat(pool, &config.clock));
     if let Err(failed) = started {
         error!("{failed}");
         pid_file.remove();
-        let code = match failed.is_lasting() {
-            true => exit_code::CONFIG,
-            false => exit_code::UNAVAILABLE,
+        let (code, remedy) = match failed.is_lasting() {
+            true => (
+                exit_code::CONFIG,
+                "the database user needs UPDATE on the table settings",
+            ),
+            false => (
+                exit_code::UNAVAILABLE,
+                "look at the database's log and load; start again once it answers",
+            ),
         };
-        let remedy = failed
-            .remedy
-            .unwrap_or("the database user needs UPDATE on the table settings");
+        let remedy = failed.remedy.unwrap_or(remedy);
         return Err(Problem::of(code, failed).with_remedy(remedy));
     }
     Ok(pid_file)
