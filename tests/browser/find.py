@@ -53,6 +53,65 @@ def steps(windows, task, caller):
         zoe.press(ENTER)
         zoe.until("document.querySelector('#log .found')?.textContent.includes('needle')")
 
+    def late_answers():
+        """The answer to an earlier search replaces nothing, and two clicks ask for older messages once."""
+        zoe.choose("channel:1")
+        for text in ("straw one", "straw two", "straw three"):
+            zoe.say(text)
+        zoe.until_settled()
+        # Searches wait until they are let go, and one finds a message at a time.
+        zoe.evaluate(
+            """(() => {
+              const { send } = WebSocket.prototype;
+              Object.assign(window, { held: [], answers: 0, unhold: () => { WebSocket.prototype.send = send; } });
+              WebSocket.prototype.send = function (text) {
+                if (!text.includes('chat.search')) return send.call(this, text);
+                this.hears ??= this.addEventListener('message', ({ data }) => { if (data.includes('chat.search')) window.answers += 1; }) ?? true;
+                return window.held.push(() => send.call(this, text.replace('{', '{"limit":1,')));
+              };
+            })()"""
+        )
+        shown = "document.querySelectorAll('#search li').length"
+        note = "document.getElementById('search-note').textContent"
+
+        def look_for(query):
+            zoe.evaluate(
+                """(() => {
+                  const input = document.querySelector('#search input');
+                  input.value = arguments[0];
+                  input.dispatchEvent(new Event('input'));
+                }).apply(null, arguments)""",
+                query,
+            )
+
+        zoe.click("#open-search")
+        look_for("needle")
+        zoe.until("window.held.length === 1")
+        zoe.click("#search-here")
+        zoe.until("window.held.length === 2")
+        zoe.evaluate("window.held[1]()")
+        zoe.until(f"{note} === 'Nothing was found.'")
+        zoe.evaluate("window.held[0]()")
+        zoe.until("window.answers === 2")
+        check_equal("what only this conversation has", zoe.evaluate(f"[{shown}, {note}]"), [0, "Nothing was found."])
+        look_for("straw")
+        zoe.until("window.held.length === 3")
+        zoe.evaluate("window.held[2]()")
+        zoe.until(f"{shown} === 1 && !document.getElementById('search-more').hidden")
+        zoe.click("#search-more")
+        zoe.click("#search-more")
+        zoe.evaluate("window.held.slice(3).forEach((go) => go())")
+        zoe.until("window.answers === window.held.length")
+        check_equal("searches and what they found", zoe.evaluate(f"[window.held.length, {shown}]"), [4, 2])
+        zoe.evaluate("window.unhold()")
+        zoe.click("#search-more")
+        zoe.until(f"{shown} === 3")
+        zoe.click("#search-here")
+        zoe.press(ESCAPE)
+        zoe.until("!document.getElementById('search').open")
+        zoe.click("#directs .entry")
+        zoe.until("document.getElementById('room-title').textContent === '渡辺さくら'")
+
     def notifications():
         zoe.evaluate(
             """(() => {
@@ -136,16 +195,43 @@ def steps(windows, task, caller):
         if zoe.evaluate(gap) > 4:
             raise Failure(f"messages of one sender stand {zoe.evaluate(gap)} px apart")
 
+    def full_storage():
+        zoe.choose("channel:1")
+        zoe.evaluate(
+            """(() => {
+              const { send } = WebSocket.prototype;
+              const { setItem } = Storage.prototype;
+              Storage.prototype.setItem = () => { throw new DOMException('it is full', 'QuotaExceededError'); };
+              // The service refuses what goes to a channel that is not there.
+              WebSocket.prototype.send = function (text) { send.call(this, text.replace(/"channel_id":1\\b/, '"channel_id":999')); };
+              document.getElementById('composer-text').value = 'given back';
+              document.getElementById('composer').requestSubmit();
+              document.querySelector('[data-key="channel:3"]').click();
+              WebSocket.prototype.send = send;
+              window.empty = () => { Storage.prototype.setItem = setItem; };
+            })()"""
+        )
+        zoe.until("document.querySelector('[data-key=\"channel:1\"] .entry-draft')")
+        zoe.until("!document.getElementById('toast').hidden")
+        zoe.choose("channel:1")
+        check_equal("the box", zoe.evaluate("document.getElementById('composer-text').value"), "given back")
+        check_equal("unsent", zoe.evaluate("document.querySelectorAll('#log .pending, #log .failed').length"), 0)
+        zoe.evaluate("[...document.querySelectorAll('#log .mark-unread')].at(-1).click()")
+        zoe.until("document.querySelector('[data-key=\"channel:1\"] .badge')?.textContent > 0")
+        zoe.evaluate("window.empty()")
+
     return [
         ("quick switcher", switcher),
         ("a new direct message", new_direct),
         ("search", search),
+        ("late answers of the search", late_answers),
         ("desktop notifications", notifications),
         ("keys", keyboard),
         ("drafts", drafts),
         ("pasted logs", logs),
         ("edited and deleted", changes),
         ("close together", close_together),
+        ("full storage", full_storage),
     ]
 
 

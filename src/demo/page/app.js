@@ -1,7 +1,7 @@
 // Entry point: picks the agent, and connects the events of client and page with the parts of the page.
 
 import { Composer } from './composer.js';
-import { avatar, byId, el, icon, toast } from './dom.js';
+import { avatar, byId, el, icon, remember, toast } from './dom.js';
 import { Search, Switcher } from './finder.js';
 import { Link } from './link.js';
 import { Messages } from './messages.js';
@@ -441,7 +441,7 @@ class Chat {
     conversation.version += 1;
     if (message) conversation.unreadFrom = message.id;
     const all = { ...this.markedUnread(), [conversation.key]: message?.id };
-    localStorage.setItem(`andrea-chat-unread-${this.model.me}`, JSON.stringify(all));
+    remember(`andrea-chat-unread-${this.model.me}`, JSON.stringify(all));
     this.updateSoon();
   }
 

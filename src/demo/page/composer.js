@@ -1,6 +1,6 @@
 // The message box: text, drafts, emoji, mentions, and the reason why a message was given back.
 
-import { avatar, byId, el, icon } from './dom.js';
+import { avatar, byId, el, icon, remember } from './dom.js';
 import { EmojiPalette } from './emoji.js';
 
 /** Minimum interval between typing events, in ms. */
@@ -99,12 +99,7 @@ export class Composer {
     const value = this.text.value;
     const had = conversation.draft.trim() !== '';
     conversation.draft = value;
-    try {
-      if (value) localStorage.setItem(this.draftKey(conversation), value);
-      else localStorage.removeItem(this.draftKey(conversation));
-    } catch {
-      // If the storage is full, the draft lasts as long as the page.
-    }
+    remember(this.draftKey(conversation), value);
     if (had !== (value.trim() !== '')) this.on.draft();
     this.fit();
     byId('composer-send').disabled = !value.trim();
@@ -155,7 +150,7 @@ export class Composer {
     if (conversation !== this.model.active) {
       if (conversation.draft.trim()) return false;
       conversation.draft = body;
-      localStorage.setItem(this.draftKey(conversation), body);
+      remember(this.draftKey(conversation), body);
       this.on.draft();
       return true;
     }

@@ -54,6 +54,17 @@ export function arrange(parent, wanted) {
   }
 }
 
+/** Writes to the browser's storage, or removes what is there if `value` is empty. If the storage is full, the page goes
+ * on without. */
+export function remember(key, value) {
+  try {
+    if (value) localStorage.setItem(key, value);
+    else localStorage.removeItem(key);
+  } catch {
+    // What is not stored lasts as long as the page.
+  }
+}
+
 let toastTimer;
 
 /** Shows a short remark at the lower edge for 4 s. */

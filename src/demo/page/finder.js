@@ -117,8 +117,10 @@ export class Search extends Chooser {
     this.model = model;
     this.on = on;
     this.note = byId('search-note');
+    /** The search whose answer is awaited; a late answer to any other counts no more. */
+    this.underWay = null;
     byId('search-here').addEventListener('change', () => this.changed());
-    byId('search-more').onclick = () => this.find(this.next);
+    byId('search-more').onclick = () => { if (!this.underWay) this.find(this.next); };
   }
 
   open() {
@@ -128,6 +130,7 @@ export class Search extends Chooser {
 
   changed() {
     clearTimeout(this.timer);
+    this.underWay = null;
     this.found = [];
     this.show([]);
     byId('search-more').hidden = true;
@@ -137,17 +140,22 @@ export class Search extends Chooser {
   }
 
   async find(before) {
+    const request = this.underWay = {};
     const query = this.input.value.trim();
     const here = byId('search-here').checked && this.model.active ? this.model.active.place : {};
     this.note.textContent = 'Searching…';
-    let answer;
+    let answer, failure;
     try {
       answer = await this.on.search(query, { ...here, before_id: before });
-    } catch (failure) {
+    } catch (error) {
+      failure = error;
+    }
+    if (request !== this.underWay) return;
+    this.underWay = null;
+    if (failure) {
       this.note.textContent = failure.message;
       return;
     }
-    if (query !== this.input.value.trim()) return;
     this.found = [...(before ? this.found : []), ...answer.messages];
     this.next = answer.next_before_id;
     byId('search-more').hidden = !answer.has_more;

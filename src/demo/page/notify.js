@@ -1,6 +1,6 @@
 // Signs of unread messages while the window is not in front: desktop notifications, title and icon.
 
-import { byId, icon } from './dom.js';
+import { byId, icon, remember } from './dom.js';
 
 const STORED = 'andrea-chat-notify';
 
@@ -23,9 +23,9 @@ export class Notifier {
 
   async toggle() {
     if (this.isOn) {
-      localStorage.setItem(STORED, '0');
+      remember(STORED, '0');
     } else if (await Notification.requestPermission() === 'granted') {
-      localStorage.setItem(STORED, '1');
+      remember(STORED, '1');
     } else {
       this.say('The browser does not allow notifications for this page.');
     }

@@ -1,6 +1,6 @@
 // The people of the open conversation, and the button that shows them.
 
-import { avatar, byId, el, icon } from './dom.js';
+import { avatar, byId, el, icon, remember } from './dom.js';
 
 /** Most people that the list shows; the filter finds the others. */
 const MOST = 60;
@@ -42,11 +42,11 @@ export class People {
     follow();
   }
 
-  show(open, remember = true) {
+  show(open, byHand = true) {
     byId('people').hidden = !open;
     document.body.classList.toggle('people-open', open);
     byId('people-toggle').setAttribute('aria-expanded', String(open));
-    if (remember && innerWidth > 1100) localStorage.setItem('andrea-chat-people', open ? '1' : '0');
+    if (byHand && innerWidth > 1100) remember('andrea-chat-people', open ? '1' : '0');
   }
 
   update() {
