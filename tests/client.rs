@@ -214,6 +214,7 @@ cases! {
     node_gets_a_row_that_was_committed_late_while_it_was_away: "late_rows";
     node_has_in_the_storage_what_it_sends: "queue_in_storage";
     node_looks_in_the_history_for_what_it_sent_long_ago: "long_unanswered";
+    node_tells_nothing_of_what_was_discarded_while_it_looked_for_it: "discarded_while_checking";
     node_keeps_the_order_where_it_is_told_to_slow_down: "too_quick", "CHAT_WEBSOCKET_RATE" = "5", "CHAT_WEBSOCKET_BURST" = "1";
     node_is_told_which_message_was_refused: "refused_messages";
     node_stays_closed_where_a_listener_closes_it: "closed_by_a_listener";

@@ -553,6 +553,8 @@ export class ChatClient {
   /** The service has stored this message: takes it out of the queue. */
   #stored(ref, message) {
     const item = this.#queue.items.find((one) => one.ref === ref);
+    // It was discarded while the client looked for it, or by a listener of its message.
+    if (!item) return;
     this.#queue.items = this.#queue.items.filter((one) => one !== item);
     this.#takePromise(ref)?.resolve(message);
     this.#emit('sent', { ...item, message });

@@ -260,6 +260,34 @@ const cases = {
     assert.deepEqual(answers.map(([body]) => body), ['stored', 'not stored', 'new']);
   },
 
+  async discarded_while_checking() {
+    const storage = new Storage();
+    const { client: first } = await live();
+    const stored = await first.send(channel, 'stored', { ref: 'stored' });
+    const away = make({ url: NOWHERE, storage }).client;
+    away.send(channel, 'stored', { ref: 'stored' });
+    const queue = JSON.parse(storage.getItem('andrea-chat-queue'));
+    Object.assign(queue.items[0], { first_sent_at: Date.now() - 9 * 60 * 1000, after: stored.id - 1 });
+    storage.setItem('andrea-chat-queue', JSON.stringify(queue));
+    class Watched extends WebSocket {
+      send(text) {
+        super.send(text);
+        if (JSON.parse(text).type === 'chat.history') client.discard('stored');
+      }
+    }
+    const { client } = make({ storage, WebSocket: Watched });
+    const answers = [];
+    client.on('sent', ({ ref, body }) => answers.push([ref, body]));
+    client.connect();
+    // The history is answered before this.
+    await client.send(channel, 'new', { ref: 'new' });
+    // A listener may do it when the message has just come.
+    client.on('message', (message) => client.discard(refOf(message)));
+    await assert.rejects(client.send(channel, 'unwanted'), { code: 'discarded' });
+    assert.deepEqual(answers, [['new', 'new']]);
+    assert.deepEqual(client.queue, []);
+  },
+
   async every_event() {
     const { client } = await live();
     const { id } = await client.send(channel, 'a needle');
