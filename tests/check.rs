@@ -1,14 +1,21 @@
 //! `check`, on installs that are well and on installs that each lack one thing.
 
 use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
 
+use andrea_chat_websocket::auth::TokenVerifier;
 use mysql::prelude::Queryable;
 
 use crate::support::cron::Cron;
 use crate::support::json::Json;
+use crate::support::jwt;
 use crate::support::mariadb::Server;
+use crate::support::ws::Frame;
 
 /// Exit code and findings.
 fn check(cron: &Cron, arguments: &[&str]) -> (i32, Vec<Json>) {
@@ -256,6 +263,95 @@ fn a_database_that_lacks_something_is_told_what() {
         "failed",
         &["refused", "DB_HOST"],
     );
+}
+
+#[test]
+fn what_a_database_that_is_down_leaves_unchecked_is_told() {
+    needs!(MariaDb);
+    let cron = Cron::new();
+    let mut command = cron.install.command("check", &["--json"]);
+    command.env("DB_PORT", crate::support::mariadb::free_port().to_string());
+    let (_, findings) = judge(&command.output().expect("run"));
+    says(&findings, "database", "failed", &[]);
+    for about in ["line", "tables", "settings", "rights", "clocks"] {
+        let found = of(&findings, about);
+        assert_eq!(found.len(), 1, "{about}: {findings:#?}");
+        assert_eq!(found[0].need("level").str(), Some("skipped"), "{about}");
+    }
+}
+
+fn spawn(run: impl FnOnce() + Send + 'static) {
+    let thread = thread::Builder::new().name("listening-in".to_owned());
+    thread.spawn(run).expect("a thread");
+}
+
+/// Passes everything on to the service at `to` and back, and gives its port and what the client has sent.
+fn listening_in(to: u16) -> (u16, Receiver<Vec<u8>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let (tell, told) = channel();
+    spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let mut service = TcpStream::connect(("127.0.0.1", to)).expect("connect");
+            let mut back = (
+                service.try_clone().expect("a handle"),
+                client.try_clone().expect("a handle"),
+            );
+            spawn(move || {
+                let _ = io::copy(&mut back.0, &mut back.1);
+            });
+            let tell = tell.clone();
+            spawn(move || {
+                let mut piece = [0; 4096];
+                while let Ok(length @ 1..) = client.read(&mut piece) {
+                    let _ = tell.send(piece[..length].to_vec());
+                    if service.write_all(&piece[..length]).is_err() {
+                        break;
+                    }
+                }
+                let _ = service.shutdown(Shutdown::Both);
+            });
+        }
+    });
+    (port, told)
+}
+
+/// The token in what a client has sent over one connection.
+fn token_in(mut sent: Vec<u8>) -> String {
+    let end = sent.windows(4).position(|four| four == b"\r\n\r\n");
+    sent.drain(..end.expect("the end of the request") + 4);
+    while let Some(frame) = Frame::decode(&mut sent) {
+        if let Some(token) = frame.json().as_ref().and_then(|event| event.get("token")) {
+            return token.str().expect("text").to_owned();
+        }
+    }
+    panic!("no token was sent");
+}
+
+/// A service that closes sockets of expired tokens would cut them off.
+#[test]
+fn a_token_outlives_what_is_done_with_it() {
+    needs!(MariaDb);
+    const SILENCE: u64 = 400;
+    let mut cron = Cron::new();
+    crate::doctor::append(&cron, "CHAT_WEBSOCKET_PING_INTERVAL=1");
+    cron.started();
+    let (port, sent) = listening_in(cron.port);
+    let place = format!("ws://127.0.0.1:{port}");
+    let check = ["--json", "--url", &place, "--agent", "1"];
+    let mut check = cron.install.command("check", &check);
+    check.env("CHAT_WEBSOCKET_PING_INTERVAL", SILENCE.to_string());
+    check.env("CHAT_WEBSOCKET_IDLE_TIMEOUT", "1000");
+    let chat = ["tail", "--agent", "1", "--channel", "1", "--no-follow"];
+    let mut chat = cron.install.command("chat", &chat);
+    chat.env("CHAT_WEBSOCKET_PORT", port.to_string());
+    for (mut command, life) in [(check, SILENCE), (chat, 3590)] {
+        let now = u64::try_from(jwt::unix_now()).expect("after 1970");
+        let output = command.output().expect("run");
+        let token = token_in(sent.try_iter().flatten().collect());
+        let judged = TokenVerifier::new(jwt::SECRET).verify(&token, now + life);
+        assert!(judged.is_ok(), "{command:?}: {judged:?}, {output:?}");
+    }
 }
 
 #[test]

@@ -20,6 +20,8 @@ use crate::platform::printable::{printable, printable_json};
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Silence after which the connection counts as lost: the service pings every 25 s by default.
 const SILENCE: Duration = Duration::from_secs(60);
+/// A token's life. Where the service enforces the expiry, a connection lasts as long; then `tail` connects again.
+const TOKEN_SECONDS: u64 = token::MAX_TTL;
 /// Pause before another attempt.
 const PAUSE: Duration = Duration::from_secs(2);
 /// How long to retry a message that was not answered, or was refused for a temporary reason.
@@ -260,7 +262,7 @@ impl Talk<'_> {
         };
         let patient = stream.try_clone()?;
         let mut client = Client::new(stream, rest);
-        let token = token::signed(self.secret, self.agent, "agent", SILENCE.as_secs())
+        let token = token::signed(self.secret, self.agent, "agent", TOKEN_SECONDS)
             .map_err(Trouble::Final)?;
         client.send(&json!({ "type": "auth", "token": token }))?;
         loop {

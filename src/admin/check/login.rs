@@ -19,8 +19,8 @@ use crate::model::{AuthFailure, MessageId, ThreadId};
 use crate::platform::clock::epoch_seconds;
 use crate::platform::net::connect;
 
-/// A token's life: enough for all steps at the default ping interval of 25 s.
-const TOKEN_SECONDS: u64 = 120;
+/// A token's life beyond the silence: enough for all other steps.
+const STEPS: Duration = Duration::from_secs(120);
 /// How late the service's ping may come.
 const LATE: Duration = Duration::from_secs(5);
 /// Most events to read while waiting for an answer: a busy chat sends others first.
@@ -105,8 +105,11 @@ fn authenticate(
     let secret = &config.jwt_secret;
     let refused = |why: String| LoginError(&symptoms::TOKEN_REFUSED, why);
     let token = match login {
-        Login::Agent(agent) => token::signed(secret, *agent, "agent", TOKEN_SECONDS)
-            .map_err(|problem| refused(problem.to_string()))?,
+        Login::Agent(agent) => {
+            let life = STEPS + config.limits.ping_interval + LATE;
+            token::signed(secret, *agent, "agent", life.as_secs())
+                .map_err(|problem| refused(problem.to_string()))?
+        }
         Login::File(file) => read_token(file).map_err(|error| refused(error.to_string()))?,
     };
     let answer = show(&token, open)?;

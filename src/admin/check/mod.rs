@@ -202,7 +202,7 @@ const OF_CONFIGURATION: [&str; 7] = [
     "address",
 ];
 /// What cannot be checked without a database.
-const OF_DATABASE: [&str; 5] = ["database", "tables", "settings", "rights", "clocks"];
+const OF_DATABASE: [&str; 6] = ["database", "line", "tables", "settings", "rights", "clocks"];
 
 /// Adds a skipped finding for each subject that has no finding yet.
 fn skip(findings: &mut Vec<Finding>, abouts: &[&'static str], why: &str) {
