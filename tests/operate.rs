@@ -423,6 +423,18 @@ fn d21_a_setting_that_a_variable_wins_over_is_shown_as_it_counts() {
         .expect("run");
     let said = text(&output.stdout);
     assert!(said.contains("CHAT_WEBSOCKET_PORT wins over it"), "{said}");
+    // As the service, it takes one of "0" as unset.
+    for (key, value, variable) in [
+        ("chat_websocket_port", "8097", "CHAT_WEBSOCKET_PORT"),
+        ("chat_websocket_host", "127.0.0.2", "CHAT_WEBSOCKET_HOST"),
+    ] {
+        let mut command = cron.install.command("settings", &["set", key, value]);
+        let said = text(&command.env(variable, "0").output().expect("run").stdout);
+        assert!(
+            said.contains(value) && !said.contains("wins over"),
+            "{said}"
+        );
+    }
 }
 
 #[test]

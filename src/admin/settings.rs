@@ -371,13 +371,8 @@ pub(crate) fn set(
             setting.takes.text()
         ),
     };
-    if let Some(variable) = setting.variable
-        && variables.get(variable).is_some()
-    {
-        text.push_str(&format!(
-            "but {} wins over it\n",
-            variables.origin(variable)
-        ));
+    if let (_, Some(origin)) = setting.counting(&rows, variables) {
+        text.push_str(&format!("but {origin} wins over it\n"));
     }
     out.write_all(text.as_bytes()).map_err(Problem::of_output)?;
     Ok(exit_code::OK)
