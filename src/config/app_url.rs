@@ -54,12 +54,6 @@ fn begins_with_port(text: &str) -> bool {
     text.len() <= 5 && text[..digits].parse::<u16>().is_ok()
 }
 
-/// The `Origin` that a browser sends from a page of this URL, without its port; `None` if there is no host.
-pub fn origin_of_app_url(url: &str) -> Option<String> {
-    let scheme = url.split_once("://").map_or("https", |(scheme, _)| scheme);
-    host_of_app_url(url).map(|host| format!("{scheme}://{host}"))
-}
-
 /// Why no page can have this URL, worded to follow the variable's name.
 pub fn app_url_doubt(url: &str) -> Option<&'static str> {
     match host_of_app_url(url) {

@@ -22,7 +22,7 @@ pub use address::{
     DEFAULT_HOST, DEFAULT_PORT, everywhere, host_variable, is_listen_host, listen_address,
     port_variable,
 };
-pub use app_url::{APP_URL_REMEDY, app_url_doubt, host_of_app_url, origin_of_app_url};
+pub use app_url::{APP_URL_REMEDY, app_url_doubt, host_of_app_url};
 pub use push::PushOptions;
 pub use variables::{Variables, Warning};
 
