@@ -4,6 +4,7 @@
 //! its handshake. While none is silent, new connections wait in the kernel's queue; so a thousand browsers that reconnect at
 //! once are admitted at the pace of the database, and silent sockets keep no client out.
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::TrySendError;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout, set_tcp_nodelay};
 use rustix::net::{RecvFlags, recv};
@@ -45,25 +47,45 @@ pub(super) fn prepare(listener: &TcpListener) -> io::Result<()> {
 /// Runs until the server stops. What had been accepted by then is served; what still waits in the kernel's queue is left
 /// to the next process that listens on the socket.
 pub(super) fn run(server: &Arc<Server>, listener: &TcpListener, progress: &Progress) {
+    let mut accepted = VecDeque::new();
     while !server.is_stopping() {
         progress.made();
-        match listener.accept() {
-            Ok((stream, peer)) => admit(server, stream, peer, progress),
-            Err(error) => {
-                let limit = match Errno::from_io_error(&error) {
-                    Some(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => continue,
-                    Some(Errno::MFILE | Errno::NFILE) => Limit::OpenFiles,
-                    _ => Limit::Accept,
-                };
-                server.chat.limit_log.hit(limit, || {
-                    format!(
-                        "cannot accept a connection: {error}; raise the limit of open files if this stays"
-                    )
-                });
-                thread::sleep(ERROR_PAUSE);
-            }
+        let may_block = accepted.is_empty();
+        let has_place = server.registry.unauthenticated() + accepted.len()
+            < server.chat.limits.max_unauthenticated;
+        if may_block || has_place && is_waiting(listener) {
+            accepted.extend(accept(server, listener));
+        } else if let Some((stream, peer)) = accepted.pop_front() {
+            admit(server, stream, peer, progress);
         }
     }
+    for (stream, peer) in accepted {
+        admit(server, stream, peer, progress);
+    }
+}
+
+/// Whether the kernel's queue holds a connection. In a crowd the queue is emptied before threads are made, which takes
+/// longer: the kernel drops what exceeds the queue, and such a client tries again only after a second.
+fn is_waiting(listener: &TcpListener) -> bool {
+    let mut look = [PollFd::new(listener, PollFlags::IN)];
+    poll(&mut look, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
+fn accept(server: &Server, listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
+    let error = match listener.accept() {
+        Ok(accepted) => return Some(accepted),
+        Err(error) => error,
+    };
+    let limit = match Errno::from_io_error(&error) {
+        Some(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => return None,
+        Some(Errno::MFILE | Errno::NFILE) => Limit::OpenFiles,
+        _ => Limit::Accept,
+    };
+    server.chat.limit_log.hit(limit, || {
+        format!("cannot accept a connection: {error}; raise the limit of open files if this stays")
+    });
+    thread::sleep(ERROR_PAUSE);
+    None
 }
 
 fn admit(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr, progress: &Progress) {
