@@ -120,13 +120,11 @@ impl HubState {
 
     /// Applies one command of a batch.
     pub(super) fn apply(&mut self, command: Command) {
-        match &command {
-            Command::Publish(_) => self.welcome(),
-            Command::Join(_) => self.end_run(),
-            _ => {
-                self.welcome();
-                self.end_run();
-            }
+        if !matches!(command, Command::Join(_)) {
+            self.welcome();
+        }
+        if !matches!(command, Command::Publish(_)) {
+            self.end_run();
         }
         match command {
             Command::Publish(publication) => self.add_to_run(publication),
@@ -180,11 +178,7 @@ impl HubState {
         let grace = self.leaving.front().map(|(deadline, _)| *deadline);
         let expiry = lock(&self.presence).next_expiry();
         let queue = &self.presence_queue;
-        let round = match (&queue.round, queue.frames.is_empty()) {
-            (Some(_), _) => Some(now),
-            (None, false) => Some(queue.next.unwrap_or(now)),
-            (None, true) => None,
-        };
+        let round = (!queue.frames.is_empty()).then(|| queue.next.unwrap_or(now));
         grace.into_iter().chain(expiry).chain(round).min()
     }
 
@@ -244,6 +238,7 @@ impl HubState {
         }
         causes.sort_unstable();
         let weight = run[0].weight;
+        let now = Instant::now();
         let mut delivered = 0;
         for id in run[0].audience.iter() {
             let Some(agent) = self.agents.get_mut(id) else {
@@ -254,10 +249,7 @@ impl HubState {
                 let first = causes.partition_point(|(cause, _)| *cause < id);
                 let own = causes[first..].iter().take_while(|(cause, _)| *cause == id);
                 let own: Vec<usize> = own.map(|(_, place)| *place).collect();
-                if one.replay.is_some() {
-                    let now = Instant::now();
-                    one.replay.take_if(|replay| replay.is_over(now));
-                }
+                one.replay.take_if(|replay| replay.is_over(now));
                 let special;
                 let frames = match own.is_empty() && one.replay.is_none() {
                     true => &frames,

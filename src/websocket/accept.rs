@@ -48,12 +48,11 @@ pub(super) fn prepare(listener: &TcpListener) -> io::Result<()> {
 /// to the next process that listens on the socket.
 pub(super) fn run(server: &Arc<Server>, listener: &TcpListener, progress: &Progress) {
     let mut accepted = VecDeque::new();
+    let max_unauthenticated = server.chat.limits.max_unauthenticated;
     while !server.is_stopping() {
         progress.made();
-        let may_block = accepted.is_empty();
-        let has_place = server.registry.unauthenticated() + accepted.len()
-            < server.chat.limits.max_unauthenticated;
-        if may_block || has_place && is_waiting(listener) {
+        let has_place = server.registry.unauthenticated() + accepted.len() < max_unauthenticated;
+        if accepted.is_empty() || has_place && is_waiting(listener) {
             accepted.extend(accept(server, listener));
         } else if let Some((stream, peer)) = accepted.pop_front() {
             admit(server, stream, peer, progress);
@@ -72,20 +71,20 @@ fn is_waiting(listener: &TcpListener) -> bool {
 }
 
 fn accept(server: &Server, listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
-    let error = match listener.accept() {
-        Ok(accepted) => return Some(accepted),
-        Err(error) => error,
+    let failed = |error: &io::Error| {
+        let limit = match Errno::from_io_error(error) {
+            Some(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => return,
+            Some(Errno::MFILE | Errno::NFILE) => Limit::OpenFiles,
+            _ => Limit::Accept,
+        };
+        server.chat.limit_log.hit(limit, || {
+            format!(
+                "cannot accept a connection: {error}; raise the limit of open files if this stays"
+            )
+        });
+        thread::sleep(ERROR_PAUSE);
     };
-    let limit = match Errno::from_io_error(&error) {
-        Some(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => return None,
-        Some(Errno::MFILE | Errno::NFILE) => Limit::OpenFiles,
-        _ => Limit::Accept,
-    };
-    server.chat.limit_log.hit(limit, || {
-        format!("cannot accept a connection: {error}; raise the limit of open files if this stays")
-    });
-    thread::sleep(ERROR_PAUSE);
-    None
+    listener.accept().inspect_err(failed).ok()
 }
 
 fn admit(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr, progress: &Progress) {

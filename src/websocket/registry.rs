@@ -3,7 +3,6 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::connection::Connection;
@@ -12,8 +11,6 @@ use crate::platform::threads::lock;
 
 /// Refused sockets that stay open until the peer has had time to read the response; more are closed at once.
 const MAX_REFUSED: usize = 64;
-/// How often a stop looks whether the last connection has gone.
-const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// How long refused sockets are kept.
 const REFUSED_LINGER: Duration = Duration::from_secs(1);
 
@@ -94,13 +91,6 @@ impl Registry {
     pub(super) fn drop_refused(&self, now: Instant) {
         let is_over = |since: Instant| now.saturating_duration_since(since) >= REFUSED_LINGER;
         self.lock().refused.retain(|(_, since)| !is_over(*since));
-    }
-
-    /// Blocks until no connection is left, or `until`.
-    pub(super) fn wait_until_empty(&self, until: Instant) {
-        while self.len() > 0 && Instant::now() < until {
-            thread::sleep(LOOK_INTERVAL);
-        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Lists> {

@@ -18,7 +18,7 @@ use crate::model::CloseCode;
 const IN_FLIGHT: Duration = Duration::from_millis(50);
 /// Time for events to be handled that arrived before the stop.
 const READ_TIMEOUT: Duration = Duration::from_millis(200);
-/// How often a stop looks whether they are handled.
+/// How often a stop looks whether what it waits for has happened.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// How long the connection that ends the wait in `accept` may take.
 const WAKE_TIMEOUT: Duration = Duration::from_millis(200);
@@ -39,9 +39,9 @@ impl Server {
     /// Waits until every thread is back in its read, or `until`. Then all answers but those to messages are in the hub's
     /// channel.
     pub fn wait_until_idle(&self, until: Instant) {
-        while Instant::now() < until && self.registry.all().iter().any(|one| one.is_busy()) {
-            thread::sleep(LOOK_INTERVAL);
-        }
+        wait(until, || {
+            self.registry.all().iter().all(|one| !one.is_busy())
+        });
     }
 
     /// Answers the senders of messages that are still on their way.
@@ -72,13 +72,12 @@ impl Server {
             }
         }
         drop(all);
-        self.registry
-            .wait_until_empty(until.min(Instant::now() + CLOSE_LINGER));
+        let is_empty = || self.registry.len() == 0;
+        wait(until.min(Instant::now() + CLOSE_LINGER), is_empty);
         for connection in self.registry.all() {
             connection.kill();
         }
-        self.registry
-            .wait_until_empty(Instant::now() + THREAD_TIMEOUT);
+        wait(Instant::now() + THREAD_TIMEOUT, is_empty);
         self.flusher.end();
         for thread in threads {
             // Wakes `deadlines`, which may be parked between two sweeps.
@@ -88,6 +87,13 @@ impl Server {
                 error!("thread \"{name}\" panicked");
             }
         }
+    }
+}
+
+/// Blocks until something has happened, or `until`.
+fn wait(until: Instant, has_happened: impl Fn() -> bool) {
+    while !has_happened() && Instant::now() < until {
+        thread::sleep(LOOK_INTERVAL);
     }
 }
 
