@@ -1,6 +1,7 @@
 //! The shipped completions and man pages are those of the present command line. After a change of it:
 //! `ANDREA_TEST_WRITE=1 cargo test cli_files` writes them anew, and the tables of docs/operations.md.
 
+mod facts;
 mod pages;
 mod roff;
 
@@ -360,7 +361,7 @@ fn mandoc_has_no_complaint_about_a_page() {
 /// After a change of exit codes or files: `ANDREA_TEST_WRITE=1 cargo test cli_files`.
 #[test]
 fn the_tables_of_the_operations_document_are_those_of_the_source() {
-    tables::assert_stand_in("docs/operations.md", &manual::document());
+    tables::assert_stand_in("docs/operations.md", &facts::document());
 }
 
 /// Each variable that a page names alone is one that the source asks for.
@@ -373,17 +374,33 @@ fn variables_of_the_pages_are_asked_for() {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
                 folders.push(path);
-            } else if !path.ends_with("cli/manual.rs") {
+            } else {
                 source += &fs::read_to_string(&path).expect("source");
             }
         }
     }
-    for variable in manual::MANUALS.iter().flat_map(|one| one.variables) {
+    for (variable, _) in facts::ALL.iter().flat_map(|one| one.variables) {
         // By the system, for programs that it looks up; by a crate, for the socket.
-        let is_ours = !["PATH", "LISTEN_FDS"].contains(&variable.name);
-        let named = format!("\"{}\"", variable.name);
-        assert!(!is_ours || source.contains(&named), "{}", variable.name);
+        let is_ours = !["PATH", "LISTEN_FDS"].contains(variable);
+        let named = format!("\"{variable}\"");
+        assert!(!is_ours || source.contains(&named), "{variable}");
     }
+}
+
+#[test]
+fn each_page_refers_to_others_that_there_are() {
+    assert_eq!(
+        facts::ALL.map(|one| one.name),
+        manual::MANUALS.map(|one| one.name)
+    );
+    for one in &facts::ALL {
+        for related in one.related {
+            assert!(manual::of(related).is_some(), "{}: {related}", one.name);
+            assert_ne!(*related, one.name);
+        }
+    }
+    let serve = manual::of("serve").expect("serve").codes;
+    assert_eq!(serve.len(), facts::REMEDIES.len());
 }
 
 /// Without a helpdesk, and with a wrong command line, each ends with a code that its page has.
@@ -412,7 +429,7 @@ fn subcommands_without_an_install_end_with_a_code_of_their_page() {
                 .output()
                 .expect("it runs");
             let code = output.status.code().expect("a code");
-            let known = manual.codes.iter().any(|one| i32::from(one.code) == code);
+            let known = manual.codes.iter().any(|(one, _)| i32::from(*one) == code);
             assert!(known && code != 0, "{name}: {code} {output:?}");
             code
         };

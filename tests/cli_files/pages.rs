@@ -3,10 +3,7 @@
 use std::collections::BTreeMap;
 
 use andrea_chat_websocket::admin::settings;
-use andrea_chat_websocket::cli::manual::{
-    self, ENV_FILE, EXAMPLES, FILES, FOLDERS, File, GROUPS, MANUALS, Manual, OVERVIEW,
-    SAME_IN_ENVIRONMENT, Variable,
-};
+use andrea_chat_websocket::cli::manual::{self, EXAMPLES, GROUPS, MANUALS, Manual};
 use andrea_chat_websocket::config::env_file::FORM;
 use andrea_chat_websocket::config::options::{
     CACHE_NOTE, EXAMPLE, OPTIONS, PRECEDENCE, RELOADED, Spec, Topic, spec,
@@ -14,6 +11,9 @@ use andrea_chat_websocket::config::options::{
 use andrea_chat_websocket::platform::exit_code;
 use clap::{Arg, Command};
 
+use super::facts::{
+    self, ENV_FILE, FILES, FOLDERS, File, OVERVIEW, REMEDIES, SAME_IN_ENVIRONMENT, Variable,
+};
 use super::roff::{bold, italic, item, literal, paragraphs, prose, sentence, typed, wrap};
 
 const NAME: &str = env!("CARGO_PKG_NAME");
@@ -81,7 +81,10 @@ fn main_page(parser: &Command, date: &str) -> Page {
     let mut list = String::new();
     for (heading, names) in GROUPS {
         list += &format!(".SS {heading}\n");
-        for command in names.iter().filter_map(|name| parser.find_subcommand(name)) {
+        for command in names
+            .split(' ')
+            .filter_map(|name| parser.find_subcommand(name))
+        {
             if command.get_name() != "help" {
                 let tag = reference(&format!("{NAME}-{}", command.get_name()), 1);
                 list += &item(&tag, &sentence(&about_of(command)));
@@ -98,12 +101,12 @@ fn main_page(parser: &Command, date: &str) -> Page {
     page.section("EXIT STATUS", &format!("{codes}{note}"));
     page.section("FILES", &files(FILES.iter()));
     let mut variables: Vec<&Variable> = Vec::new();
-    for variable in MANUALS.iter().flat_map(|manual| manual.variables) {
+    for variable in facts::ALL.iter().flat_map(|one| one.variables) {
         if !variables.contains(&variable) {
             variables.push(variable);
         }
     }
-    variables.sort_by_key(|variable| variable.name);
+    variables.sort();
     page.section("ENVIRONMENT", &environment(true, variables.into_iter()));
     page.section("EXAMPLES", &examples(EXAMPLES.iter()));
     let names = MANUALS.iter().map(|manual| manual.name);
@@ -146,24 +149,29 @@ fn subcommand(command: &Command, manual: &Manual, date: &str) -> Page {
         let list: String = settings::ALL.iter().map(setting).collect();
         page.section("SETTINGS", &list);
     }
-    let codes = manual.codes.iter().map(|one| {
-        let remedy = match one.remedy {
-            "" | "nothing" => String::new(),
-            remedy => format!(" {}", sentence(remedy)),
-        };
-        let text = format!("{}{remedy}", sentence(one.meaning));
-        item(&bold(&one.code.to_string()), &text)
-    });
+    let codes = manual
+        .codes
+        .iter()
+        .enumerate()
+        .map(|(at, (code, meaning))| {
+            let remedy = match (manual.name, REMEDIES.get(at)) {
+                ("serve", Some(&remedy)) if remedy != "nothing" => format!(" {}", sentence(remedy)),
+                _ => String::new(),
+            };
+            let text = format!("{}{remedy}", sentence(meaning));
+            item(&bold(&code.to_string()), &text)
+        });
     page.section("EXIT STATUS", &codes.collect::<String>());
-    let has_own = manual.files.iter().any(|file| file.name == ENV_FILE.name);
-    let env = (manual.is_configured && !has_own).then_some(&ENV_FILE);
-    page.section("FILES", &files(env.into_iter().chain(manual.files)));
-    let variables = environment(manual.is_configured, manual.variables.iter());
+    let facts = facts::of(manual.name);
+    let has_own = facts.files.iter().any(|(path, _)| path.ends_with("/.env"));
+    let env = (facts.is_configured && !has_own).then_some(&ENV_FILE);
+    page.section("FILES", &files(env.into_iter().chain(facts.files)));
+    let variables = environment(facts.is_configured, facts.variables.iter());
     page.section("ENVIRONMENT", &variables);
     page.section("EXAMPLES", &examples(manual.examples.iter()));
     page.section(
         "SEE ALSO",
-        &see_also(manual.related.iter().copied(), &[NAME], true),
+        &see_also(facts.related.iter().copied(), &[NAME], true),
     );
     page
 }
@@ -395,15 +403,15 @@ fn files<'a>(files: impl Iterator<Item = &'a File>) -> String {
     let files: Vec<&File> = files.collect();
     let list = files.iter().map(|file| {
         let about = match **file == ENV_FILE {
-            true => format!("{}; see `{ENV_PAGE}`(5)", file.about),
-            false => file.about.to_owned(),
+            true => format!("{}; see `{ENV_PAGE}`(5)", file.1),
+            false => file.1.to_owned(),
         };
-        item(&italic(&file.path()), &sentence(&about))
+        item(&italic(file.0), &sentence(&about))
     });
     let list: String = list.collect();
     let used = FOLDERS
         .iter()
-        .filter(|(folder, _)| files.iter().any(|file| file.folder.starts_with(folder)));
+        .filter(|(folder, _)| files.iter().any(|(path, _)| path.starts_with(folder)));
     let notes: Vec<&str> = used.map(|(_, note)| *note).collect();
     match notes.is_empty() {
         true => list,
@@ -418,7 +426,7 @@ fn environment<'a>(is_configured: bool, variables: impl Iterator<Item = &'a Vari
         )),
         false => String::new(),
     };
-    let variables = variables.map(|one| item(&bold(one.name), &sentence(one.about)));
+    let variables = variables.map(|(name, about)| item(&bold(name), &sentence(about)));
     configured + &variables.collect::<String>()
 }
 
