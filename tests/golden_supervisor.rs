@@ -2,9 +2,10 @@
 //! each of them, and whether a daemon ends or starts. The world is played by the test; what really happens to
 //! processes is tested in `supervisor`.
 
+use andrea_chat_websocket::admin::Problem;
 use andrea_chat_websocket::config::settings::Rows;
 use andrea_chat_websocket::platform::pid_file::Holder;
-use andrea_chat_websocket::supervisor::{Daemon, Effects, Error, Observed, carry_out, decide};
+use andrea_chat_websocket::supervisor::{Effects, Observed, carry_out, decide};
 
 use crate::support::fixtures;
 use crate::support::json::Json;
@@ -44,7 +45,7 @@ impl Effects for Stage {
         self.run.stdout.push(format!("[<app-now>] {line}"));
     }
 
-    fn write(&mut self, rows: &[(&str, &str)]) -> Result<(), Error> {
+    fn write(&mut self, rows: &[(&str, &str)]) -> Result<(), Problem> {
         let rows = rows
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
@@ -52,22 +53,22 @@ impl Effects for Stage {
         Ok(())
     }
 
-    fn terminate(&mut self, holder: Holder) -> Daemon {
+    fn terminate(&mut self, holder: Holder) -> bool {
         assert_eq!(holder.pid, PID);
         if self.is_deaf {
-            return Daemon::Alive;
+            return false;
         }
         self.run.old_process = Some("ended");
-        Daemon::Ended
+        true
     }
 
-    fn kill(&mut self, holder: Holder) -> Daemon {
+    fn kill(&mut self, holder: Holder) -> bool {
         assert_eq!(holder.pid, PID);
         self.run.old_process = Some("ended");
-        Daemon::Ended
+        true
     }
 
-    fn start(&mut self) -> Result<u32, Error> {
+    fn start(&mut self) -> Result<u32, Problem> {
         assert_ne!(self.run.old_process, Some("alive"), "two at once");
         self.run.starts = true;
         Ok(NEW_PID)

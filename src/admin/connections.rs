@@ -4,10 +4,10 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use super::Problem;
+use super::{Problem, json_of, say};
 use crate::platform::exit_code;
 use crate::platform::owned_file;
-use crate::platform::printable::{printable, printable_json};
+use crate::platform::printable::printable;
 use crate::websocket::ConnectionReport;
 
 /// How long the service may take to answer.
@@ -19,7 +19,7 @@ const MAX_BYTES: u64 = 256 << 20;
 ///
 /// # Errors
 /// No service answers there, or standard output cannot be written.
-pub(crate) fn list(path: &Path, as_json: bool, out: &mut dyn Write) -> Result<u8, Problem> {
+pub(crate) fn list(path: &Path, as_json: bool, out: &mut dyn Write) -> Result<(), Problem> {
     let json = ask(path).map_err(|error| {
         let remedy = match error.kind() {
             io::ErrorKind::PermissionDenied => "run it as the user of the service, or as root",
@@ -29,21 +29,17 @@ pub(crate) fn list(path: &Path, as_json: bool, out: &mut dyn Write) -> Result<u8
             .with_code(exit_code::UNAVAILABLE)
             .with_remedy(remedy)
     })?;
-    let no_list = |error: serde_json::Error| {
-        let what = format!(
-            "what answers at {} is no list of connections",
-            path.display()
-        );
+    let mut list: Vec<ConnectionReport> = serde_json::from_str(&json).map_err(|error| {
+        let path = path.display();
+        let what = format!("what answers at {path} is no list of connections");
         Problem::new(exit_code::UNAVAILABLE, what).because(error)
-    };
-    let mut list: Vec<ConnectionReport> = serde_json::from_str(&json).map_err(no_list)?;
+    })?;
     list.sort_by_key(|one| one.connection);
     let text = match as_json {
-        true => printable_json(&(serde_json::to_string_pretty(&list).map_err(no_list)? + "\n")),
+        true => json_of(&list),
         false => text(&list),
     };
-    out.write_all(text.as_bytes()).map_err(Problem::of_output)?;
-    Ok(exit_code::OK)
+    say(out, &text)
 }
 
 fn ask(path: &Path) -> io::Result<String> {
@@ -76,10 +72,8 @@ fn text(list: &[ConnectionReport]) -> String {
     });
     let rows: Vec<[String; 5]> = [head].into_iter().chain(rows).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths = [0, 1, 2, 3].map(width);
-    let line = |row: &[String; 5]| {
-        let [a, b, c, d] = widths;
-        let [connection, agent, since, address, waiting] = row;
+    let [a, b, c, d] = [0, 1, 2, 3].map(width);
+    let line = |[connection, agent, since, address, waiting]: &[String; 5]| {
         format!("{connection:a$}  {agent:b$}  {since:c$}  {address:d$}  {waiting}\n")
     };
     rows.iter().map(line).collect()

@@ -6,12 +6,12 @@ use std::io::Write;
 
 use serde_json::json;
 
-use super::{Database, Problem};
+use super::{Database, Problem, say, settings};
 use crate::config::settings::{Rows, key};
 use crate::platform::exit_code;
 use crate::store::DatabaseConnection;
 use crate::store::operations::AuditEntry;
-use crate::supervisor::Mode;
+use crate::supervisor::{Mode, Observed};
 
 /// What is requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,20 +25,6 @@ pub(crate) enum ControlRequest {
 }
 
 impl ControlRequest {
-    /// The request of this name.
-    #[cfg_attr(
-        not(feature = "embedded"),
-        allow(dead_code, reason = "the demo alone uses it")
-    )]
-    pub(crate) fn of_word(word: &str) -> Option<Self> {
-        let all = [
-            ControlRequest::Start,
-            ControlRequest::Stop,
-            ControlRequest::Restart,
-        ];
-        all.into_iter().find(|request| request.word() == word)
-    }
-
     /// Its name.
     pub(crate) fn word(self) -> &'static str {
         match self {
@@ -92,7 +78,7 @@ pub(crate) fn request(
     request: ControlRequest,
     database: &mut Database,
     out: &mut dyn Write,
-) -> Result<u8, Problem> {
+) -> Result<(), Problem> {
     let rows = database.run_again(|store| store.settings())?;
     let word = request.word();
     let mode = Mode::of(&rows);
@@ -101,50 +87,34 @@ pub(crate) fn request(
         return Err(Problem::new(
             exit_code::FAILED,
             format!(
-                "nothing was {}: a service manager runs this install's chat service (management mode external); ask \
-                 it, for example with: systemctl {word} andrea-chat-websocket",
-                past(request)
+                "nothing was done: a service manager runs this install's chat service (management mode external); ask \
+                 it, for example with: systemctl {word} andrea-chat-websocket"
             ),
         ));
     }
-    let flags = request.flags();
-    if let Some((missing, _)) = flags.iter().find(|(name, _)| !rows.contains(name)) {
-        return Err(Problem::new(
-            exit_code::FAILED,
-            format!(
-                "this install has no setting {missing}; it needs Andrea Helpdesk 1.4.13 or later"
-            ),
-        ));
+    for (name, _) in request.flags() {
+        settings::require(&rows, name)?;
     }
     database.run(|store| leave(request, mode, store, "cli"))?;
-    writeln!(
+    let obstacle = obstacle(request, &rows);
+    say(
         out,
-        "{word} requested; the supervisor, which cron runs every minute, carries it out"
+        &format!(
+            "{word} requested; the supervisor, which cron runs every minute, carries it out\n{obstacle}"
+        ),
     )
-    .map_err(Problem::of_output)?;
-    if let Some(obstacle) = obstacle(request, &rows) {
-        writeln!(out, "{obstacle}").map_err(Problem::of_output)?;
-    }
-    Ok(exit_code::OK)
 }
 
-fn past(request: ControlRequest) -> &'static str {
+/// What keeps the supervisor from starting the service despite the request, if anything does.
+fn obstacle(request: ControlRequest, rows: &Rows) -> &'static str {
+    let seen = Observed::new(rows, None, None);
     match request {
-        ControlRequest::Start => "started",
-        ControlRequest::Stop => "stopped",
-        ControlRequest::Restart => "restarted",
+        ControlRequest::Start | ControlRequest::Restart if !seen.chat_enabled => {
+            "but nothing is started while chat_enabled is 0: settings set chat_enabled 1\n"
+        }
+        ControlRequest::Restart if !seen.is_wanted() => {
+            "but the service is switched off, so nothing is started: use start\n"
+        }
+        _ => "",
     }
-}
-
-/// What keeps the supervisor from starting the service despite the request.
-fn obstacle(request: ControlRequest, rows: &Rows) -> Option<&'static str> {
-    if request == ControlRequest::Stop {
-        return None;
-    }
-    if !rows.boolean(key::CHAT_ENABLED, false) {
-        return Some("but nothing is started while chat_enabled is 0: settings set chat_enabled 1");
-    }
-    let needs_start = request == ControlRequest::Restart
-        && !(rows.boolean(key::WEBSOCKET_ENABLED, true) && rows.boolean(key::AUTOSTART, true));
-    needs_start.then_some("but the service is switched off, so nothing is started: use start")
 }

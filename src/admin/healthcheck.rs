@@ -34,7 +34,7 @@ pub(crate) fn ask(host: &str, port: u16, deadline: Instant) -> Result<(), Proble
     match status.split(' ').nth(1) {
         Some("200") => Ok(()),
         // The service hides this page from peers that are not loopback or listed. Then a handshake must do.
-        Some("404") => match probe::listener(host, port, left()?).map_err(nothing)? {
+        Some("404") => match probe::listener(host, port, left()?).map_err(nothing)?.0 {
             HandshakeResponse::WebSocket => Ok(()),
             HandshakeResponse::Http(code, reason) => {
                 Err(failed(format!("{host}:{port} answers {code} {reason}")))

@@ -17,13 +17,28 @@ pub(crate) mod style;
 pub(crate) mod talk;
 pub(crate) mod token;
 
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
+use serde::Serialize;
+
 use crate::config::limits::STORE_TIMEOUT;
 use crate::platform::exit_code;
+use crate::platform::printable::printable_json;
 pub use crate::platform::problem::Problem;
 use crate::store::{DatabaseConnection, Failure, Pool, Store, StoreError};
+
+/// Writes a text to standard output.
+pub(crate) fn say(out: &mut dyn Write, text: &str) -> Result<(), Problem> {
+    out.write_all(text.as_bytes()).map_err(Problem::of_output)
+}
+
+/// A value in JSON, for programs.
+pub(crate) fn json_of(value: &impl Serialize) -> String {
+    // Only a map whose keys are no texts cannot be written.
+    printable_json(&serde_json::to_string_pretty(value).unwrap_or_default()) + "\n"
+}
 
 /// The database of a subcommand.
 pub struct Database {

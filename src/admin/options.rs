@@ -4,12 +4,11 @@ use std::io::Write;
 
 use serde::Serialize;
 
-use super::{Problem, settings};
+use super::{Problem, json_of, say, settings};
 use crate::config::Variables;
 use crate::config::options::{OPTIONS, Spec, Topic};
 use crate::config::settings::Rows;
-use crate::platform::exit_code;
-use crate::platform::printable::{HIDDEN, printable, printable_json, without_password};
+use crate::platform::printable::{HIDDEN, printable, without_password};
 
 /// One option with its effective value.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -28,7 +27,7 @@ pub(crate) fn look(variables: &Variables, rows: Option<&Rows>) -> Vec<Entry> {
     let of_variables = shown.map(|spec| of_variable(spec, variables, rows));
     let of_settings = rows.into_iter().flat_map(|rows| {
         // Settings that a variable can override are listed under that variable.
-        let own = settings::ALL.iter().filter(|one| one.variable().is_none());
+        let own = settings::ALL.iter().filter(|one| one.variable.is_none());
         own.map(|setting| Entry {
             name: setting.key,
             value: setting.stored(rows).to_owned(),
@@ -45,9 +44,7 @@ pub(crate) fn look(variables: &Variables, rows: Option<&Rows>) -> Vec<Entry> {
 fn of_variable(spec: &Spec, variables: &Variables, rows: Option<&Rows>) -> Entry {
     let (name, default) = (spec.name, spec.default);
     // As in the PHP daemon, a host or port of "0" counts as unset, except as an option.
-    let of_listener = settings::ALL
-        .iter()
-        .find(|one| one.variable() == Some(name));
+    let of_listener = settings::ALL.iter().find(|one| one.variable == Some(name));
     let origin = variables.origin(name);
     let value = variables
         .get(name)
@@ -81,10 +78,7 @@ fn of_variable(spec: &Spec, variables: &Variables, rows: Option<&Rows>) -> Entry
 /// Standard output cannot be written.
 pub(crate) fn write(entries: &[Entry], as_json: bool, out: &mut dyn Write) -> Result<(), Problem> {
     let text = if as_json {
-        let json = serde_json::to_string_pretty(entries).map_err(|error| {
-            Problem::new(exit_code::SOFTWARE, "cannot write the options").because(error)
-        })?;
-        printable_json(&format!("{json}\n"))
+        json_of(&entries)
     } else {
         let width = entries.iter().map(|one| one.name.len()).max().unwrap_or(0);
         let line = |one: &Entry| {
@@ -93,7 +87,7 @@ pub(crate) fn write(entries: &[Entry], as_json: bool, out: &mut dyn Write) -> Re
         };
         entries.iter().map(line).collect()
     };
-    out.write_all(text.as_bytes()).map_err(Problem::of_output)
+    say(out, &text)
 }
 
 #[cfg(test)]

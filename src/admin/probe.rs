@@ -1,6 +1,7 @@
 //! A probe of the service: parses its URL and does a handshake as a client.
 
 use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use super::Problem;
@@ -89,28 +90,25 @@ impl Url {
     }
 }
 
-/// Does a handshake at a listen address and says what kind of server answers.
+/// Does a handshake at a listen address: the kind of server that answers, the connection, and what was read beyond the
+/// response.
 ///
 /// # Errors
 /// Nothing answers.
-pub(crate) fn listener(host: &str, port: u16, timeout: Duration) -> io::Result<HandshakeResponse> {
+pub(super) fn listener(
+    host: &str,
+    port: u16,
+    timeout: Duration,
+) -> io::Result<(HandshakeResponse, TcpStream, Vec<u8>)> {
     let mut stream = net::connect(host, port, timeout)?;
     stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(timeout))?;
-    let (answer, _) = shake_hands(&mut stream, &request(&format!("{host}:{port}"), None, None))?;
-    Ok(answer)
+    let request = request(&format!("{host}:{port}"), None, None);
+    let (answer, _, rest) = exchange(&mut stream, &request)?;
+    Ok((answer, stream, rest))
 }
 
-/// Sends the request; the kind of server that answers, and what was read beyond its response.
-pub(super) fn shake_hands(
-    stream: &mut (impl Read + Write),
-    request: &str,
-) -> io::Result<(HandshakeResponse, Vec<u8>)> {
-    let (answer, _, rest) = exchange(stream, request)?;
-    Ok((answer, rest))
-}
-
-/// The same with the response's head in the middle.
+/// Sends the request; the kind of server that answers, its response's head, and what was read beyond that.
 pub(super) fn exchange(
     stream: &mut (impl Read + Write),
     request: &str,

@@ -1,17 +1,18 @@
 //! `settings list|get|set`: the rows of the application's chat settings page, validated by its rules (contract:
 //! operations.md). Rows that the service writes are not among them; `status` shows those.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Write;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Database, Problem};
+use super::{Database, Problem, json_of, say};
 use crate::config::settings::{Rows, key};
 use crate::config::{DEFAULT_HOST, DEFAULT_PORT, Variables, is_listen_host};
 use crate::platform::exit_code;
 use crate::platform::number::leading_integer;
-use crate::platform::printable::{printable, printable_json};
+use crate::platform::printable::printable;
 use crate::store::operations::AuditEntry;
 
 /// Longest retention in days: a century.
@@ -37,13 +38,10 @@ pub enum SettingKind {
     Host,
 }
 
-/// A value is not of this kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OtherKind(pub SettingKind);
-
-impl fmt::Display for OtherKind {
+/// What a value of this kind must be.
+impl fmt::Display for SettingKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
+        match self {
             SettingKind::Switch => f.write_str("must be 1 (on) or 0 (off)"),
             SettingKind::Number { least, most } => {
                 write!(f, "must be a whole number from {least} to {most}")
@@ -57,28 +55,6 @@ impl fmt::Display for OtherKind {
     }
 }
 
-impl std::error::Error for OtherKind {}
-
-/// When a new value takes effect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Takes {
-    AtOnce,
-    NextSupervisor,
-    NextStart,
-    NextPrune,
-}
-
-impl Takes {
-    fn text(self) -> &'static str {
-        match self {
-            Takes::AtOnce => "a running service follows it within a second",
-            Takes::NextSupervisor => "the supervisor follows it with its next run",
-            Takes::NextStart => "it counts from the next start of the service: restart",
-            Takes::NextPrune => "the next prune follows it",
-        }
-    }
-}
-
 /// One setting, a row of the table.
 pub struct Setting {
     /// Its name.
@@ -87,48 +63,59 @@ pub struct Setting {
     pub kind: SettingKind,
     /// Its value if the table has no such row.
     pub default: &'static str,
-    takes: Takes,
+    /// When a new value takes effect.
+    takes: &'static str,
     /// The variable that overrides it.
-    variable: Option<&'static str>,
+    pub(crate) variable: Option<&'static str>,
     /// Its label in a form.
     pub label: &'static str,
     /// What it means.
     pub about: &'static str,
 }
 
-const DAYS: SettingKind = SettingKind::Number {
-    least: 1,
-    most: MAX_DAYS,
+const NEXT_SUPERVISOR: &str = "the supervisor follows it with its next run";
+const NEXT_START: &str = "it counts from the next start of the service: restart";
+
+/// A switch that is on.
+const SWITCH: Setting = Setting {
+    key: "",
+    kind: SettingKind::Switch,
+    default: "1",
+    takes: "a running service follows it within a second",
+    variable: None,
+    label: "",
+    about: "",
+};
+const RETENTION: Setting = Setting {
+    kind: SettingKind::Number {
+        least: 1,
+        most: MAX_DAYS,
+    },
+    default: "90",
+    takes: "the next prune follows it",
+    ..SWITCH
 };
 
 /// All of them, in the order of the application's page.
 pub const ALL: [Setting; 10] = [
     Setting {
         key: key::CHAT_ENABLED,
-        kind: SettingKind::Switch,
         default: "0",
-        takes: Takes::AtOnce,
-        variable: None,
         label: "Internal chat",
         about: "whether there is an internal chat",
+        ..SWITCH
     },
     Setting {
         key: key::CHANNEL_RETENTION_DAYS,
-        kind: DAYS,
-        default: "90",
-        takes: Takes::NextPrune,
-        variable: None,
         label: "Keep channel messages",
         about: "days that a channel without its own retention keeps messages",
+        ..RETENTION
     },
     Setting {
         key: key::DIRECT_RETENTION_DAYS,
-        kind: DAYS,
-        default: "90",
-        takes: Takes::NextPrune,
-        variable: None,
         label: "Keep direct messages",
         about: "days that direct messages are kept",
+        ..RETENTION
     },
     Setting {
         key: key::MAX_MESSAGE_LENGTH,
@@ -137,52 +124,43 @@ pub const ALL: [Setting; 10] = [
             most: MAX_MESSAGE_CHARS,
         },
         default: "4000",
-        takes: Takes::AtOnce,
-        variable: None,
         label: "Longest message",
         about: "characters of the longest message",
+        ..SWITCH
     },
     Setting {
         key: key::EXTERNAL_LINKS,
-        kind: SettingKind::Switch,
-        default: "1",
-        takes: Takes::AtOnce,
-        variable: None,
         label: "Links to other sites",
         about: "whether links to other sites can be clicked",
+        ..SWITCH
     },
     Setting {
         key: key::WEBSOCKET_ENABLED,
-        kind: SettingKind::Switch,
-        default: "1",
-        takes: Takes::AtOnce,
-        variable: None,
         label: "WebSocket service",
         about: "whether this service is used",
+        ..SWITCH
     },
     Setting {
         key: key::AUTOSTART,
-        kind: SettingKind::Switch,
-        default: "1",
-        takes: Takes::NextSupervisor,
-        variable: None,
+        takes: NEXT_SUPERVISOR,
         label: "Start by itself",
         about: "whether the supervisor keeps this service running",
+        ..SWITCH
     },
     Setting {
         key: key::MANAGEMENT_MODE,
         kind: SettingKind::Choice(&["cron", "external"]),
         default: "cron",
-        takes: Takes::NextSupervisor,
-        variable: None,
+        takes: NEXT_SUPERVISOR,
         label: "Managed by",
         about: "what starts and stops this service: cron, or an external service manager",
+        ..SWITCH
     },
     Setting {
         key: key::HOST,
         kind: SettingKind::Host,
         default: DEFAULT_HOST,
-        takes: Takes::NextStart,
+        takes: NEXT_START,
         variable: Some("CHAT_WEBSOCKET_HOST"),
         label: "Listen host",
         about: "listen host",
@@ -194,7 +172,7 @@ pub const ALL: [Setting; 10] = [
             most: 65_535,
         },
         default: "8090",
-        takes: Takes::NextStart,
+        takes: NEXT_START,
         variable: Some("CHAT_WEBSOCKET_PORT"),
         label: "Listen port",
         about: "listen port",
@@ -223,12 +201,21 @@ pub(crate) fn find(key: &str) -> Result<&'static Setting, Problem> {
         })
 }
 
-impl Setting {
-    /// The variable that overrides it, if there is one.
-    pub(crate) fn variable(&self) -> Option<&'static str> {
-        self.variable
+/// An old helpdesk lacks some rows, which this service updates but never inserts.
+///
+/// # Errors
+/// There is no row of this name.
+pub(crate) fn require(rows: &Rows, key: &str) -> Result<(), Problem> {
+    if rows.contains(key) {
+        return Ok(());
     }
+    Err(Problem::new(
+        exit_code::FAILED,
+        format!("this install has no setting {key}; it needs Andrea Helpdesk 1.4.13 or later"),
+    ))
+}
 
+impl Setting {
     /// The value in the table, or the default.
     pub(crate) fn stored<'a>(&self, rows: &'a Rows) -> &'a str {
         rows.text(self.key, self.default)
@@ -244,12 +231,9 @@ impl Setting {
         won.unwrap_or_else(|| (self.stored(rows).to_owned(), None))
     }
 
-    /// The value in the form in which it is stored.
-    ///
-    /// # Errors
-    /// The value is not of the setting's kind.
-    pub(crate) fn checked(&self, value: &str) -> Result<String, OtherKind> {
-        let stored = match self.kind {
+    /// The value in the form in which it is stored; `None` if it is not of the setting's kind.
+    pub(crate) fn checked(&self, value: &str) -> Option<String> {
+        match self.kind {
             SettingKind::Switch => match value.to_ascii_lowercase().as_str() {
                 "1" | "true" | "yes" | "on" => Some("1".to_owned()),
                 "0" | "false" | "no" | "off" => Some("0".to_owned()),
@@ -263,8 +247,7 @@ impl Setting {
             }
             SettingKind::Choice(words) => words.contains(&value).then(|| value.to_owned()),
             SettingKind::Host => is_listen_host(value).then(|| value.to_owned()),
-        };
-        stored.ok_or(OtherKind(self.kind))
+        }
     }
 
     /// The row of the audit log about a new value, with `from` as its origin.
@@ -286,17 +269,11 @@ pub(crate) fn list(
     variables: &Variables,
     as_json: bool,
     out: &mut dyn Write,
-) -> Result<u8, Problem> {
+) -> Result<(), Problem> {
     let rows = database.run_again(|store| store.settings())?;
     let text = if as_json {
-        let object: serde_json::Map<String, Value> = ALL
-            .iter()
-            .map(|setting| {
-                let (value, _) = setting.counting(&rows, variables);
-                (setting.key.to_owned(), json!(value))
-            })
-            .collect();
-        printable_json(&format!("{:#}\n", Value::Object(object)))
+        let value = |setting: &Setting| (setting.key, setting.counting(&rows, variables).0);
+        json_of(&ALL.iter().map(value).collect::<BTreeMap<_, _>>())
     } else {
         let width = ALL.iter().map(|one| one.key.len()).max().unwrap_or(0);
         let line = |setting: &Setting| {
@@ -313,8 +290,7 @@ pub(crate) fn list(
         };
         ALL.iter().map(line).collect()
     };
-    out.write_all(text.as_bytes()).map_err(Problem::of_output)?;
-    Ok(exit_code::OK)
+    say(out, &text)
 }
 
 /// Writes the effective value of one setting and nothing else, for scripts; `settings list` and `config` say where it
@@ -327,12 +303,11 @@ pub(crate) fn get(
     database: &mut Database,
     variables: &Variables,
     out: &mut dyn Write,
-) -> Result<u8, Problem> {
+) -> Result<(), Problem> {
     let setting = find(key)?;
     let rows = database.run_again(|store| store.settings())?;
     let (value, _) = setting.counting(&rows, variables);
-    writeln!(out, "{}", printable(&value)).map_err(Problem::of_output)?;
-    Ok(exit_code::OK)
+    say(out, &format!("{}\n", printable(&value)))
 }
 
 /// Sets one setting, and says when that takes effect and whether one of `variables` overrides it.
@@ -345,19 +320,14 @@ pub(crate) fn set(
     database: &mut Database,
     variables: &Variables,
     out: &mut dyn Write,
-) -> Result<u8, Problem> {
+) -> Result<(), Problem> {
     let setting = find(key)?;
-    let value = setting.checked(value).map_err(|error| {
-        let what = format!("{key} cannot be {value:?}; it {error}");
+    let value = setting.checked(value).ok_or_else(|| {
+        let what = format!("{key} cannot be {value:?}; it {}", setting.kind);
         Problem::new(exit_code::USAGE, what)
     })?;
     let rows = database.run_again(|store| store.settings())?;
-    if !rows.contains(key) {
-        return Err(Problem::new(
-            exit_code::FAILED,
-            format!("this install has no setting {key}; it needs Andrea Helpdesk 1.4.13 or later"),
-        ));
-    }
+    require(&rows, key)?;
     let before = setting.stored(&rows).to_owned();
     if before != value {
         let audit = setting.audit(&before, &value, "cli");
@@ -368,14 +338,13 @@ pub(crate) fn set(
         false => format!(
             "{key} = {value} (was {}); {}\n",
             printable(&before),
-            setting.takes.text()
+            setting.takes
         ),
     };
     if let (_, Some(origin)) = setting.counting(&rows, variables) {
         text.push_str(&format!("but {origin} wins over it\n"));
     }
-    out.write_all(text.as_bytes()).map_err(Problem::of_output)?;
-    Ok(exit_code::OK)
+    say(out, &text)
 }
 
 #[cfg(test)]
@@ -392,7 +361,7 @@ mod tests {
             ("chat_websocket_management_mode", "external", "external"),
         ] {
             let setting = find(key).expect(key);
-            assert_eq!(setting.checked(value), Ok(stored.to_owned()), "{key}");
+            assert_eq!(setting.checked(value).as_deref(), Some(stored), "{key}");
         }
         for (key, value) in [
             ("chat_enabled", "2"),
@@ -411,7 +380,7 @@ mod tests {
             ("chat_max_message_length", "x"),
         ] {
             assert!(
-                find(key).expect(key).checked(value).is_err(),
+                find(key).expect(key).checked(value).is_none(),
                 "{key} {value:?}"
             );
         }
@@ -433,13 +402,8 @@ mod tests {
     #[test]
     fn every_default_may_be_set() {
         for setting in &ALL {
-            let default = setting.default;
-            assert_eq!(
-                setting.checked(default),
-                Ok(default.to_owned()),
-                "{}",
-                setting.key
-            );
+            let checked = setting.checked(setting.default);
+            assert_eq!(checked.as_deref(), Some(setting.default), "{}", setting.key);
         }
     }
 }

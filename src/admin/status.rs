@@ -1,28 +1,23 @@
 //! `status`: what the supervisor observes, and whether the address answers, for people and for programs (contract:
 //! operations.md). Changes nothing.
 
-use std::fmt::Write as _;
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::fmt::Write;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::style::{Style, Tone};
-use super::{Database, Problem, probe};
+use super::{Database, probe};
 use crate::config::settings::{Rows, key};
 use crate::config::{Config, listen_address};
 use crate::platform::exit_code;
-use crate::platform::owned_file::{self, Use};
-use crate::platform::pid_file::{self, Holder};
-use crate::platform::printable::{printable, printable_json};
+use crate::platform::pid_file;
+use crate::platform::printable::printable;
 use crate::platform::process::Process;
-use crate::supervisor::{Observed, SUPERVISED, Status};
+use crate::supervisor::{Observed, SUPERVISED, Status, log_end};
 
 /// How long the address may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// How much of the log's end is searched for the last error.
-const LOG_TAIL_BYTES: u64 = 16 * 1024;
 /// Last lines of the log that are shown.
 const LOG_LINES: usize = 5;
 
@@ -95,11 +90,6 @@ pub(crate) fn look(config: &Config, database: &mut Database) -> StatusReport {
         )),
         _ => None,
     };
-    let off = [
-        (key::CHAT_ENABLED, seen.chat_enabled),
-        (key::WEBSOCKET_ENABLED, seen.websocket_enabled),
-        (key::AUTOSTART, seen.autostart),
-    ];
     let text = |key: &str| {
         let value = known.map_or("", |rows| rows.text(key, ""));
         (!value.is_empty()).then(|| value.to_owned())
@@ -109,7 +99,8 @@ pub(crate) fn look(config: &Config, database: &mut Database) -> StatusReport {
         Status::effective(recorded, has_process, seen.is_fresh())
     });
     let is_well = matches!(status, Status::Running | Status::Stopped);
-    let mut log_lines = tail(&places.log_file).unwrap_or_default();
+    let log_lines = log_end(&places.log_file, 0).unwrap_or_default();
+    let mut log_lines: Vec<String> = log_lines.iter().map(|line| printable(line)).collect();
     let last_error = last_error(&log_lines, is_well);
     log_lines.drain(..log_lines.len().saturating_sub(LOG_LINES));
     StatusReport {
@@ -118,15 +109,13 @@ pub(crate) fn look(config: &Config, database: &mut Database) -> StatusReport {
         recorded_status: recorded,
         mode: known.map(|_| seen.mode.as_str()),
         wanted: known.map(|_| seen.is_wanted()),
-        off: known.map_or(Vec::new(), |_| {
-            let off = off.iter().filter(|(_, on)| !on);
-            off.map(|(name, _)| *name).collect()
-        }),
-        pid: holder.map(pid).unwrap_or(recorded_pid),
+        off: known.map_or(Vec::new(), |_| seen.off()),
+        pid: match holder {
+            Some(holder) => Some(holder.pid).filter(|pid| *pid > 0),
+            None => recorded_pid,
+        },
         alive,
-        started_by: process
-            .as_ref()
-            .map(|process| starter(&process.arguments(), unit.as_deref())),
+        started_by: process.map(|process| starter(&process.arguments(), unit.as_deref())),
         unit,
         started_at: text(key::LAST_STARTED_AT),
         heartbeat_at: text(key::LAST_SEEN_AT),
@@ -141,20 +130,6 @@ pub(crate) fn look(config: &Config, database: &mut Database) -> StatusReport {
         log_file: Some(places.log_file.display().to_string()),
         log_lines,
     }
-}
-
-/// The last lines of the log, for people.
-fn tail(log: &Path) -> Option<Vec<String>> {
-    let mut file = owned_file::open(log, Use::Read).ok()?;
-    let begin = file.metadata().ok()?.len().saturating_sub(LOG_TAIL_BYTES);
-    file.seek(SeekFrom::Start(begin)).ok()?;
-    let mut bytes = Vec::new();
-    file.take(LOG_TAIL_BYTES).read_to_end(&mut bytes).ok()?;
-    let text = String::from_utf8_lossy(&bytes);
-    // The first line may be cut off at its beginning.
-    let lines = text.lines().skip(usize::from(begin > 0));
-    let lines = lines.filter(|line| !line.trim().is_empty());
-    Some(lines.map(printable).collect())
 }
 
 /// The last line that tells of a failure, with its time. If the service is not well, lines without `error:` may qualify
@@ -174,17 +149,11 @@ fn last_error(lines: &[String], is_well: bool) -> Option<String> {
         false => &FAILURES[..],
     };
     let is_failure = |line: &&String| {
-        let words = line
-            .split_once("] ")
-            .map_or(line.as_str(), |(_, words)| words);
+        let words = line.split_once("] ").map_or(&line[..], |(_, words)| words);
         begins.iter().any(|begin| words.starts_with(begin))
     };
     let found = lines.iter().rev().find(is_failure);
     found.or_else(|| lines.last().filter(|_| !is_well)).cloned()
-}
-
-fn pid(holder: Holder) -> Option<u32> {
-    (holder.pid > 0).then_some(holder.pid)
 }
 
 fn starter(arguments: &[String], unit: Option<&str>) -> &'static str {
@@ -200,7 +169,7 @@ fn starter(arguments: &[String], unit: Option<&str>) -> &'static str {
 
 fn answer(host: &str, port: u16) -> (bool, String) {
     use crate::admin::response::HandshakeResponse;
-    match probe::listener(host, port, TIMEOUT) {
+    match probe::listener(host, port, TIMEOUT).map(|(answer, ..)| answer) {
         Ok(HandshakeResponse::WebSocket) => (true, "a chat service".to_owned()),
         Ok(HandshakeResponse::Http(503, _)) => (
             true,
@@ -234,30 +203,6 @@ impl StatusReport {
         }
     }
 
-    /// Writes it as one JSON object.
-    ///
-    /// # Errors
-    /// The writer fails.
-    pub(crate) fn write_json(&self, out: &mut dyn Write) -> Result<(), Problem> {
-        let text = serde_json::to_string_pretty(self).unwrap_or_default();
-        writeln!(out, "{}", printable_json(&text)).map_err(Problem::of_output)
-    }
-
-    /// The JSON object on one line.
-    pub(crate) fn json_line(&self) -> String {
-        let text = serde_json::to_string(self).unwrap_or_default();
-        printable_json(&text) + "\n"
-    }
-
-    /// Writes it for people.
-    ///
-    /// # Errors
-    /// The writer fails.
-    pub(crate) fn write_text(&self, style: Style, out: &mut dyn Write) -> Result<(), Problem> {
-        out.write_all(self.text(style).as_bytes())
-            .map_err(Problem::of_output)
-    }
-
     /// What people read.
     pub(crate) fn text(&self, style: Style) -> String {
         let tone = match self.status {
@@ -272,10 +217,8 @@ impl StatusReport {
             let _ = writeln!(text, "  {name:<11}{words}");
         };
         if let Some(problem) = &self.problem {
-            line(
-                "cannot tell",
-                format!(" {}", style.paint(Tone::Bad, &printable(problem))),
-            );
+            let problem = style.paint(Tone::Bad, &printable(problem));
+            line("cannot tell", format!(" {problem}"));
         }
         if let Some(recorded) = &self.recorded_status {
             line("recorded", printable(recorded));
@@ -283,19 +226,18 @@ impl StatusReport {
         line("process", self.process(style));
         line("heartbeat", self.heartbeat(style));
         if let (Some(address), Some(answer)) = (&self.address, &self.answer) {
-            let tone = if self.answers {
-                Tone::Good
-            } else {
-                Tone::Doubtful
+            let tone = match self.answers {
+                true => Tone::Good,
+                false => Tone::Doubtful,
             };
-            line(
-                "address",
-                format!(
-                    "{}, where {} answers",
-                    printable(address),
-                    style.paint(tone, &printable(&answered(answer)))
-                ),
-            );
+            // Within a sentence.
+            let answer = match answer.strip_prefix("nothing: ") {
+                Some(reason) => format!("nothing ({reason})"),
+                None => answer.to_owned(),
+            };
+            let answer = style.paint(tone, &printable(&answer));
+            let address = printable(address);
+            line("address", format!("{address}, where {answer} answers"));
         }
         if let Some(mode) = self.mode {
             let wanted = match self.off.as_slice() {
@@ -303,16 +245,11 @@ impl StatusReport {
                 off => format!("switched off: {}", off.join(", ")),
             };
             line("mode", format!("{mode}; {wanted}"));
-            let requests: Vec<&str> = [
-                (self.stop_requested, "stop"),
-                (self.restart_requested, "restart"),
-            ]
-            .into_iter()
-            .filter_map(|(asked, word)| asked.then_some(word))
-            .collect();
-            let pending = match requests.as_slice() {
-                [] => "none pending".to_owned(),
-                words => style.paint(Tone::Doubtful, &format!("{} pending", words.join(" and "))),
+            let pending = match (self.stop_requested, self.restart_requested) {
+                (false, false) => "none pending".to_owned(),
+                (true, false) => style.paint(Tone::Doubtful, "stop pending"),
+                (false, true) => style.paint(Tone::Doubtful, "restart pending"),
+                (true, true) => style.paint(Tone::Doubtful, "stop and restart pending"),
             };
             line("requests", pending);
         }
@@ -351,23 +288,12 @@ impl StatusReport {
         match (&self.heartbeat_at, self.heartbeat_age_seconds) {
             (Some(at), Some(age)) => {
                 let tone = if self.fresh { Tone::Good } else { Tone::Bad };
-                format!(
-                    "{} ({})",
-                    style.paint(tone, &format!("{age} s ago")),
-                    printable(at)
-                )
+                let age = style.paint(tone, &format!("{age} s ago"));
+                format!("{age} ({})", printable(at))
             }
             (Some(at), None) => format!("\"{}\", which is no time", printable(at)),
             (None, _) => "none".to_owned(),
         }
-    }
-}
-
-/// Rewrites `nothing: reason` for use within a sentence.
-fn answered(answer: &str) -> String {
-    match answer.strip_prefix("nothing: ") {
-        Some(reason) => format!("nothing ({reason})"),
-        None => answer.to_owned(),
     }
 }
 

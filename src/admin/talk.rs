@@ -1,19 +1,17 @@
 //! `chat`: reads and sends messages as an agent, for a terminal or a script. It is a client of the running service like
 //! any other.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use super::probe::shake_hands;
-use super::response::{HandshakeResponse, request};
-use super::{Problem, token};
-use crate::admin::client::Client;
+use super::client::Client;
+use super::response::HandshakeResponse;
+use super::{Problem, probe, say, token};
 use crate::model::{AgentId, Conversation};
 use crate::platform::exit_code;
-use crate::platform::net;
 use crate::platform::printable::{printable, printable_json};
 
 /// Time limit to connect, and for each answer: the service answers an event within 5 s.
@@ -78,7 +76,7 @@ impl Talk<'_> {
     ///
     /// # Errors
     /// It was refused, or the service cannot be reached.
-    pub(crate) fn send(&self, text: &str, out: &mut dyn Write) -> Result<u8, Problem> {
+    pub(crate) fn send(&self, text: &str, out: &mut dyn Write) -> Result<(), Problem> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         // The same for each attempt, so that the service stores the message only once.
         let reference = format!(
@@ -94,8 +92,7 @@ impl Talk<'_> {
                         true => printable_json(&message.to_string()),
                         false => format!("stored as message {}", message["id"]),
                     };
-                    writeln!(out, "{line}").map_err(Problem::of_output)?;
-                    return Ok(exit_code::OK);
+                    return say(out, &(line + "\n"));
                 }
                 Err(Trouble::Final(problem)) => return Err(problem),
                 Err(Trouble::Passing(reason)) if Instant::now() >= deadline => {
@@ -131,11 +128,11 @@ impl Talk<'_> {
         follow: bool,
         out: &mut dyn Write,
         notes: &mut dyn Write,
-    ) -> Result<u8, Problem> {
+    ) -> Result<(), Problem> {
         let mut shown = Shown::default();
         loop {
             let lost = match self.listen(lines, follow, &mut shown, out) {
-                Ok(()) => return Ok(exit_code::OK),
+                Ok(()) => return Ok(()),
                 Err(Trouble::Final(problem)) => return Err(problem),
                 Err(Trouble::Passing(reason)) => reason,
             };
@@ -164,10 +161,9 @@ impl Talk<'_> {
         let mut before = Value::Null;
         // After a lost connection, more than one page may be missing.
         loop {
-            let limit = if shown.begun {
-                PAGE
-            } else {
-                lines.clamp(1, PAGE)
+            let limit = match shown.begun {
+                true => PAGE,
+                false => lines.clamp(1, PAGE),
             };
             let ask = json!({ "before_id": before, "limit": limit, "ref": "history" });
             client.send(&self.event("chat.history", ask))?;
@@ -184,7 +180,8 @@ impl Talk<'_> {
             before = page
                 .first()
                 .map_or(Value::Null, |first| first["id"].clone());
-            let reaches = before.as_u64().is_none_or(|id| id <= shown.newest);
+            let newest = shown.ids.last().copied().unwrap_or_default();
+            let reaches = before.as_u64().is_none_or(|id| id <= newest);
             missed.splice(0..0, page);
             if !shown.begun || reaches || answer["has_more"] != true {
                 break;
@@ -217,19 +214,8 @@ impl Talk<'_> {
     ) -> Result<(), Trouble> {
         let id = message["id"].as_u64().unwrap_or_default();
         // Older than the first message shown: it was not missed, it was never asked for.
-        let is_old = shown.begun && id < shown.first;
-        if is_old || !shown.ids.insert(id) {
-            return Ok(());
-        }
-        shown.newest = shown.newest.max(id);
-        if !shown.begun {
-            shown.first = if shown.first == 0 {
-                id
-            } else {
-                shown.first.min(id)
-            };
-        }
-        if !is_wanted {
+        let is_old = shown.begun && shown.ids.first().is_some_and(|first| id < *first);
+        if is_old || !shown.ids.insert(id) || !is_wanted {
             return Ok(());
         }
         let line = match self.json {
@@ -249,17 +235,14 @@ impl Talk<'_> {
 
     fn connect(&self) -> Result<Client, Trouble> {
         let (host, port) = &self.address;
-        let mut stream = net::connect(host, *port, TIMEOUT)?;
-        stream.set_read_timeout(Some(TIMEOUT))?;
-        stream.set_write_timeout(Some(TIMEOUT))?;
-        let request = request(&format!("{host}:{port}"), None, None);
-        let rest = match shake_hands(&mut stream, &request)? {
-            (HandshakeResponse::WebSocket, rest) => rest,
-            (HandshakeResponse::Http(code, reason), _) => {
+        let (answer, stream, rest) = probe::listener(host, *port, TIMEOUT)?;
+        match answer {
+            HandshakeResponse::WebSocket => {}
+            HandshakeResponse::Http(code, reason) => {
                 return Err(Trouble::Passing(format!("it answers {code} {reason}")));
             }
-            (HandshakeResponse::Other(what), _) => return Err(Trouble::Passing(what.to_owned())),
-        };
+            HandshakeResponse::Other(what) => return Err(Trouble::Passing(what.to_owned())),
+        }
         let patient = stream.try_clone()?;
         let mut client = Client::new(stream, rest);
         let token = token::signed(self.secret, self.agent, "agent", TOKEN_SECONDS)
@@ -311,9 +294,7 @@ impl Talk<'_> {
 #[derive(Default)]
 struct Shown {
     begun: bool,
-    first: u64,
-    newest: u64,
-    ids: HashSet<u64>,
+    ids: BTreeSet<u64>,
 }
 
 /// A message for a terminal. Its line breaks are kept; other control characters are escaped, so that it draws nothing.

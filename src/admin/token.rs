@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde_json::json;
 
-use super::{Database, Problem};
+use super::{Database, Problem, say};
 use crate::auth::sign;
 use crate::model::AgentId;
 use crate::platform::clock::epoch_seconds;
@@ -32,31 +32,21 @@ pub(crate) fn mint(
         Ok(None) => exit_code::FAILED,
         _ => exit_code::OK,
     };
-    let (whose, role) = match found {
-        Ok(Some(found)) => (
-            format!("agent {agent}, {}", printable(&found.name)),
-            found.role,
-        ),
-        Ok(None) => (
-            format!(
-                "agent {agent}, who does not exist or is not active, so the service refuses it"
-            ),
-            "agent".to_owned(),
-        ),
-        Err(problem) => (
-            format!(
-                "agent {agent}, about which the database could not be asked: {}",
-                printable(&problem.to_string())
-            ),
-            "agent".to_owned(),
-        ),
+    let whose = match &found {
+        Ok(Some(found)) => printable(&found.name),
+        Ok(None) => "who does not exist or is not active, so the service refuses it".to_owned(),
+        Err(problem) => {
+            let why = printable(&problem.to_string());
+            format!("about which the database could not be asked: {why}")
+        }
     };
-    let token = signed(secret, agent, &role, ttl)?;
-    writeln!(out, "{token}").map_err(Problem::of_output)?;
+    let found = found.ok().flatten();
+    let role = found.as_ref().map_or("agent", |found| &found.role);
+    say(out, &(signed(secret, agent, role, ttl)? + "\n"))?;
     // Only a remark: the token is written already.
     let _ = writeln!(
         notes,
-        "A token of {whose}. For {ttl} s it is as good as that agent's login, for the chat and for the helpdesk's \
+        "A token of agent {agent}, {whose}. For {ttl} s it is as good as that agent's login, for the chat and for the helpdesk's \
          own API; it cannot be taken back."
     );
     Ok(code)

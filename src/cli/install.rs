@@ -50,13 +50,11 @@ pub(super) struct UninstallOptions {
     dry_run: bool,
 }
 
-pub(super) fn install(options: &InstallOptions, out: &mut dyn Write) -> Result<u8, Problem> {
+pub(super) fn install(options: &InstallOptions, out: &mut dyn Write) -> Result<(), Problem> {
     let way = match (options.way, options.socket) {
         (WayWord::Cron, true) => {
-            return Err(Problem::new(
-                exit_code::USAGE,
-                "--socket is for systemd alone",
-            ));
+            let what = "--socket is for systemd alone";
+            return Err(Problem::new(exit_code::USAGE, what));
         }
         (WayWord::Cron, false) => ServiceManager::Cron,
         (WayWord::Systemd, socket) => ServiceManager::Systemd { socket },
@@ -66,15 +64,13 @@ pub(super) fn install(options: &InstallOptions, out: &mut dyn Write) -> Result<u
         true => Ok(Rows::default()),
         false => opened.database().run(|store| store.settings()),
     };
-    let found = Installation::look(&opened.root, install::program()?, &opened.config, rows)?;
-    install::install(way, &found, options.dry_run, out)?;
-    Ok(exit_code::OK)
+    let found = Installation::look(install::program()?, &opened.config, rows)?;
+    install::install(way, &found, options.dry_run, out)
 }
 
-pub(super) fn uninstall(options: &UninstallOptions, out: &mut dyn Write) -> Result<u8, Problem> {
+pub(super) fn uninstall(options: &UninstallOptions, out: &mut dyn Write) -> Result<(), Problem> {
     let root = absolute(&options.root.root).map_err(cannot)?;
-    install::uninstall(&root, options.dry_run, out)?;
-    Ok(exit_code::OK)
+    install::uninstall(&root, options.dry_run, out)
 }
 
 /// Both subcommands have one exit code for every failure.

@@ -267,13 +267,12 @@ fn demo(options: DemoArgs) -> Result<(), Problem> {
         port: options.port,
         level: options.log_level.parse().unwrap_or(log::LevelFilter::Info),
     };
-    crate::demo::run::demo(&options, |demo| {
+    crate::demo::run::demo(&options, |url, data| {
+        let data = data.display();
         // If standard output is closed, the page is served all the same.
         let _ = writeln!(
             stdout(),
-            "The chat is at {}\nOpen it in two windows. Ctrl-C stops it; what is said stays in {}",
-            demo.url,
-            demo.data.display()
+            "The chat is at {url}\nOpen it in two windows. Ctrl-C stops it; what is said stays in {data}"
         );
     })
 }

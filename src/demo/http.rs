@@ -1,7 +1,5 @@
 //! HTTP responses of the demo's pages, with the headers that keep foreign pages and foreign code out. Pure.
 
-use std::net::Ipv6Addr;
-
 use serde_json::Value;
 
 /// A response by its status line, type and body.
@@ -23,18 +21,18 @@ impl PageResponse {
         }
     }
 
-    /// A JSON response.
-    pub(super) fn json(status: &'static str, value: &Value) -> Self {
-        PageResponse::json_text(status, value.to_string())
+    /// JSON for the page's scripts.
+    pub(super) fn ok(value: &Value) -> Self {
+        PageResponse::json("200 OK", value)
     }
 
-    /// A JSON response whose body is serialised already.
-    pub(super) fn json_text(status: &'static str, text: String) -> Self {
+    /// The same with another status.
+    pub(super) fn json(status: &'static str, value: &Value) -> Self {
         PageResponse {
             status,
             content_type: "application/json",
             extra: "",
-            body: text.into_bytes(),
+            body: value.to_string().into_bytes(),
         }
     }
 
@@ -51,8 +49,8 @@ impl PageResponse {
         }
     }
 
-    /// The bytes on the wire; `host` is this server's address as the browser knows it. Without `with_body` only the head.
-    pub(super) fn bytes(self, host: &str, with_body: bool) -> Vec<u8> {
+    /// The bytes on the wire; `host` is this server's address as the browser knows it.
+    pub(super) fn bytes(self, host: &str) -> Vec<u8> {
         // Not every browser takes 'self' to include ws://.
         let socket = format!("ws://{host}");
         let mut bytes = format!(
@@ -68,9 +66,7 @@ impl PageResponse {
             self.extra,
         )
         .into_bytes();
-        if with_body {
-            bytes.extend_from_slice(&self.body);
-        }
+        bytes.extend_from_slice(&self.body);
         bytes
     }
 }
@@ -78,22 +74,14 @@ impl PageResponse {
 /// Whether a `Host` header is a loopback name or address. A foreign name that resolves to this machine (DNS rebinding)
 /// is not.
 pub(super) fn is_loopback(host: &str) -> bool {
-    let (name, port) = if host.starts_with('[') {
-        match host.split_once(']') {
-            Some((address, port)) => (address.trim_start_matches('['), port),
-            None => return false,
-        }
-    } else {
-        host.split_at(host.find(':').unwrap_or(host.len()))
+    let end = match host.rfind(':') {
+        Some(colon) if !host.ends_with(']') => colon,
+        _ => host.len(),
     };
-    let port_fits = match port.strip_prefix(':') {
-        None => port.is_empty(),
-        Some(digits) => digits.parse::<u16>().is_ok(),
-    };
-    let name_fits = name == "127.0.0.1"
-        || name.eq_ignore_ascii_case("localhost")
-        || name.parse() == Ok(Ipv6Addr::LOCALHOST);
-    port_fits && name_fits
+    let (name, port) = host.split_at(end);
+    let port_fits = port.is_empty() || port[1..].parse::<u16>().is_ok();
+    let name = name.to_ascii_lowercase();
+    port_fits && ["127.0.0.1", "localhost", "[::1]"].contains(&name.as_str())
 }
 
 #[cfg(test)]
@@ -132,8 +120,7 @@ mod tests {
 
     #[test]
     fn no_inline_script_is_allowed_and_nothing_is_kept() {
-        let response =
-            PageResponse::file("text/html; charset=utf-8", b"<p>").bytes("localhost:1", true);
+        let response = PageResponse::file("text/html; charset=utf-8", b"<p>").bytes("localhost:1");
         let text = String::from_utf8(response).expect("text");
         let policy = text
             .lines()

@@ -8,11 +8,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::http::PageResponse;
-use super::site::{DemoSite, agent_of};
+use super::site::DemoSite;
 use crate::admin::control::{self, ControlRequest};
 use crate::admin::settings::{self, Setting, SettingKind};
 use crate::config::settings::{Rows, key};
-use crate::model::AgentId;
 use crate::platform::clock::AppClock;
 use crate::platform::pid_file::is_live_daemon;
 use crate::store::DatabaseConnection;
@@ -33,10 +32,10 @@ pub(super) fn status(site: &DemoSite) -> PageResponse {
         let age = AppClock::utc().seconds_since(rows.text(key::LAST_SEEN_AT, ""));
         let seen = Observed::new(&rows, None, age);
         let recorded = rows.text(key::STATUS, Status::Stopped.as_str());
-        let sockets = site.sockets();
+        let (connections, online_agents) = site.sockets();
         let requested = [("stop", seen.stop_requested), ("restart", seen.restart_requested)];
         let requested = requested.iter().filter(|(_, asked)| *asked).map(|(word, _)| word);
-        Ok(PageResponse::json("200 OK", &json!({
+        Ok(PageResponse::ok(&json!({
             "mode": seen.mode.as_str(),
             "recorded_status": recorded,
             "effective_status": Status::effective(recorded, is_alive, seen.is_fresh()).as_str(),
@@ -45,8 +44,8 @@ pub(super) fn status(site: &DemoSite) -> PageResponse {
             "heartbeat_age": age,
             "started_at": rows.text(key::LAST_STARTED_AT, ""),
             "address": site.address(),
-            "connections": sockets.connections,
-            "online_agents": sockets.online_agents,
+            "connections": connections,
+            "online_agents": online_agents,
             "requested": requested.collect::<Vec<_>>(),
             "settings": settings::ALL.iter().map(|setting| described(setting, &rows)).collect::<Vec<_>>(),
             "audit": database.service_audit(AUDIT_ROWS)?.iter().map(|row| json!({
@@ -89,8 +88,8 @@ pub(super) fn set(site: &DemoSite, body: &[u8]) -> PageResponse {
         let mut wrong = |reason| drop(errors.insert(name, reason));
         match settings::find(name) {
             Ok(setting) => match setting.checked(value) {
-                Ok(value) => checked.push((setting, value)),
-                Err(error) => wrong(format!("This {error}.")),
+                Some(value) => checked.push((setting, value)),
+                None => wrong(format!("This {}.", setting.kind)),
             },
             Err(problem) => wrong(problem.to_string()),
         }
@@ -108,35 +107,28 @@ pub(super) fn set(site: &DemoSite, body: &[u8]) -> PageResponse {
             }
         }
         let saved: Vec<_> = values.keys().collect();
-        Ok(PageResponse::json("200 OK", &json!({ "saved": saved })))
+        Ok(PageResponse::ok(&json!({ "saved": saved })))
     })
 }
 
 /// What a button does.
 pub(super) fn press(site: &DemoSite, request: ControlRequest, body: &[u8]) -> PageResponse {
-    let Some(AgentId(agent)) = agent_of(body) else {
-        return PageResponse::refusal("400 Bad Request", "which agent?");
-    };
-    site.with_database(|database| {
-        if database.active_agent(AgentId(agent))?.is_none() {
-            return Ok(PageResponse::refusal("404 Not Found", "there is no such agent"));
-        }
+    site.for_agent(body, |database, _| {
         let mode = Mode::of(&database.settings()?);
         control::leave(request, mode, database, FROM)?;
         let message = match (mode, request) {
-            (Mode::External, _) => format!(
-                "The service is managed externally: use the service manager to {} it. Here that is the terminal in \
-                 which the demo runs.",
-                request.word()
-            ),
-            (Mode::Cron, ControlRequest::Start) => "Start requested.".to_owned(),
-            (Mode::Cron, ControlRequest::Stop) => {
-                "Stop requested. It stays stopped until it is started again.".to_owned()
+            (Mode::External, _) => {
+                "The service is managed externally: use the service manager. Here that is the terminal in which the demo \
+                 runs."
             }
-            (Mode::Cron, ControlRequest::Restart) => "Restart requested.".to_owned(),
+            (Mode::Cron, ControlRequest::Start) => "Start requested.",
+            (Mode::Cron, ControlRequest::Stop) => {
+                "Stop requested. It stays stopped until it is started again."
+            }
+            (Mode::Cron, ControlRequest::Restart) => "Restart requested.",
         };
         let done = mode == Mode::Cron;
         let answer = json!({ "mode": mode.as_str(), "done": done, "message": message });
-        Ok(PageResponse::json("200 OK", &answer))
+        Ok(PageResponse::ok(&answer))
     })
 }

@@ -41,7 +41,7 @@ use crate::server::{
     Ending, Events, Prepared, Running, STORE_STACK, ServerEvent, broken, cannot_start, start_hub,
 };
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Availability, Pool, Pools, Store, StoreError};
+use crate::store::{self, Availability, DatabaseConnection, Pool, Pools, Store, StoreError};
 use crate::supervisor::{self, Decision, Observed};
 use crate::websocket::Server;
 
@@ -67,22 +67,13 @@ pub(crate) struct DemoOptions {
     pub level: LevelFilter,
 }
 
-/// What the user needs to know once the page can be opened.
-#[derive(Clone, Debug)]
-pub(crate) struct Announcement {
-    /// Address of the page.
-    pub url: String,
-    /// Folder with everything that the demo writes.
-    pub data: PathBuf,
-}
-
-/// Runs the demo until a signal ends it.
+/// Runs the demo until a signal ends it; `announce` gets the page's address and the folder once the page can be opened.
 ///
 /// # Errors
 /// The start or a part of the running service failed, or a demo with this data is running already.
 pub(crate) fn demo(
     options: &DemoOptions,
-    announce: impl FnOnce(&Announcement),
+    announce: impl FnOnce(&str, &Path),
 ) -> Result<(), Problem> {
     let data = folder(&options.data)?;
     let mut lock = Lock::take(&data)?;
@@ -115,7 +106,7 @@ pub(crate) fn demo(
         .watch_signals(&demo.events.threads())
         .map_err(cannot_start)?;
     demo.forget_requests()?;
-    announce(&Announcement { url, data });
+    announce(&url, &data);
     demo.run()
 }
 
@@ -132,31 +123,29 @@ struct Demo {
 }
 
 impl Demo {
-    fn rows(&self) -> Result<Rows, Problem> {
-        self.pools
-            .shared
-            .run(|store| store.settings())
-            .map_err(|error| no_database(self.store.as_ref(), error))
+    fn ask<T>(
+        &self,
+        operation: impl FnOnce(&mut dyn DatabaseConnection) -> store::Result<T>,
+    ) -> Result<T, Problem> {
+        let result = self.pools.shared.run(operation);
+        result.map_err(|error| no_database(self.store.as_ref(), error))
     }
 
     /// Clears the requests and switches of the last run, because the user wants a running service now, and records the
     /// address, by which the subcommands find it.
     fn forget_requests(&self) -> Result<(), Problem> {
         let (host, port) = self.address.split_once(':').unwrap_or_default();
-        self.pools
-            .shared
-            .run(|store| {
-                store.update_settings(&[
-                    (key::CHAT_ENABLED, "1"),
-                    (key::WEBSOCKET_ENABLED, "1"),
-                    (key::AUTOSTART, "1"),
-                    (key::HOST, host),
-                    (key::PORT, port),
-                    (key::STOP_REQUESTED, "0"),
-                    (key::RESTART_REQUESTED, "0"),
-                ])
-            })
-            .map_err(|error| no_database(self.store.as_ref(), error))
+        self.ask(|store| {
+            store.update_settings(&[
+                (key::CHAT_ENABLED, "1"),
+                (key::WEBSOCKET_ENABLED, "1"),
+                (key::AUTOSTART, "1"),
+                (key::HOST, host),
+                (key::PORT, port),
+                (key::STOP_REQUESTED, "0"),
+                (key::RESTART_REQUESTED, "0"),
+            ])
+        })
     }
 
     fn run(&self) -> Result<(), Problem> {
@@ -173,10 +162,9 @@ impl Demo {
         let pool = &self.pools.shared;
         let claimed = startup::claim(&self.places, &self.config, pool, &rows)?;
         let claimed = claimed.ok_or_else(|| {
-            Problem::new(
-                exit_code::FAILED,
-                "another daemon works on this data; end it, or name another folder with --data",
-            )
+            let what = "another daemon works on this data";
+            let remedy = "end it, or name another folder with --data";
+            Problem::new(exit_code::FAILED, what).with_remedy(remedy)
         })?;
         let pid_file = startup::announce(claimed, &self.config, pool)?;
         let socket = self.listener.try_clone().map_err(cannot_start)?;
@@ -234,21 +222,16 @@ impl Demo {
 
     /// Whether a supervisor would start the service; clears the request that this settles.
     fn is_start_due(&self) -> Result<bool, Problem> {
-        let (is_due, settled) = match decide(&self.rows()?, false) {
-            Decision::Start { clear_restart } => {
-                (true, clear_restart.then_some(key::RESTART_REQUESTED))
-            }
-            Decision::Report { clear_stop, .. } => {
-                (false, clear_stop.then_some(key::STOP_REQUESTED))
-            }
-            _ => (false, None),
+        let decision = decide(&self.ask(|store| store.settings())?, false);
+        let settled = match decision {
+            Decision::Start { clear_restart } if clear_restart => Some(key::RESTART_REQUESTED),
+            Decision::Report { clear_stop, .. } if clear_stop => Some(key::STOP_REQUESTED),
+            _ => None,
         };
         if let Some(request) = settled {
-            let pool = &self.pools.shared;
-            pool.run(|store| store.update_settings(&[(request, "0")]))
-                .map_err(|error| no_database(self.store.as_ref(), error))?;
+            self.ask(|store| store.update_settings(&[(request, "0")]))?;
         }
-        Ok(is_due)
+        Ok(matches!(decision, Decision::Start { .. }))
     }
 }
 
@@ -279,11 +262,8 @@ impl DemoSupervisor {
                 let Ok(rows) = pool.run(|store| store.settings()) else {
                     continue;
                 };
-                let decision = decide(&rows, true);
-                if matches!(
-                    decision,
-                    Decision::Stop(_) | Decision::Restart(_) | Decision::Replace(_)
-                ) {
+                use Decision::{Replace, Restart, Stop};
+                if matches!(decide(&rows, true), Stop(_) | Restart(_) | Replace(_)) {
                     // Full only if the request is pending already.
                     let _ = sender.try_send(());
                 }
@@ -450,12 +430,9 @@ impl Lock {
                 let mut url = String::new();
                 // If it cannot be read, the message only lacks the URL.
                 let _ = file.read_to_string(&mut url);
-                Err(Problem::new(
-                    exit_code::FAILED,
-                    format!(
-                        "a demo with this data runs already: {url}; open that page, or choose another folder with --data"
-                    ),
-                ))
+                let what = format!("a demo with this data runs already: {url}");
+                let remedy = "open that page, or choose another folder with --data";
+                Err(Problem::new(exit_code::FAILED, what).with_remedy(remedy))
             }
             Err(error) => Err(cannot_write("lock", &path, error)),
         }

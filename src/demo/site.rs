@@ -11,11 +11,10 @@ use serde_json::{Value, json};
 use super::http::{PageResponse, is_loopback};
 use super::panel;
 use crate::admin::control::ControlRequest;
-use crate::auth;
+use crate::admin::token;
 use crate::config::settings::Settings;
 use crate::http::{Site, SiteRequest};
 use crate::model::{AgentId, Conversation, MessageId, Unread};
-use crate::platform::clock::epoch_seconds;
 use crate::protocol;
 use crate::store::sqlite::{SqliteConnection, SqliteStore};
 use crate::store::{DatabaseConnection, History, PageLimit, Result};
@@ -70,14 +69,6 @@ pub struct DemoSite {
     running: Mutex<Weak<Server>>,
 }
 
-/// Counts of the service's sockets, for the panel.
-pub(crate) struct Sockets {
-    /// Authenticated sockets.
-    pub connections: usize,
-    /// Agents with at least one socket.
-    pub online_agents: usize,
-}
-
 impl DemoSite {
     /// A site over this database; the panel shows `address`.
     ///
@@ -102,19 +93,13 @@ impl DemoSite {
         &self.address
     }
 
-    /// The current counts of sockets.
-    pub(super) fn sockets(&self) -> Sockets {
+    /// The numbers of authenticated sockets, and of agents with at least one.
+    pub(super) fn sockets(&self) -> (usize, usize) {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        match running.upgrade() {
-            Some(server) => Sockets {
-                connections: server.authenticated(),
-                online_agents: server.chat().hub.local_agents().len(),
-            },
-            None => Sockets {
-                connections: 0,
-                online_agents: 0,
-            },
-        }
+        running.upgrade().map_or((0, 0), |server| {
+            let agents = server.chat().hub.local_agents().len();
+            (server.authenticated(), agents)
+        })
     }
 
     /// Runs `work` on the database; a failure becomes a 503 response.
@@ -125,10 +110,27 @@ impl DemoSite {
         let mut database = self.database.lock().unwrap_or_else(PoisonError::into_inner);
         work(&mut database).unwrap_or_else(|failed| {
             error!("{failed}");
-            PageResponse::refusal(
-                "503 Service Unavailable",
-                "the database cannot be asked now",
-            )
+            let status = "503 Service Unavailable";
+            PageResponse::refusal(status, "the database cannot be asked now")
+        })
+    }
+
+    /// The same for the active agent that a request's body names.
+    pub(super) fn for_agent(
+        &self,
+        body: &[u8],
+        work: impl FnOnce(&mut SqliteConnection, AgentId) -> Result<PageResponse>,
+    ) -> PageResponse {
+        #[derive(Deserialize)]
+        struct Body {
+            agent: u64,
+        }
+        let Ok(Body { agent }) = serde_json::from_slice(body) else {
+            return PageResponse::refusal("400 Bad Request", "which agent?");
+        };
+        self.with_database(|database| match database.active_agent(AgentId(agent))? {
+            Some(_) => work(database, AgentId(agent)),
+            None => Ok(no_agent()),
         })
     }
 
@@ -140,62 +142,47 @@ impl DemoSite {
             (path, _) if path.starts_with("/demo/service/") => "POST",
             _ => return None,
         };
-        match (allowed, request.method) {
-            ("GET", "GET" | "HEAD") | ("POST", "POST") => {}
-            ("GET", _) => return Some(PageResponse::method("Allow: GET, HEAD\r\n")),
-            _ => return Some(PageResponse::method("Allow: POST\r\n")),
+        if allowed != request.method {
+            return Some(PageResponse::method(match allowed {
+                "GET" => "Allow: GET, HEAD\r\n",
+                _ => "Allow: POST\r\n",
+            }));
         }
         if allowed == "POST" && !is_own_page(request.origin, host) {
-            return Some(PageResponse::refusal(
-                "403 Forbidden",
-                "only a page of this address may ask for this",
-            ));
+            let why = "only a page of this address may ask for this";
+            return Some(PageResponse::refusal("403 Forbidden", why));
         }
         if let Some((_, content_type, content)) = file {
             return Some(PageResponse::file(content_type, content.as_bytes()));
         }
+        let press = |wanted| panel::press(self, wanted, request.body);
         match request.path {
             "/demo/state" => Some(self.state(request.query)),
             "/demo/token" => Some(self.token(request.body)),
             "/demo/threads" => Some(self.thread(request.body)),
             "/demo/service" => Some(panel::status(self)),
             "/demo/service/settings" => Some(panel::set(self, request.body)),
-            path => {
-                let wanted = ControlRequest::of_word(path.strip_prefix("/demo/service/")?)?;
-                Some(panel::press(self, wanted, request.body))
-            }
+            "/demo/service/start" => Some(press(ControlRequest::Start)),
+            "/demo/service/stop" => Some(press(ControlRequest::Stop)),
+            "/demo/service/restart" => Some(press(ControlRequest::Restart)),
+            _ => None,
         }
     }
 
     /// A token for an agent, good for a minute.
     fn token(&self, body: &[u8]) -> PageResponse {
-        let Some(agent) = agent_of(body) else {
-            return PageResponse::refusal("400 Bad Request", "which agent?");
-        };
-        self.with_database(|database| {
-            if database.active_agent(agent)?.is_none() {
-                return Ok(PageResponse::refusal(
-                    "404 Not Found",
-                    "there is no such agent",
-                ));
-            }
-            let now = epoch_seconds();
-            let claims = json!({
-                "sub": agent.0,
-                "type": "agent",
-                "iat": now,
-                "exp": now + TOKEN_SECONDS,
-            });
-            Ok(match auth::sign(&self.secret, &claims) {
-                Ok(token) => PageResponse::json(
-                    "200 OK",
-                    &json!({ "token": token, "expires_in": TOKEN_SECONDS }),
-                ),
-                Err(reason) => {
-                    error!("{reason}");
-                    PageResponse::refusal("500 Internal Server Error", "no token could be made")
-                }
-            })
+        self.for_agent(body, |_, agent| {
+            Ok(
+                match token::signed(&self.secret, agent, "agent", TOKEN_SECONDS) {
+                    Ok(token) => {
+                        PageResponse::ok(&json!({ "token": token, "expires_in": TOKEN_SECONDS }))
+                    }
+                    Err(reason) => {
+                        error!("{reason}");
+                        PageResponse::refusal("500 Internal Server Error", "no token could be made")
+                    }
+                },
+            )
         })
     }
 
@@ -213,10 +200,7 @@ impl DemoSite {
         self.with_database(|database| {
             for agent in agents {
                 if agents[0] == agents[1] || database.active_agent(agent)?.is_none() {
-                    return Ok(PageResponse::refusal(
-                        "404 Not Found",
-                        "there is no such agent",
-                    ));
+                    return Ok(no_agent());
                 }
             }
             let threads = database.threads_of(agents[0])?;
@@ -224,7 +208,7 @@ impl DemoSite {
                 Some(thread) => thread.id,
                 None => database.insert_thread(agents[0], agents[1])?,
             };
-            Ok(PageResponse::json("200 OK", &json!({ "id": id.0 })))
+            Ok(PageResponse::ok(&json!({ "id": id.0 })))
         })
     }
 
@@ -251,7 +235,7 @@ impl DemoSite {
                 state["channels"] = channels(database, agent, &unread)?;
                 state["threads"] = threads(database, agent, &unread)?;
             }
-            Ok(PageResponse::json("200 OK", &state))
+            Ok(PageResponse::ok(&state))
         })
     }
 }
@@ -259,14 +243,12 @@ impl DemoSite {
 impl Site for Arc<DemoSite> {
     fn answer(&self, request: &SiteRequest<'_>) -> Option<Vec<u8>> {
         let Some(host) = request.host.filter(|host| is_loopback(host)) else {
-            let refusal = PageResponse::refusal(
-                "403 Forbidden",
-                "open this page by the address that the demo has printed",
-            );
-            return Some(refusal.bytes("localhost", true));
+            let why = "open this page by the address that the demo has printed";
+            let refusal = PageResponse::refusal("403 Forbidden", why);
+            return Some(refusal.bytes("localhost"));
         };
-        self.route(request, host)
-            .map(|response| response.bytes(host, request.method != "HEAD"))
+        let response = self.route(request, host)?;
+        Some(response.bytes(host))
     }
 }
 
@@ -284,15 +266,8 @@ fn parameter<'q>(query: &'q str, name: &str) -> Option<&'q str> {
         .find_map(|(key, value)| (key == name).then_some(value))
 }
 
-/// The agent that a request's body names.
-pub(super) fn agent_of(body: &[u8]) -> Option<AgentId> {
-    #[derive(Deserialize)]
-    struct Body {
-        agent: u64,
-    }
-    serde_json::from_slice(body)
-        .ok()
-        .map(|Body { agent }| AgentId(agent))
+fn no_agent() -> PageResponse {
+    PageResponse::refusal("404 Not Found", "there is no such agent")
 }
 
 fn channels(database: &mut SqliteConnection, agent: AgentId, unread: &[Unread]) -> Result<Value> {

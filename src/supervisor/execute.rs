@@ -1,30 +1,11 @@
 //! Carries out a decision: prints lines and writes rows, in the recorded order. Pure except for the [`Effects`] passed
 //! in, so that tests can replay every recorded run without a process.
 
-use super::{Decision, Error, RunningDaemon, Status};
+use super::{Decision, RunningDaemon, Status};
 use crate::config::settings::key;
 use crate::platform::exit_code;
 use crate::platform::pid_file::Holder;
-
-/// The state of a daemon after it was told to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Daemon {
-    /// It has ended.
-    Ended,
-    /// It is still alive.
-    Alive,
-}
-
-impl Daemon {
-    /// From whether it has ended.
-    pub(super) fn of(has_ended: bool) -> Self {
-        if has_ended {
-            Daemon::Ended
-        } else {
-            Daemon::Alive
-        }
-    }
-}
+use crate::platform::problem::Problem;
 
 /// The supervisor's side effects.
 pub trait Effects {
@@ -35,26 +16,26 @@ pub trait Effects {
     ///
     /// # Errors
     /// The database does not take them.
-    fn write(&mut self, rows: &[(&str, &str)]) -> Result<(), Error>;
+    fn write(&mut self, rows: &[(&str, &str)]) -> Result<(), Problem>;
 
-    /// Asks the daemon to end (SIGTERM) and waits for it.
-    fn terminate(&mut self, holder: Holder) -> Daemon;
+    /// Asks the daemon to end (SIGTERM) and waits for it; returns whether it has ended.
+    fn terminate(&mut self, holder: Holder) -> bool;
 
-    /// Kills the daemon (SIGKILL) and waits for its end.
-    fn kill(&mut self, holder: Holder) -> Daemon;
+    /// Kills the daemon (SIGKILL) and waits for its end; returns whether it has ended.
+    fn kill(&mut self, holder: Holder) -> bool;
 
     /// Starts a daemon, waits until it is up, and returns its process id.
     ///
     /// # Errors
     /// Why it did not come up.
-    fn start(&mut self) -> Result<u32, Error>;
+    fn start(&mut self) -> Result<u32, Problem>;
 }
 
 /// Carries out a decision and returns the exit code.
 ///
 /// # Errors
 /// A row cannot be written; nothing is done after that.
-pub fn carry_out(decision: Decision, effects: &mut dyn Effects) -> Result<u8, Error> {
+pub fn carry_out(decision: Decision, effects: &mut dyn Effects) -> Result<u8, Problem> {
     match decision {
         Decision::ReportExternal(status) => {
             effects.write(&[(key::STATUS, status.as_str())])?;
@@ -81,9 +62,9 @@ pub fn carry_out(decision: Decision, effects: &mut dyn Effects) -> Result<u8, Er
     }
 }
 
-fn stop(target: RunningDaemon, effects: &mut dyn Effects) -> Result<u8, Error> {
+fn stop(target: RunningDaemon, effects: &mut dyn Effects) -> Result<u8, Problem> {
     let pid = target.holder.pid;
-    if end(target, effects)? == Daemon::Ended {
+    if end(target, effects)? {
         effects.write(&[
             (key::STATUS, Status::Stopped.as_str()),
             (key::STOP_REQUESTED, "0"),
@@ -97,8 +78,8 @@ fn stop(target: RunningDaemon, effects: &mut dyn Effects) -> Result<u8, Error> {
     Ok(exit_code::OK)
 }
 
-fn restart(target: RunningDaemon, effects: &mut dyn Effects) -> Result<u8, Error> {
-    if end(target, effects)? == Daemon::Ended {
+fn restart(target: RunningDaemon, effects: &mut dyn Effects) -> Result<u8, Problem> {
+    if end(target, effects)? {
         effects.write(&[(key::RESTART_REQUESTED, "0")])?;
         return Ok(start(effects));
     }
@@ -110,10 +91,10 @@ fn restart(target: RunningDaemon, effects: &mut dyn Effects) -> Result<u8, Error
     Ok(exit_code::FAILED)
 }
 
-fn replace(target: RunningDaemon, effects: &mut dyn Effects) -> Result<u8, Error> {
+fn replace(target: RunningDaemon, effects: &mut dyn Effects) -> Result<u8, Problem> {
     let pid = target.holder.pid;
     effects.write(&[(key::STATUS, Status::Stale.as_str())])?;
-    if end(target, effects)? == Daemon::Ended {
+    if end(target, effects)? {
         effects.say(&format!("restarting stale chat websocket daemon pid={pid}"));
         return Ok(start(effects));
     }
@@ -123,13 +104,14 @@ fn replace(target: RunningDaemon, effects: &mut dyn Effects) -> Result<u8, Error
     Ok(exit_code::FAILED)
 }
 
-fn end(target: RunningDaemon, effects: &mut dyn Effects) -> Result<Daemon, Error> {
+/// Ends the daemon and returns whether that was possible.
+fn end(target: RunningDaemon, effects: &mut dyn Effects) -> Result<bool, Problem> {
     let RunningDaemon { holder, may_kill } = target;
-    if effects.terminate(holder) == Daemon::Ended {
-        return Ok(Daemon::Ended);
+    if effects.terminate(holder) {
+        return Ok(true);
     }
-    if !may_kill || effects.kill(holder) == Daemon::Alive {
-        return Ok(Daemon::Alive);
+    if !may_kill || !effects.kill(holder) {
+        return Ok(false);
     }
     // A killed daemon could not clear its row itself, as one that stops cleanly does.
     effects.write(&[(key::PID, "")])?;
@@ -137,7 +119,7 @@ fn end(target: RunningDaemon, effects: &mut dyn Effects) -> Result<Daemon, Error
         "killed hung chat websocket daemon pid={}",
         holder.pid
     ));
-    Ok(Daemon::Ended)
+    Ok(true)
 }
 
 fn start(effects: &mut dyn Effects) -> u8 {

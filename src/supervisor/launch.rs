@@ -35,7 +35,7 @@ pub const ALLOCATOR: [(&str, &str); 2] = [
         "glibc.malloc.tcache_count=0:glibc.malloc.mmap_threshold=1048576:glibc.malloc.trim_threshold=2097152",
     ),
 ];
-/// How much of the log's end is searched for the reason of a failure.
+/// How much of the log's end is read.
 const LOG_TAIL_BYTES: u64 = 16 * 1024;
 
 /// A daemon that was started and is watched until it is up.
@@ -79,21 +79,9 @@ pub(super) fn launch(root: &Path, log: &Path) -> io::Result<Launched> {
 impl Launched {
     /// The last line of the log since the start, as the reason of a failure.
     pub(super) fn last_words(&self) -> Option<String> {
-        let mut file = owned_file::open(&self.log, Use::Read).ok()?;
-        let length = file.metadata().ok()?.len();
-        let unread = match length.checked_sub(self.log_start) {
-            Some(new) => new,
-            // The log was rotated: everything in the present file is newer.
-            None => length,
-        };
-        file.seek(SeekFrom::Start(length - unread.min(LOG_TAIL_BYTES)))
-            .ok()?;
-        let mut bytes = Vec::new();
-        file.take(LOG_TAIL_BYTES).read_to_end(&mut bytes).ok()?;
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        let lines = text.lines().rev().filter(|line| !line.trim().is_empty());
+        let lines = log_end(&self.log, self.log_start)?;
         // The time stamp [YYYY-MM-DD HH:MM:SS] is not part of the reason.
-        let mut words = lines.map(|line| match line.split_once("] ") {
+        let mut words = lines.iter().rev().map(|line| match line.split_once("] ") {
             Some((stamp, words)) if stamp.starts_with('[') => words,
             _ => line,
         });
@@ -109,8 +97,26 @@ impl Launched {
     }
 }
 
-/// Leaves the caller's session and becomes this program with other arguments. Returns only if that fails.
-pub(super) fn detach_and_become(arguments: &[OsString]) -> io::Error {
+/// The last lines of a log that are not blank, from its byte `start` on.
+pub(crate) fn log_end(log: &Path, start: u64) -> Option<Vec<String>> {
+    let mut file = owned_file::open(log, Use::Read).ok()?;
+    let length = file.metadata().ok()?.len();
+    // If it was rotated, everything in the present file is newer.
+    let start = if start > length { 0 } else { start };
+    let begin = start.max(length.saturating_sub(LOG_TAIL_BYTES));
+    file.seek(SeekFrom::Start(begin)).ok()?;
+    let mut bytes = Vec::new();
+    file.take(LOG_TAIL_BYTES).read_to_end(&mut bytes).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    // The first line may be cut off at its beginning.
+    let lines = text.lines().skip(usize::from(begin > start));
+    let lines = lines.filter(|line| !line.trim().is_empty());
+    Some(lines.map(str::to_owned).collect())
+}
+
+/// The hidden subcommand: leaves the caller's session and becomes the program with these arguments. Returns only if
+/// that fails.
+pub fn serve_detached(arguments: &[OsString]) -> io::Error {
     // Fails only for the leader of a process group: not for the supervisor's child, and without harm in a shell.
     let _ = rustix::process::setsid();
     let program = match std::env::current_exe() {

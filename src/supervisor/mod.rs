@@ -2,15 +2,14 @@
 //! decision here is pure; `carry_out` acts on it, and only `run` touches locks, processes and the database. A run is
 //! short, and signals only a process that is known to be the daemon.
 
-mod error;
 mod execute;
 mod launch;
 mod run;
 
-pub use error::Error;
-pub use execute::{Daemon, Effects, carry_out};
-pub use launch::{ALLOCATOR, DETACHED, SUPERVISED};
-pub use run::{run, serve_detached};
+pub use execute::{Effects, carry_out};
+pub(crate) use launch::log_end;
+pub use launch::{ALLOCATOR, DETACHED, SUPERVISED, serve_detached};
+pub use run::run;
 
 use serde::Serialize;
 
@@ -100,9 +99,20 @@ impl Observed {
         }
     }
 
+    /// The settings that switch the daemon off.
+    pub fn off(&self) -> Vec<&'static str> {
+        let switches = [
+            (self.chat_enabled, key::CHAT_ENABLED),
+            (self.websocket_enabled, key::WEBSOCKET_ENABLED),
+            (self.autostart, key::AUTOSTART),
+        ];
+        let off = switches.into_iter().filter(|(is_on, _)| !is_on);
+        off.map(|(_, name)| name).collect()
+    }
+
     /// Whether a daemon should run.
     pub fn is_wanted(&self) -> bool {
-        self.chat_enabled && self.websocket_enabled && self.autostart
+        self.off().is_empty()
     }
 }
 

@@ -1,6 +1,5 @@
 //! One run: takes the lock, observes the service, and carries out the decision.
 
-use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -11,17 +10,18 @@ use rustix::fs::{FlockOperation, Timespec, Timestamps, UTIME_NOW, flock, futimen
 use rustix::process::Signal;
 
 use super::launch::{self, Launched};
-use super::{Daemon, Effects, Error, Observed, carry_out, decide};
+use super::{Effects, Observed, carry_out, decide};
 use crate::config::limits::STORE_TIMEOUT;
 use crate::config::settings::{Rows, key};
 use crate::config::{Config, listen_address};
 use crate::platform::exit_code;
 use crate::platform::net;
 use crate::platform::owned_file::{self, Use};
-use crate::platform::paths::{PathError, Paths};
+use crate::platform::paths::Paths;
 use crate::platform::pid_file::{self, Holder};
 use crate::platform::printable::printable;
-use crate::store::{Pool, Store};
+use crate::platform::problem::Problem;
+use crate::store::{Pool, Store, StoreError};
 
 /// How long a daemon may take to end; its own limit (`SHUTDOWN_LIMIT`) is below that.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,10 +33,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How long the address may take to answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Does one run for the install at `root`, prints to `out`, and returns the exit code.
-pub fn run(root: &Path, config: &Config, store: Arc<dyn Store>, out: &mut dyn Write) -> u8 {
+/// Does one run for an install, prints to `out`, and returns the exit code.
+pub fn run(config: &Config, store: Arc<dyn Store>, out: &mut dyn Write) -> u8 {
     let mut supervisor = Supervisor {
-        root,
         config,
         places: config.paths(),
         pool: Pool::single(store),
@@ -48,14 +47,16 @@ pub fn run(root: &Path, config: &Config, store: Arc<dyn Store>, out: &mut dyn Wr
     })
 }
 
-/// The hidden subcommand: leaves the caller's session and becomes the program with these arguments. Returns only if
-/// that fails.
-pub fn serve_detached(arguments: &[OsString]) -> io::Error {
-    launch::detach_and_become(arguments)
+fn cannot<E: Into<io::Error>>(operation: &'static str, path: &Path, error: E) -> Problem {
+    Problem::of_path(operation, path, error)
+        .with_remedy("run the supervisor as the web server's user")
+}
+
+fn no_database(error: StoreError) -> Problem {
+    Problem::of(exit_code::FAILED, error)
 }
 
 struct Supervisor<'a> {
-    root: &'a Path,
     config: &'a Config,
     places: Paths,
     pool: Pool,
@@ -63,16 +64,19 @@ struct Supervisor<'a> {
 }
 
 impl Supervisor<'_> {
-    fn supervise(&mut self) -> Result<u8, Error> {
-        self.places.make_folders()?;
+    fn supervise(&mut self) -> Result<u8, Problem> {
+        self.places
+            .make_folders()
+            .map_err(|error| cannot(error.operation, &error.path, error.source))?;
         self.places = self.config.paths();
         // The daemon does not inherit this lock, which would block every later run.
         let path = self.places.supervisor_lock.clone();
-        let lock = owned_file::open(&path, Use::Change).map_err(PathError::of("open", &path))?;
+        let lock =
+            owned_file::open(&path, Use::Change).map_err(|error| cannot("open", &path, error))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => return Ok(exit_code::OK),
-            Err(error) => return Err(PathError::of("lock", &path)(error).into()),
+            Err(error) => return Err(cannot("lock", &path, error)),
         }
         // `check` and the manual take this time as that of the last run. UTIME_NOW needs only write permission.
         let now = Timespec {
@@ -85,8 +89,8 @@ impl Supervisor<'_> {
         };
         let _ = futimens(&lock, &times);
         let rows = self.rows()?;
-        let holder =
-            pid_file::holder(&self.places).map_err(PathError::of("read", &self.places.pid_file))?;
+        let holder = pid_file::holder(&self.places)
+            .map_err(|error| cannot("read", &self.places.pid_file, error))?;
         let age = self
             .config
             .clock
@@ -94,19 +98,20 @@ impl Supervisor<'_> {
         carry_out(decide(&Observed::new(&rows, holder, age)), self)
     }
 
-    fn rows(&mut self) -> Result<Rows, Error> {
-        Ok(self.pool.run(|store| store.settings())?)
+    fn rows(&mut self) -> Result<Rows, Problem> {
+        self.pool.run(|store| store.settings()).map_err(no_database)
     }
 
     /// Whether the started daemon is up: its rows are written and its address answers. An error if it has ended.
-    fn is_up(&mut self, launched: &mut Launched) -> Result<bool, Error> {
+    fn is_up(&mut self, launched: &mut Launched) -> Result<bool, Problem> {
         let pid = launched.child.id();
-        let ended = launched
-            .child
-            .try_wait()
-            .map_err(|error| Error::Watch(pid, error))?;
+        let ended = launched.child.try_wait().map_err(|error| {
+            Problem::new(exit_code::FAILED, format!("cannot watch process {pid}")).because(error)
+        })?;
         if let Some(status) = ended {
-            return Err(Error::Ended(status, launched.last_words()));
+            let words = launched.last_words();
+            let words = words.unwrap_or_else(|| format!("it ended at once ({status})"));
+            return Err(Problem::new(exit_code::FAILED, words));
         }
         let rows = self.rows()?;
         let shows = rows.text(key::PID, "") == pid.to_string()
@@ -129,15 +134,15 @@ impl Effects for Supervisor<'_> {
         let _ = writeln!(self.out, "[{}] {line}", self.config.clock.now_text());
     }
 
-    fn write(&mut self, rows: &[(&str, &str)]) -> Result<(), Error> {
+    fn write(&mut self, rows: &[(&str, &str)]) -> Result<(), Problem> {
         let deadline = Instant::now() + STORE_TIMEOUT;
-        Ok(self
-            .pool
-            .run_until(deadline, |store| store.update_settings(rows))?)
+        self.pool
+            .run_until(deadline, |store| store.update_settings(rows))
+            .map_err(no_database)
     }
 
-    fn terminate(&mut self, holder: Holder) -> Daemon {
-        let has_ended = match pid_file::process_of(holder, &self.places) {
+    fn terminate(&mut self, holder: Holder) -> bool {
+        match pid_file::process_of(holder, &self.places) {
             Some(process) => {
                 if let Err(error) = process.signal(Signal::TERM) {
                     self.say(&format!("cannot signal process {}: {error}", holder.pid));
@@ -145,21 +150,21 @@ impl Effects for Supervisor<'_> {
                 process.ended_within(STOP_TIMEOUT)
             }
             None => self.is_gone_within(STOP_TIMEOUT),
-        };
-        Daemon::of(has_ended)
+        }
     }
 
-    fn kill(&mut self, holder: Holder) -> Daemon {
+    fn kill(&mut self, holder: Holder) -> bool {
         let process = pid_file::process_of(holder, &self.places);
-        Daemon::of(process.is_some_and(|process| {
+        process.is_some_and(|process| {
             process.signal(Signal::KILL).is_ok() && process.ended_within(KILL_TIMEOUT)
-        }))
+        })
     }
 
-    fn start(&mut self) -> Result<u32, Error> {
-        let log = &self.places.log_file;
-        let mut launched =
-            launch::launch(self.root, log).map_err(|error| Error::Launch(log.to_owned(), error))?;
+    fn start(&mut self) -> Result<u32, Problem> {
+        let log = self.places.log_file.clone();
+        let failed = |what: String| Problem::new(exit_code::FAILED, what);
+        let mut launched = launch::launch(&self.config.root, &log)
+            .map_err(|error| failed(format!("{error} (log file {})", log.display())))?;
         let pid = launched.child.id();
         let deadline = Instant::now() + START_TIMEOUT;
         let mut seen_before = false;
@@ -172,8 +177,11 @@ impl Effects for Supervisor<'_> {
             }
             seen_before = seen;
             if Instant::now() >= deadline {
-                let log = self.places.log_file.clone();
-                return Err(Error::Silent(pid, START_TIMEOUT.as_secs(), log));
+                return Err(failed(format!(
+                    "process {pid} has shown no heartbeat within {} s; {} says more",
+                    START_TIMEOUT.as_secs(),
+                    log.display()
+                )));
             }
         }
     }

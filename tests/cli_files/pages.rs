@@ -141,7 +141,7 @@ fn subcommand(command: &Command, manual: &Manual, date: &str) -> Page {
             let text = format!(
                 "{} It {}. Default: `{}`.",
                 sentence(one.about),
-                settings::OtherKind(one.kind),
+                one.kind,
                 one.default
             );
             item(&bold(one.key), &text)

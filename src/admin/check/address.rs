@@ -103,7 +103,7 @@ pub(super) fn who_answers(config: &Config, rows: Option<&Rows>) -> (Local, Strin
     let (host, port, _) = listen_address(config, rows);
     // If the pid file cannot be read, the listener is assumed to be ours.
     let holder = pid_file::holder(&config.paths());
-    let answer = probe::listener(&host, port, TIMEOUT);
+    let answer = probe::listener(&host, port, TIMEOUT).map(|(answer, ..)| answer);
     if let Err(error) = &answer
         && error.kind() == io::ErrorKind::ConnectionRefused
     {

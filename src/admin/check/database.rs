@@ -6,44 +6,23 @@ use crate::admin::{Database, Problem};
 use crate::config::settings::{Rows, key};
 use crate::config::{Config, Database as ConfiguredDatabase, TlsMode};
 use crate::platform::clock::epoch_seconds;
-use crate::supervisor::Mode;
+use crate::supervisor::{Mode, Observed};
 
-/// Columns that the service reads or writes, by table.
-const COLUMNS: [(&str, &str); 12] = [
-    ("settings", "key_name value"),
-    (
-        "agents",
-        "id name role notification_preferences_json chat_handle is_active",
-    ),
-    ("tickets", "id ticket_number deleted_at"),
-    ("chat_channels", "id name is_active retention_days"),
-    ("chat_channel_members", "channel_id agent_id can_post"),
-    (
-        "chat_threads",
-        "id agent_one_id agent_two_id last_message_at",
-    ),
-    (
-        "chat_messages",
-        "id message_scope channel_id thread_id sender_agent_id body_text body_rendered_html metadata_json created_at \
-         edited_at deleted_at deleted_by_agent_id",
-    ),
-    ("chat_message_mentions", "message_id mentioned_agent_id"),
-    (
-        "chat_message_reads",
-        "agent_id message_scope channel_id thread_id last_read_message_id last_read_at",
-    ),
-    (
-        "chat_channel_notification_preferences",
-        "agent_id channel_id notify_enabled",
-    ),
-    (
-        "agent_notifications",
-        "id agent_id type severity title body link data_json dedupe_key",
-    ),
-    (
-        "audit_log",
-        "actor_type actor_id action subject_type subject_id payload",
-    ),
+/// Tables that the service reads or writes, each with the columns.
+const COLUMNS: [&str; 12] = [
+    "settings key_name value",
+    "agents id name role notification_preferences_json chat_handle is_active",
+    "tickets id ticket_number deleted_at",
+    "chat_channels id name is_active retention_days",
+    "chat_channel_members channel_id agent_id can_post",
+    "chat_threads id agent_one_id agent_two_id last_message_at",
+    "chat_messages id message_scope channel_id thread_id sender_agent_id body_text body_rendered_html metadata_json \
+     created_at edited_at deleted_at deleted_by_agent_id",
+    "chat_message_mentions message_id mentioned_agent_id",
+    "chat_message_reads agent_id message_scope channel_id thread_id last_read_message_id last_read_at",
+    "chat_channel_notification_preferences agent_id channel_id notify_enabled",
+    "agent_notifications id agent_id type severity title body link data_json dedupe_key",
+    "audit_log actor_type actor_id action subject_type subject_id payload",
 ];
 
 /// Rows of `settings` that the service updates but never inserts.
@@ -68,48 +47,58 @@ pub(super) fn look(
     database: &mut Database,
     findings: &mut Vec<Finding>,
 ) -> Option<Rows> {
-    let version = match database.run(|store| store.server_version()) {
-        Ok(version) => version,
+    let version = database.run(|store| store.server_version());
+    let answers = version.is_ok();
+    let mut add = |about, found: Result<Vec<Finding>, Problem>| match found {
+        Ok(found) => findings.extend(found),
         Err(problem) => {
-            findings.push(unreachable(&problem));
-            super::skip(
-                findings,
-                &super::OF_DATABASE,
-                "the database does not answer",
-            );
-            return None;
+            let remedy = problem.remedy().unwrap_or("see what it says");
+            findings.push(Finding::failed(about, problem.detail(), remedy));
         }
     };
-    findings.push(match is_known(&version) {
-        true => Finding::ok("database", format!("answers, version {version}")),
+    add(
+        "database",
+        version.map(|version| vec![of_version(&version)]),
+    );
+    if !answers {
+        let why = "the database does not answer";
+        super::skip(findings, &super::OF_DATABASE, why);
+        return None;
+    }
+    add("line", line(config, database));
+    add("tables", narrow_columns(database));
+    add("tables", missing_columns(database));
+    let rows = database.run(|store| store.settings());
+    let known = rows.as_ref().ok().cloned();
+    add("settings", rows.map(|rows| vec![settings(&rows)]));
+    add("rights", rights(database));
+    add("clocks", clocks(database));
+    known
+}
+
+fn of_version(version: &str) -> Finding {
+    let detail = format!("answers, version {version}");
+    match is_known(version) {
+        true => Finding::ok("database", detail),
         false => Finding::warning(
             "database",
-            format!("answers, version {version}"),
+            detail,
             "MySQL 8 and MariaDB 10.4 are the oldest that this service is tried with",
         ),
-    });
-    line(config, database, findings);
-    tables(database, findings);
-    let rows = settings(database, findings);
-    rights(database, findings);
-    clocks(database, findings);
-    rows
+    }
 }
 
 /// Whether the connection is encrypted, and allows the connections and message sizes that the limits need.
-fn line(config: &Config, database: &mut Database, findings: &mut Vec<Finding>) {
+fn line(config: &Config, database: &mut Database) -> Result<Vec<Finding>, Problem> {
     const ABOUT: &str = "line";
-    let line = match database.run(|store| store.line()) {
-        Ok(line) => line,
-        Err(problem) => return findings.push(of_problem(ABOUT, &problem)),
-    };
+    let line = database.run(|store| store.line())?;
     let mysql = match &config.database {
         ConfiguredDatabase::Mysql(mysql) => mysql,
         #[cfg(feature = "embedded")]
-        ConfiguredDatabase::Sqlite(_) => return,
+        ConfiguredDatabase::Sqlite(_) => return Ok(Vec::new()),
     };
     let is_verified = matches!(mysql.tls.mode, TlsMode::VerifyCa | TlsMode::VerifyIdentity);
-    findings.push(match line.cipher {
+    let mut findings = vec![match line.cipher {
         Some(cipher) if is_verified => Finding::ok(ABOUT, format!("encrypted with {cipher}")),
         Some(cipher) => Finding::warning(
             ABOUT,
@@ -122,36 +111,28 @@ fn line(config: &Config, database: &mut Database, findings: &mut Vec<Finding>) {
             "let the server have a certificate, then set DB_SSL_CA",
         ),
         None => Finding::ok(ABOUT, "not encrypted"),
-    });
+    }];
     let wanted = config.limits.db_connections as u64;
-    match line.connections {
-        Some(most) if most <= wanted => findings.push(Finding::warning(
+    findings.extend(line.connections.map(|most| match most <= wanted {
+        true => Finding::warning(
             ABOUT,
             format!("{wanted} connections to the database are wanted, and this account may have {most}, the helpdesk's included"),
             "raise max_user_connections of the account, or lower CHAT_WEBSOCKET_DB_CONNECTIONS",
-        )),
-        Some(most) => findings.push(Finding::ok(
+        ),
+        false => Finding::ok(
             ABOUT,
             format!("{wanted} connections of the {most} that this account may have"),
-        )),
-        None => {}
-    }
-    if let Some(packet) = line.packet.filter(|bytes| *bytes < LARGEST_ROW) {
-        findings.push(Finding::warning(
+        ),
+    }));
+    let small = line.packet.filter(|bytes| *bytes < LARGEST_ROW);
+    findings.extend(small.map(|packet| {
+        Finding::warning(
             ABOUT,
             format!("max_allowed_packet is {packet} bytes; longer messages are refused"),
             format!("raise it to {LARGEST_ROW} bytes or more on the server"),
-        ));
-    }
-}
-
-fn unreachable(problem: &Problem) -> Finding {
-    of_problem("database", problem)
-}
-
-fn of_problem(about: &'static str, problem: &Problem) -> Finding {
-    let remedy = problem.remedy().unwrap_or("see what it says");
-    Finding::failed(about, problem.detail(), remedy)
+        )
+    }));
+    Ok(findings)
 }
 
 /// MySQL reports `8.0.36-…`, MariaDB `10.11.6-MariaDB-…`.
@@ -169,125 +150,94 @@ fn is_known(version: &str) -> bool {
     }
 }
 
-fn tables(database: &mut Database, findings: &mut Vec<Finding>) {
-    const ABOUT: &str = "tables";
-    let names: Vec<&str> = COLUMNS.iter().map(|(table, _)| *table).collect();
-    let there = match database.run(|store| store.columns(&names)) {
-        Ok(there) => there,
-        Err(problem) => {
-            findings.push(of_problem(ABOUT, &problem));
-            return;
-        }
-    };
+fn narrow_columns(database: &mut Database) -> Result<Vec<Finding>, Problem> {
+    let narrow = database.run(|store| store.narrow_columns())?;
+    if narrow.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(vec![Finding::warning(
+        "tables",
+        format!("what does not fit is refused: {}", narrow.join(", ")),
+        "convert it: ALTER TABLE … CONVERT TO CHARACTER SET utf8mb4, with columns of messages of type TEXT",
+    )])
+}
+
+fn missing_columns(database: &mut Database) -> Result<Vec<Finding>, Problem> {
+    let tables = COLUMNS.map(|line| line.split_once(' ').unwrap_or_default());
+    let there = database.run(|store| store.columns(&tables.map(|(table, _)| table)))?;
     let mut missing = Vec::new();
-    for (table, columns) in COLUMNS {
-        let lacks = |column: &&str| !there.contains(&(table.to_owned(), (*column).to_owned()));
-        let columns: Vec<&str> = columns.split_whitespace().collect();
-        let lacking: Vec<&str> = columns.iter().copied().filter(lacks).collect();
-        if lacking.len() == columns.len() {
-            missing.push(format!("table {table}"));
-        } else {
-            missing.extend(lacking.iter().map(|column| format!("{table}.{column}")));
+    for (table, columns) in tables {
+        let has = |column: &&str| there.contains(&(table.to_owned(), (*column).to_owned()));
+        let (found, lacking): (Vec<&str>, Vec<&str>) = columns.split(' ').partition(has);
+        match found.is_empty() {
+            true => missing.push(format!("table {table}")),
+            false => missing.extend(lacking.iter().map(|column| format!("{table}.{column}"))),
         }
     }
-    match database.run(|store| store.narrow_columns()) {
-        Ok(narrow) if narrow.is_empty() => {}
-        Ok(narrow) => findings.push(Finding::warning(
-            ABOUT,
-            format!("what does not fit is refused: {}", narrow.join(", ")),
-            "convert it: ALTER TABLE … CONVERT TO CHARACTER SET utf8mb4, with columns of messages of type TEXT",
-        )),
-        Err(problem) => findings.push(of_problem(ABOUT, &problem)),
-    }
-    findings.push(match missing.is_empty() {
-        true => Finding::ok(ABOUT, "all tables and columns are there"),
+    Ok(vec![match missing.is_empty() {
+        true => Finding::ok("tables", "all tables and columns are there"),
         false => Finding::failed(
-            ABOUT,
+            "tables",
             format!("missing: {}", missing.join(", ")),
             "is this the helpdesk's database, of version 1.4.13 or later, with its migrations run?",
         ),
-    });
+    }])
 }
 
-fn settings(database: &mut Database, findings: &mut Vec<Finding>) -> Option<Rows> {
+fn settings(rows: &Rows) -> Finding {
     const ABOUT: &str = "settings";
-    let rows = match database.run(|store| store.settings()) {
-        Ok(rows) => rows,
-        Err(problem) => {
-            findings.push(of_problem(ABOUT, &problem));
-            return None;
-        }
-    };
-    let missing: Vec<&str> = WRITTEN_ROWS
-        .into_iter()
-        .filter(|key| !rows.contains(key))
-        .collect();
-    let off: Vec<&str> = [
-        (key::CHAT_ENABLED, rows.boolean(key::CHAT_ENABLED, false)),
-        (
-            key::WEBSOCKET_ENABLED,
-            rows.boolean(key::WEBSOCKET_ENABLED, true),
-        ),
-    ]
-    .into_iter()
-    .filter_map(|(key, on)| (!on).then_some(key))
-    .collect();
+    let missing = WRITTEN_ROWS.into_iter().filter(|key| !rows.contains(key));
+    let missing: Vec<&str> = missing.collect();
+    let seen = Observed::new(rows, None, None);
+    let mut off = seen.off();
+    off.retain(|key| *key != key::AUTOSTART);
     if !missing.is_empty() {
-        findings.push(Finding::failed(
+        Finding::failed(
             ABOUT,
             format!("missing rows: {}", missing.join(", ")),
             "the service inserts none; run the helpdesk's migrations",
-        ));
+        )
     } else if !off.is_empty() {
-        findings.push(Finding::warning(
+        Finding::warning(
             ABOUT,
             format!("switched off: {}", off.join(", ")),
             format!("settings set {} 1", off[0]),
-        ));
+        )
     } else {
-        let mode = match Mode::of(&rows) {
+        let mode = match seen.mode {
             Mode::Cron => "cron: the supervisor starts and stops the service",
             Mode::External => "external: a service manager starts and stops the service",
         };
-        findings.push(Finding::ok(ABOUT, format!("chat is on; mode {mode}")));
+        Finding::ok(ABOUT, format!("chat is on; mode {mode}"))
     }
-    Some(rows)
 }
 
-fn rights(database: &mut Database, findings: &mut Vec<Finding>) {
+fn rights(database: &mut Database) -> Result<Vec<Finding>, Problem> {
     const ABOUT: &str = "rights";
-    findings.push(match database.run(|store| store.refused_writes()) {
-        Err(problem) => of_problem(ABOUT, &problem),
-        Ok(refused) if refused.is_empty() => {
-            Finding::ok(ABOUT, "the database user may write what the service writes")
-        }
-        Ok(refused) => {
-            let (what, cause) = &refused[0];
-            let all: Vec<&str> = refused.iter().map(|(what, _)| *what).collect();
-            Finding::failed(
-                ABOUT,
-                format!("refused: {} ({what}: {cause})", all.join(", ")),
-                "grant the database user SELECT, INSERT, UPDATE and DELETE on the helpdesk's tables",
-            )
-        }
-    });
+    let refused = database.run(|store| store.refused_writes())?;
+    let all: Vec<&str> = refused.iter().map(|(what, _)| *what).collect();
+    Ok(vec![match refused.first() {
+        None => Finding::ok(ABOUT, "the database user may write what the service writes"),
+        Some((what, cause)) => Finding::failed(
+            ABOUT,
+            format!("refused: {} ({what}: {cause})", all.join(", ")),
+            "grant the database user SELECT, INSERT, UPDATE and DELETE on the helpdesk's tables",
+        ),
+    }])
 }
 
-fn clocks(database: &mut Database, findings: &mut Vec<Finding>) {
+fn clocks(database: &mut Database) -> Result<Vec<Finding>, Problem> {
     const ABOUT: &str = "clocks";
-    let theirs = match database.run(|store| store.server_epoch()) {
-        Ok(theirs) => theirs,
-        Err(problem) => return findings.push(of_problem(ABOUT, &problem)),
-    };
+    let theirs = database.run(|store| store.server_epoch())?;
     let apart = theirs.abs_diff(epoch_seconds());
-    findings.push(match apart <= CLOCKS_APART {
+    Ok(vec![match apart <= CLOCKS_APART {
         true => Finding::ok(ABOUT, "this machine's and the database's agree"),
         false => Finding::warning(
             ABOUT,
             format!("the database's clock is {apart} s off this machine's"),
             "let both follow a time server; tokens are judged by this machine's clock, messages dated by the database's",
         ),
-    });
+    }])
 }
 
 #[cfg(test)]

@@ -1,15 +1,14 @@
 //! The install's folder: its `.env`, the values in it, and the files that the service writes.
 
-use std::fmt::Display;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::{Access, FlockOperation, access, flock, statvfs};
+use rustix::io::Errno;
 
-use super::Finding;
-use super::symptoms::{self, Symptom};
+use super::{Finding, symptoms};
 use crate::admin::install::{self, Installation};
 use crate::bus;
 use crate::config::limits::Limits;
@@ -20,6 +19,8 @@ use crate::platform::owned_file::{self, Use};
 use crate::platform::paths::LOCKS_REMEDY;
 use crate::platform::problem::Problem;
 use crate::push;
+
+const STORAGE: &str = "storage";
 
 /// Whether `.env` exists and is hidden from other users. A file that cannot be read has been reported before.
 pub(super) fn dotenv(root: &Path, findings: &mut Vec<Finding>) {
@@ -67,10 +68,8 @@ pub(super) fn variables(variables: &Variables, findings: &mut Vec<Finding>) {
         Err(error) => wrong.push(error),
         Ok(limits) if wrong.is_empty() => {
             let (all, one) = (limits.max_connections, limits.max_per_agent);
-            push(
-                "limits",
-                Ok(format!("up to {all} connections, {one} of one agent")),
-            );
+            let detail = format!("up to {all} connections, {one} of one agent");
+            push("limits", Ok(detail));
         }
         Ok(_) => {}
     }
@@ -139,7 +138,7 @@ pub(super) fn links(config: &Config, variables: &Variables, findings: &mut Vec<F
 pub(super) fn installed(root: &Path, config: &Config, rows: &Rows, findings: &mut Vec<Finding>) {
     const ABOUT: &str = "installed";
     let found = install::program()
-        .and_then(|program| Installation::look(root, program, config, Ok(rows.clone())));
+        .and_then(|program| Installation::look(program, config, Ok(rows.clone())));
     let Ok(found) = found else {
         // The storage check has reported the reason.
         return;
@@ -188,67 +187,46 @@ pub(super) fn user(findings: &mut Vec<Finding>) {
 
 /// Whether this user may write where the service does.
 pub(super) fn storage(config: &Config, findings: &mut Vec<Finding>) {
-    const ABOUT: &str = "storage";
     let places = config.paths();
-    let mut all_well = true;
-    for folder in [&places.runtime, &places.logs] {
-        let there = existing(folder);
-        if let Some((what, remedy)) = unusable(config, folder, there) {
-            all_well = false;
-            let finding = Finding::failed(ABOUT, what, remedy);
-            // Both folders may be missing for the same reason; report it once.
-            if !findings.contains(&finding) {
-                findings.push(finding);
-            }
-        }
+    let folders = [&places.runtime, &places.logs].map(|folder| of_folder(config, folder));
+    let files = [&places.pid_file, &places.log_file, &places.supervisor_lock]
+        .map(|file| of_file(config, file, file == &places.log_file));
+    let mut faults: Vec<Finding> = folders.into_iter().chain(files).flatten().collect();
+    // Both folders may be missing for the same reason.
+    faults.dedup();
+    if faults.is_empty() {
+        let detail = format!("{} can be written", config.storage.display());
+        faults.push(Finding::ok(STORAGE, detail));
     }
-    for file in [&places.pid_file, &places.log_file, &places.supervisor_lock] {
-        let shown = file.display();
-        if let Some(why) = refusal(file, file == &places.log_file) {
-            all_well = false;
-            findings.push(Finding::failed(
-                ABOUT,
-                format!("{shown} cannot be used: {why}"),
-                "move it away",
-            ));
-            continue;
-        }
-        let Ok(metadata) = fs::metadata(file) else {
-            continue;
-        };
-        if metadata.is_dir() {
-            all_well = false;
-            findings.push(Finding::failed(
-                ABOUT,
-                format!("{shown} is a folder, and a file has to be there"),
-                "move it away",
-            ));
-        } else if let Err(error) = access(file, Access::READ_OK | Access::WRITE_OK) {
-            all_well = false;
-            findings.push(Finding::failed(
-                ABOUT,
-                format!("this user cannot write {shown}: {error}"),
-                advice(config),
-            ));
-        } else if rustix::process::geteuid().is_root()
-            && fs::metadata(existing(&config.storage))
-                .is_ok_and(|storage| storage.uid() != metadata.uid())
-        {
-            // Root can write any file, so only the owner tells whether the service's user can.
-            all_well = false;
-            findings.push(Finding::warning(
-                ABOUT,
-                format!("{shown} belongs to another user than the folder"),
-                format!("chown --reference={} {shown}", config.storage.display()),
-            ));
-        }
+    findings.extend(faults);
+}
+
+/// Why the service cannot use a file.
+fn of_file(config: &Config, file: &Path, is_log: bool) -> Option<Finding> {
+    let shown = file.display();
+    if let Some(why) = refusal(file, is_log) {
+        let what = format!("{shown} cannot be used: {why}");
+        return Some(Finding::failed(STORAGE, what, "move it away"));
     }
-    if all_well {
-        findings.push(Finding::ok(
-            ABOUT,
-            format!("{} can be written", config.storage.display()),
-        ));
+    let metadata = fs::metadata(file).ok()?;
+    if metadata.is_dir() {
+        let what = format!("{shown} is a folder, and a file has to be there");
+        return Some(Finding::failed(STORAGE, what, "move it away"));
     }
+    if let Err(error) = access(file, Access::READ_OK | Access::WRITE_OK) {
+        let what = format!("this user cannot write {shown}: {error}");
+        return Some(Finding::failed(STORAGE, what, advice(config)));
+    }
+    // Root can write any file, so only the owner tells whether the service's user can.
+    let storage = fs::metadata(existing(&config.storage)).ok()?;
+    let is_foreign = rustix::process::geteuid().is_root() && storage.uid() != metadata.uid();
+    is_foreign.then(|| {
+        Finding::warning(
+            STORAGE,
+            format!("{shown} belongs to another user than the folder"),
+            format!("chown --reference={} {shown}", config.storage.display()),
+        )
+    })
 }
 
 /// Why the service refuses a file regardless of its permissions, such as another user's link. Creates nothing.
@@ -257,26 +235,32 @@ fn refusal(file: &Path, is_log: bool) -> Option<io::Error> {
         true => owned_file::append_log(file),
         false => owned_file::open(file, Use::Read),
     };
-    // Errors of the system are left to the checks of kind and permissions in `storage`.
+    // Errors of the system are left to the checks of kind and permissions.
     opened.err().filter(|why| why.raw_os_error().is_none())
 }
 
-/// Why the service cannot write in `folder`, and the remedy. `there` is its nearest existing ancestor, or itself.
-fn unusable(config: &Config, folder: &Path, there: &Path) -> Option<(String, String)> {
+/// Why the service cannot write in a folder.
+fn of_folder(config: &Config, folder: &Path) -> Option<Finding> {
+    let there = existing(folder);
     let shown = there.display();
+    let failed = |what: String, remedy: &str| Some(Finding::failed(STORAGE, what, remedy));
+    let tried = format!("write in {shown}");
     if !there.is_dir() {
         let what = format!("{shown} is no folder");
-        return Some((what, "move it away, or set STORAGE_PATH".to_owned()));
+        return failed(what, "move it away, or set STORAGE_PATH");
     }
-    if let Err(error) = access(there, Access::WRITE_OK | Access::EXEC_OK) {
-        if error == rustix::io::Errno::ROFS {
-            return Some(of(&symptoms::STORAGE_READ_ONLY, shown, &error));
+    match access(there, Access::WRITE_OK | Access::EXEC_OK) {
+        Ok(()) => {}
+        Err(error @ Errno::ROFS) => {
+            return Some(symptoms::STORAGE_READ_ONLY.failed(STORAGE, tried, error));
         }
-        let what = match there == folder {
-            true => format!("this user cannot write in {shown}: {error}"),
-            false => format!("this user cannot make {}: {error}", folder.display()),
-        };
-        return Some((what, advice(config)));
+        Err(error) => {
+            let what = match there == folder {
+                true => format!("this user cannot write in {shown}: {error}"),
+                false => format!("this user cannot make {}: {error}", folder.display()),
+            };
+            return failed(what, &advice(config));
+        }
     }
     // Shared and non-blocking, so that this neither disturbs a running daemon nor waits for it.
     let locked = fs::File::open(there)
@@ -285,17 +269,11 @@ fn unusable(config: &Config, folder: &Path, there: &Path) -> Option<(String, Str
         && error.kind() != io::ErrorKind::WouldBlock
     {
         let what = format!("files in {shown} cannot be locked: {error}");
-        return Some((what, LOCKS_REMEDY.to_owned()));
+        return failed(what, LOCKS_REMEDY);
     }
     let space = statvfs(there).ok()?;
     let is_full = space.f_bavail == 0 || (space.f_files > 0 && space.f_favail == 0);
-    is_full.then(|| of(&symptoms::STORAGE_FULL, shown, &"its disk is full"))
-}
-
-/// The detail, which names cause and meaning, and the remedy.
-fn of(symptom: &Symptom, folder: impl Display, came: &dyn Display) -> (String, String) {
-    let detail = format!("write in {folder}: {came}; {}", symptom.means);
-    (detail, symptom.remedy.to_owned())
+    is_full.then(|| symptoms::STORAGE_FULL.failed(STORAGE, tried, "its disk is full"))
 }
 
 fn advice(config: &Config) -> String {

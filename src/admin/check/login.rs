@@ -1,23 +1,21 @@
 //! What a browser does after the handshake: authenticate, send a message, and stay silent until the service pings.
 
-use std::io;
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use serde_json::{Value, json};
 
 use super::symptoms::{self, Symptom};
 use super::tls::Stream;
-use super::web_server::{Login, Open, TIMEOUT, WebServerCheck, read_token, since};
+use super::web_server::{Login, Open, TIMEOUT, WebServerCheck};
 use super::{Finding, Level};
 use crate::admin::client::{Client, Heard};
-use crate::admin::response::request;
 use crate::admin::{Database, probe, token};
 use crate::auth::{TokenError, TokenVerifier};
 use crate::config::settings::Rows;
 use crate::config::{Config, listen_address};
 use crate::model::{AuthFailure, MessageId, ThreadId};
 use crate::platform::clock::epoch_seconds;
-use crate::platform::net::connect;
 
 /// A token's life beyond the silence: enough for all other steps.
 const STEPS: Duration = Duration::from_secs(120);
@@ -39,7 +37,7 @@ pub(super) fn follow(
     open: &mut Open,
     notes: &mut dyn io::Write,
     findings: &mut Vec<Finding>,
-) {
+) -> Result<(), Finding> {
     let ping = install.0.limits.ping_interval;
     let who = match login {
         Login::Agent(agent) => format!("agent {agent}"),
@@ -57,16 +55,14 @@ pub(super) fn follow(
             "Writing one message in direct thread {thread}, which both agents see until it is marked deleted at once."
         );
     }
-    match authenticate(login, install, open) {
-        Ok(()) => findings.push(Finding::ok(
-            "token",
-            format!("log in as {who}: auth.ok, and a pong"),
-        )),
-        Err(LoginError(symptom, came)) => {
-            let symptom = of_database(symptom, findings);
-            return findings.push(symptom.failed("token", format!("log in as {who}"), came));
-        }
-    }
+    let tried = format!("log in as {who}");
+    authenticate(login, install, open).map_err(|LoginError(symptom, came)| {
+        of_database(symptom, findings).failed("token", &tried, came)
+    })?;
+    findings.push(Finding::ok(
+        "token",
+        format!("{tried}: auth.ok, and a pong"),
+    ));
     if let Some(thread) = way.thread {
         let tried = format!("write in direct thread {thread}");
         findings.push(match write(thread, database, open) {
@@ -80,6 +76,7 @@ pub(super) fn follow(
         });
     }
     findings.push(stay_silent(ping, open));
+    Ok(())
 }
 
 /// Narrows a database failure down by what the check of the rights has found.
@@ -110,7 +107,9 @@ fn authenticate(
             token::signed(secret, *agent, "agent", life.as_secs())
                 .map_err(|problem| refused(problem.to_string()))?
         }
-        Login::File(file) => read_token(file).map_err(|error| refused(error.to_string()))?,
+        Login::File(file) => fs::read_to_string(file)
+            .map(|text| text.trim().to_owned())
+            .map_err(|error| refused(error.to_string()))?,
     };
     let answer = show(&token, open)?;
     let said = answer["message"].as_str().unwrap_or_default().to_owned();
@@ -152,11 +151,8 @@ fn is_taken(token: &str, config: &Config, rows: Option<&Rows>) -> bool {
         return false;
     };
     let (host, port, _) = listen_address(config, rows);
-    let opened = connect(&host, port, TIMEOUT).and_then(|socket| {
-        socket.set_read_timeout(Some(TIMEOUT))?;
-        let mut stream: Box<dyn Stream> = Box::new(socket.try_clone()?);
-        let asked = request(&format!("{host}:{port}"), None, None);
-        let (_, rest) = probe::shake_hands(&mut stream, &asked)?;
+    let opened = probe::listener(&host, port, TIMEOUT).and_then(|(_, socket, rest)| {
+        let stream: Box<dyn Stream> = Box::new(socket.try_clone()?);
         let client = Client::new(stream, rest);
         Ok(Open { client, socket })
     });
@@ -203,7 +199,7 @@ fn ask(
     event: &Value,
     is_answer: impl Fn(&Value) -> bool,
 ) -> Result<Value, LoginError> {
-    let lost = |error: io::Error| LoginError(&symptoms::HELD_BACK, error.to_string());
+    let lost = |error: io::Error| LoginError(&symptoms::HELD_BACK, silence_or(&error));
     open.client.send(event).map_err(lost)?;
     for _ in 0..MOST_EVENTS {
         match open.client.hear() {
@@ -211,9 +207,6 @@ fn ask(
             Ok(Heard::Event(_) | Heard::Ping) => {}
             Ok(Heard::Closed(why)) => {
                 return Err(LoginError(of_close(&why, &symptoms::TOKEN_REFUSED), why));
-            }
-            Err(error) if is_silence(&error) => {
-                return Err(LoginError(&symptoms::HELD_BACK, "no answer".to_owned()));
             }
             Err(error) => return Err(lost(error)),
         }
@@ -258,9 +251,12 @@ fn stay_silent(ping: Duration, open: &mut Open) -> Finding {
     const ABOUT: &str = "silence";
     let begun = Instant::now();
     let tried = format!("be silent for {} s", ping.as_secs());
-    let ended = |why: String| symptoms::TIMEOUT_SHORT.failed(ABOUT, &tried, why);
+    let ended = |symptom: &Symptom, why: String| {
+        let came = format!("{why} after {} s", begun.elapsed().as_secs());
+        symptom.failed(ABOUT, &tried, came)
+    };
     if let Err(error) = open.socket.set_read_timeout(Some(ping + LATE)) {
-        return ended(error.to_string());
+        return ended(&symptoms::TIMEOUT_SHORT, error.to_string());
     }
     while begun.elapsed() <= ping + LATE {
         match open.client.hear() {
@@ -269,12 +265,9 @@ fn stay_silent(ping: Duration, open: &mut Open) -> Finding {
                 return Finding::ok(ABOUT, detail);
             }
             Ok(Heard::Event(_)) => {}
-            Ok(Heard::Closed(why)) => {
-                let symptom = of_close(&why, &symptoms::TIMEOUT_SHORT);
-                return symptom.failed(ABOUT, &tried, format!("{why} {}", since(begun)));
-            }
+            Ok(Heard::Closed(why)) => return ended(of_close(&why, &symptoms::TIMEOUT_SHORT), why),
             Err(error) if is_silence(&error) => break,
-            Err(error) => return ended(format!("{error} {}", since(begun))),
+            Err(error) => return ended(&symptoms::TIMEOUT_SHORT, error.to_string()),
         }
     }
     symptoms::HELD_BACK.failed(ABOUT, &tried, "the service's ping does not come through")
@@ -286,4 +279,12 @@ pub(super) fn is_silence(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
     )
+}
+
+/// Why a read failed.
+pub(super) fn silence_or(error: &io::Error) -> String {
+    match is_silence(error) {
+        true => "no answer".to_owned(),
+        false => error.to_string(),
+    }
 }

@@ -21,7 +21,7 @@ use super::style::{Style, Tone};
 use super::{Database, Problem};
 use crate::config::{Config, Variables};
 use crate::platform::exit_code;
-use crate::platform::printable::{printable, printable_json};
+use crate::platform::printable::printable;
 use crate::store::Store;
 
 pub use web_server::{Login, WebServerCheck};
@@ -127,16 +127,9 @@ pub fn look(
         Ok(read) => read,
         Err(error) => {
             findings.push(Finding::of_config("configuration", &error));
-            skip(
-                &mut findings,
-                &OF_CONFIGURATION,
-                "the configuration cannot be read",
-            );
-            skip(
-                &mut findings,
-                &OF_DATABASE,
-                "the configuration cannot be read",
-            );
+            let why = "the configuration cannot be read";
+            skip(&mut findings, &OF_CONFIGURATION, why);
+            skip(&mut findings, &OF_DATABASE, why);
             installation::user(&mut findings);
             if let Some(way) = way {
                 web_server::follow(way, None, None, notes, &mut findings);
@@ -157,11 +150,8 @@ pub fn look(
     let rows = match crate::config::database(root, &variables) {
         Ok(_) => database::look(&config, &mut Database::new(open(&config)), &mut findings),
         Err(_) => {
-            skip(
-                &mut findings,
-                &OF_DATABASE,
-                "the configuration names no database",
-            );
+            let why = "the configuration names no database";
+            skip(&mut findings, &OF_DATABASE, why);
             None
         }
     };
@@ -221,26 +211,9 @@ pub fn exit_code(findings: &[Finding]) -> u8 {
     }
 }
 
-/// Writes the findings as a JSON list.
-///
-/// # Errors
-/// The writer fails.
-pub fn write_json(findings: &[Finding], out: &mut dyn Write) -> Result<(), Problem> {
-    let text = serde_json::to_string_pretty(findings).unwrap_or_default();
-    writeln!(out, "{}", printable_json(&text)).map_err(Problem::of_output)
-}
-
-/// Writes the findings for people: a line each with its remedy below, then the counts. With `quiet`, writes only the
-/// findings that are not ok, and no counts.
-///
-/// # Errors
-/// The writer fails.
-pub fn write_text(
-    findings: &[Finding],
-    quiet: bool,
-    style: Style,
-    out: &mut dyn Write,
-) -> Result<(), Problem> {
+/// The findings for people: a line each with its remedy below, then the counts. With `quiet`, only the findings that are
+/// not ok, and no counts.
+pub fn text(findings: &[Finding], quiet: bool, style: Style) -> String {
     let mut text = String::new();
     for finding in findings {
         if quiet && finding.level == Level::Ok {
@@ -266,7 +239,7 @@ pub fn write_text(
     if !quiet {
         text.push_str(&sum(findings));
     }
-    out.write_all(text.as_bytes()).map_err(Problem::of_output)
+    text
 }
 
 /// The number of findings of each level that occurs.
@@ -274,14 +247,10 @@ fn sum(findings: &[Finding]) -> String {
     let levels = [Level::Ok, Level::Warning, Level::Failed, Level::Skipped];
     let parts: Vec<String> = levels
         .into_iter()
-        .map(|level| {
-            (
-                findings.iter().filter(|one| one.level == level).count(),
-                level,
-            )
+        .filter_map(|level| {
+            let count = findings.iter().filter(|one| one.level == level).count();
+            (count > 0).then(|| format!("{count} {}", level.word()))
         })
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, level)| format!("{count} {}", level.word()))
         .collect();
     format!("{}\n", parts.join(", "))
 }

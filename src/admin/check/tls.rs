@@ -2,14 +2,17 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+#[cfg(feature = "push")]
 use std::path::Path;
 
-use super::Finding;
 #[cfg(feature = "push")]
 use super::login::is_silence;
 #[cfg(feature = "push")]
-use super::symptoms::{self, Symptom};
-use crate::admin::probe::Url;
+use super::symptoms::Symptom;
+use super::web_server::WebServerCheck;
+#[cfg(feature = "push")]
+use super::web_server::bare;
+use super::{Finding, symptoms};
 
 /// The connection to the web server, with or without TLS.
 pub(super) trait Stream: Read + Write {}
@@ -25,26 +28,40 @@ const MACHINE_ROOTS: [&str; 2] = [
     "/etc/pki/tls/certs/ca-bundle.crt",
 ];
 
-/// Does the TLS handshake; returns the stream and the TLS version.
-///
-/// # Errors
-/// A finding that says why the handshake failed.
-#[cfg(feature = "push")]
+/// The stream to the web server, after the TLS handshake where the URL asks for TLS.
 pub(super) fn agree(
-    url: &Url,
+    way: &WebServerCheck,
+    socket: &TcpStream,
+    findings: &mut Vec<Finding>,
+) -> Result<Box<dyn Stream>, Finding> {
+    let tried = format!("TLS with {}", way.url.authority());
+    let stream = socket
+        .try_clone()
+        .map_err(|error| symptoms::TLS_FAILED.failed(ABOUT, &tried, error))?;
+    if !way.url.secure {
+        return Ok(Box::new(stream));
+    }
+    let (stream, version) = shake_hands(way, stream, &tried)?;
+    let detail = format!("{tried}: {version}, and the certificate fits");
+    findings.push(Finding::ok(ABOUT, detail));
+    Ok(stream)
+}
+
+#[cfg(feature = "push")]
+fn shake_hands(
+    way: &WebServerCheck,
     mut stream: TcpStream,
-    ca: Option<&Path>,
-) -> Result<(Box<dyn Stream>, String), Box<Finding>> {
+    tried: &str,
+) -> Result<(Box<dyn Stream>, &'static str), Finding> {
     use rustls::pki_types::ServerName;
     use rustls::{ClientConfig, ClientConnection, StreamOwned};
     use std::sync::Arc;
 
-    let tried = format!("TLS with {}", url.authority());
-    let because = |symptom: &Symptom, came: &str| Box::new(symptom.failed(ABOUT, &tried, came));
+    let because = |symptom: &Symptom, came: &str| symptom.failed(ABOUT, tried, came);
     let failed = |error: String| because(&symptoms::TLS_FAILED, &error);
-    let roots = roots(ca)?;
-    let name = url.host.trim_start_matches('[').trim_end_matches(']');
-    let name = ServerName::try_from(name.to_owned()).map_err(|error| failed(error.to_string()))?;
+    let roots = roots(way.ca.as_deref())?;
+    let name = bare(&way.url.host).to_owned();
+    let name = ServerName::try_from(name).map_err(|error| failed(error.to_string()))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -71,14 +88,11 @@ pub(super) fn agree(
         Some(rustls::ProtocolVersion::TLSv1_2) => "TLS 1.2",
         _ => "TLS 1.3",
     };
-    Ok((
-        Box::new(StreamOwned::new(connection, stream)),
-        version.to_owned(),
-    ))
+    Ok((Box::new(StreamOwned::new(connection, stream)), version))
 }
 
 #[cfg(feature = "push")]
-fn roots(ca: Option<&Path>) -> Result<rustls::RootCertStore, Box<Finding>> {
+fn roots(ca: Option<&Path>) -> Result<rustls::RootCertStore, Finding> {
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject;
 
@@ -96,11 +110,11 @@ fn roots(ca: Option<&Path>) -> Result<rustls::RootCertStore, Box<Finding>> {
             .map(|all| all.flatten().collect::<Vec<_>>())
             .unwrap_or_default();
         if roots.add_parsable_certificates(certificates).0 == 0 {
-            return Err(Box::new(Finding::failed(
+            return Err(Finding::failed(
                 ABOUT,
                 format!("{} has no certificate that can be read", file.display()),
                 "name a file of certificates in PEM with --ca",
-            )));
+            ));
         }
     }
     Ok(roots)
@@ -129,19 +143,15 @@ fn symptom(error: &rustls::Error) -> &'static Symptom {
     }
 }
 
-/// This build has no TLS.
-///
-/// # Errors
-/// Always.
 #[cfg(not(feature = "push"))]
-pub(super) fn agree(
-    url: &Url,
+fn shake_hands(
+    _: &WebServerCheck,
     _: TcpStream,
-    _: Option<&Path>,
-) -> Result<(Box<dyn Stream>, String), Box<Finding>> {
-    Err(Box::new(Finding::failed(
+    tried: &str,
+) -> Result<(Box<dyn Stream>, &'static str), Finding> {
+    Err(Finding::failed(
         ABOUT,
-        format!("TLS with {}: this build has no TLS", url.authority()),
+        format!("{tried}: this build has no TLS"),
         "check the way by http or ws, or with a build that has the feature push",
-    )))
+    ))
 }

@@ -1,7 +1,6 @@
 //! Follows a browser's way to the service: DNS, TCP, TLS, handshake and, on request, a token, a message and a silence.
 //! Each finding says what was tried, what came back, what that means and what to do; the first failure ends the check.
 
-use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -68,75 +67,63 @@ pub(super) fn follow(
     notes: &mut dyn io::Write,
     findings: &mut Vec<Finding>,
 ) {
-    let Some(mut open) = open(way, install, findings) else {
-        return;
+    if let Err(failure) = steps(way, install, database, notes, findings) {
+        findings.push(failure);
+    }
+}
+
+fn steps(
+    way: &WebServerCheck,
+    install: Install<'_>,
+    database: Option<Database>,
+    notes: &mut dyn io::Write,
+    findings: &mut Vec<Finding>,
+) -> Result<(), Finding> {
+    let addresses = resolve(&way.url, findings)?;
+    let Some(socket) = connect(&way.url.host, &addresses, findings) else {
+        return Ok(());
     };
+    let stream = tls::agree(way, &socket, findings)?;
+    let client = upgrade(way, install, stream, &socket)?;
+    let mut open = Open { client, socket };
+    findings.push(passes_both_ways(way, &mut open)?);
     let Some((config, rows)) = install else {
-        return;
+        return Ok(());
     };
     app_url(way, config, findings);
     let (local, who) = address::who_answers(config, rows);
     if let Some(symptom) = local.trouble() {
         let tried = "look who answers at the service's address";
-        return findings.push(symptom.failed(ABOUT, tried, format!("taken{who}")));
+        return Err(symptom.failed(ABOUT, tried, format!("taken{who}")));
     }
-    if let Some(login) = &way.login {
-        login::follow(
-            login,
-            way,
-            (config, rows),
-            database,
-            &mut open,
-            notes,
-            findings,
-        );
+    match &way.login {
+        Some(login) => {
+            let install = (config, rows);
+            login::follow(login, way, install, database, &mut open, notes, findings)
+        }
+        None => Ok(()),
     }
 }
 
-fn open(way: &WebServerCheck, install: Install<'_>, findings: &mut Vec<Finding>) -> Option<Open> {
-    let addresses = resolve(&way.url, findings)?;
-    let socket = connect(&way.url.host, &addresses, findings)?;
-    let stream: Box<dyn Stream> = match (way.url.secure, socket.try_clone().ok()?) {
-        (false, stream) => Box::new(stream),
-        (true, stream) => match tls::agree(&way.url, stream, way.ca.as_deref()) {
-            Ok((stream, version)) => {
-                let authority = way.url.authority();
-                let detail = format!("TLS with {authority}: {version}, and the certificate fits");
-                findings.push(Finding::ok("TLS", detail));
-                stream
-            }
-            Err(finding) => {
-                findings.push(*finding);
-                return None;
-            }
-        },
-    };
-    let mut open = upgrade(way, install, stream, socket, findings)?;
-    passes_both_ways(way, &mut open, findings).then_some(open)
-}
-
-fn resolve(url: &Url, findings: &mut Vec<Finding>) -> Option<Vec<SocketAddr>> {
+fn resolve(url: &Url, findings: &mut Vec<Finding>) -> Result<Vec<SocketAddr>, Finding> {
     const ABOUT: &str = "DNS";
     let tried = format!("look up {}", url.host);
-    let bare = url.host.trim_start_matches('[').trim_end_matches(']');
-    match net::addresses(&url.host, url.port) {
-        Ok(addresses) if !addresses.is_empty() => {
-            // No finding for an IP address, which needs no look-up.
-            if bare.parse::<IpAddr>().is_err() {
-                let all: Vec<String> = addresses.iter().map(|one| one.ip().to_string()).collect();
-                findings.push(Finding::ok(ABOUT, format!("{tried}: {}", all.join(", "))));
-            }
-            Some(addresses)
-        }
-        Ok(_) => {
-            findings.push(symptoms::NAME_UNKNOWN.failed(ABOUT, tried, "it has no address"));
-            None
-        }
-        Err(error) => {
-            findings.push(symptoms::NAME_UNKNOWN.failed(ABOUT, tried, error));
-            None
-        }
+    let addresses = net::addresses(&url.host, url.port)
+        .map_err(|error| symptoms::NAME_UNKNOWN.failed(ABOUT, &tried, error))?;
+    if addresses.is_empty() {
+        return Err(symptoms::NAME_UNKNOWN.failed(ABOUT, tried, "it has no address"));
     }
+    // No finding for an IP address, which needs no look-up.
+    if bare(&url.host).parse::<IpAddr>().is_err() {
+        let all: Vec<String> = addresses.iter().map(|one| one.ip().to_string()).collect();
+        findings.push(Finding::ok(ABOUT, format!("{tried}: {}", all.join(", "))));
+    }
+    Ok(addresses)
+}
+
+/// A host without the brackets of an IPv6 address.
+pub(super) fn bare(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 /// Connects to the first address that answers. Tries the others too, because a browser may begin with any of them.
@@ -179,25 +166,16 @@ fn upgrade(
     way: &WebServerCheck,
     install: Install<'_>,
     mut stream: Box<dyn Stream>,
-    socket: TcpStream,
-    findings: &mut Vec<Finding>,
-) -> Option<Open> {
+    socket: &TcpStream,
+) -> Result<Client<Box<dyn Stream>>, Finding> {
     let url = &way.url;
     let origin = url.origin();
-    let tried = format!("GET {}{} with Origin {origin}", url.origin(), url.path);
+    let tried = format!("GET {origin}{} with Origin {origin}", url.path);
     let request = request(&url.authority(), Some(&url.path), Some(&origin));
-    let (answer, head, rest) = match exchange(&mut stream, &request) {
-        Ok(answer) => answer,
-        Err(error) => {
-            findings.push(symptoms::SILENT.failed(ABOUT, tried, error));
-            return None;
-        }
-    };
-    findings.push(match answer {
-        HandshakeResponse::WebSocket => {
-            let client = Client::new(stream, rest);
-            return Some(Open { client, socket });
-        }
+    let (answer, head, rest) = exchange(&mut stream, &request)
+        .map_err(|error| symptoms::SILENT.failed(ABOUT, &tried, error))?;
+    Err(match answer {
+        HandshakeResponse::WebSocket => return Ok(Client::new(stream, rest)),
         HandshakeResponse::Other(what) => {
             let symptom = match rest[..] {
                 // HTTP/2 begins with a SETTINGS frame (type 4), a TLS server with an alert (record type 21).
@@ -213,23 +191,24 @@ fn upgrade(
                 code,
                 server: header(&head, "Server").unwrap_or_default(),
                 to: header(&head, "Location").unwrap_or_default(),
-                body: body(&mut stream, &socket, &head, rest),
+                body: body(&mut stream, socket, &head, rest),
             };
             let came = refusal.in_words(&reason);
             let (symptom, more) = refusal.symptom(way, install);
             symptom.failed(ABOUT, tried, format!("{came}{more}"))
         }
-    });
-    None
+    })
 }
 
 fn header(head: &[u8], name: &str) -> Option<String> {
-    let head = String::from_utf8_lossy(head).into_owned();
-    head.lines().skip(1).find_map(|line| {
-        let (key, value) = line.split_once(':')?;
-        key.eq_ignore_ascii_case(name)
-            .then(|| value.trim().to_owned())
-    })
+    String::from_utf8_lossy(head)
+        .lines()
+        .skip(1)
+        .find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name)
+                .then(|| value.trim().to_owned())
+        })
 }
 
 /// The beginning of a refusal's body, with white space collapsed.
@@ -253,37 +232,29 @@ fn body(
 }
 
 /// Whether frames pass both ways: the service answers any event before a login with `auth.failed`.
-fn passes_both_ways(way: &WebServerCheck, open: &mut Open, findings: &mut Vec<Finding>) -> bool {
+fn passes_both_ways(way: &WebServerCheck, open: &mut Open) -> Result<Finding, Finding> {
     let place = format!("{}{}", way.url.origin(), way.url.path);
-    let tried = format!("a frame through {place}");
     let answer = open
         .client
         .send(&serde_json::json!({ "type": "ping" }))
         .and_then(|()| open.client.hear());
-    findings.push(match answer {
+    let (symptom, came) = match answer {
         Ok(Heard::Event(event)) if event["type"] == "auth.failed" => {
             let detail = format!("{place} passes WebSockets both ways to the chat service");
-            findings.push(Finding::ok(ABOUT, detail));
-            return true;
+            return Ok(Finding::ok(ABOUT, detail));
         }
         Ok(Heard::Event(event)) => {
             let start: String = event.to_string().chars().take(80).collect();
-            symptoms::OTHER_SERVER.failed(ABOUT, tried, printable(&start))
+            (&symptoms::OTHER_SERVER, printable(&start))
         }
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            symptoms::OTHER_SERVER.failed(ABOUT, tried, format!("no event: {error}"))
+            (&symptoms::OTHER_SERVER, format!("no event: {error}"))
         }
-        Ok(Heard::Closed(why)) => {
-            let symptom = login::of_close(&why, &symptoms::OTHER_SERVER);
-            symptom.failed(ABOUT, tried, why)
-        }
-        Ok(Heard::Ping) => symptoms::OTHER_SERVER.failed(ABOUT, tried, "a ping"),
-        Err(error) if login::is_silence(&error) => {
-            symptoms::HELD_BACK.failed(ABOUT, tried, "no answer")
-        }
-        Err(error) => symptoms::HELD_BACK.failed(ABOUT, tried, error),
-    });
-    false
+        Ok(Heard::Closed(why)) => (login::of_close(&why, &symptoms::OTHER_SERVER), why),
+        Ok(Heard::Ping) => (&symptoms::OTHER_SERVER, "a ping".to_owned()),
+        Err(error) => (&symptoms::HELD_BACK, login::silence_or(&error)),
+    };
+    Err(symptom.failed(ABOUT, format!("a frame through {place}"), came))
 }
 
 /// Whether `APP_URL` is the address that the browser uses.
@@ -300,14 +271,4 @@ fn app_url(way: &WebServerCheck, config: &Config, findings: &mut Vec<Finding>) {
 /// Whether the host of `APP_URL` is that of the way.
 pub(super) fn is_at_app_url(way: &WebServerCheck, config: &Config) -> bool {
     Url::parse(&config.app_url).is_ok_and(|app| app.host.eq_ignore_ascii_case(&way.url.host))
-}
-
-/// Reads a token from a file.
-pub(super) fn read_token(file: &std::path::Path) -> io::Result<String> {
-    fs::read_to_string(file).map(|text| text.trim().to_owned())
-}
-
-/// The time since `begun`, in words.
-pub(super) fn since(begun: Instant) -> String {
-    format!("after {} s", begun.elapsed().as_secs())
 }

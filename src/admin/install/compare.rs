@@ -1,10 +1,11 @@
 //! Compares the installed units, merged as systemd merges them, and crontab lines with what the install needs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::{CRONTABS, Installation, NAME, PACKAGED, UNITS, unit};
+use super::files::{listed, ours};
+use super::{CRONTABS, Installation, PACKAGED, UNITS, unit};
 
 /// A unit or crontab of this install, and its faults.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,38 +20,27 @@ pub(crate) struct Misfit {
 
 /// Compares every unit and crontab line of this install.
 pub(crate) fn compare(found: &Installation) -> Vec<Misfit> {
-    let wanted = unit::directives(found).unwrap_or_default();
-    let mut misfits: Vec<Misfit> = unit_names()
-        .into_iter()
-        .filter_map(|name| {
-            let unit = effective(&name);
-            let command = unit.get("ExecStart")?;
-            is_of(command, &found.root).then(|| Misfit {
-                faults: faults(&unit, &wanted),
-                of: format!("{name}.service"),
-                way: "systemd",
-            })
+    let wanted = unit::directives(found);
+    let mut misfits: Vec<Misfit> = units_of(&found.root)
+        .map(|(name, unit)| Misfit {
+            faults: faults(&unit, &wanted),
+            of: format!("{name}.service"),
+            way: "systemd",
         })
         .collect();
-    for path in listed(CRONTABS) {
+    for path in ours(Path::new(CRONTABS)).unwrap_or_default() {
         let text = fs::read_to_string(&path).unwrap_or_default();
         let lines = text
             .lines()
             .filter(|line| !line.trim_start().starts_with('#'));
         for line in lines.filter(|line| line.contains(" supervise ") && is_of(line, &found.root)) {
             let user = line.split_whitespace().nth(5).unwrap_or_default();
-            let faults = match user == found.user {
-                true => Vec::new(),
-                false => vec![format!(
-                    "runs as {user}, and {} belongs to {}",
-                    found.storage.display(),
-                    found.user
-                )],
-            };
+            let (storage, owner) = (found.storage.display(), &found.user);
+            let fault = format!("runs as {user}, and {storage} belongs to {owner}");
             misfits.push(Misfit {
                 of: path.display().to_string(),
                 way: "cron",
-                faults,
+                faults: Vec::from_iter((user != owner).then_some(fault)),
             });
         }
     }
@@ -59,8 +49,16 @@ pub(crate) fn compare(found: &Installation) -> Vec<Misfit> {
 
 /// Whether a unit starts the service of the install in this folder.
 pub(crate) fn has_unit(root: &Path) -> bool {
-    unit_names().iter().any(|name| {
-        let unit = effective(name);
+    units_of(root).next().is_some()
+}
+
+/// The units that start the service of the install in this folder.
+fn units_of(root: &Path) -> impl Iterator<Item = (String, BTreeMap<String, String>)> {
+    let units = unit_names().into_iter().map(|name| {
+        let unit = effective(&name);
+        (name, unit)
+    });
+    units.filter(move |(_, unit)| {
         let command = unit.get("ExecStart");
         command.is_some_and(|command| is_of(command, root))
     })
@@ -77,34 +75,16 @@ fn is_of(command: &str, root: &Path) -> bool {
 }
 
 /// Our units that an administrator has written or enabled; a unit that is only in a package does not count.
-fn unit_names() -> Vec<String> {
-    let mut names: Vec<String> = [UNITS.to_owned(), format!("{UNITS}/multi-user.target.wants")]
+fn unit_names() -> BTreeSet<String> {
+    [UNITS.to_owned(), format!("{UNITS}/multi-user.target.wants")]
         .iter()
-        .flat_map(|folder| listed(folder))
+        .flat_map(|folder| ours(Path::new(folder)).unwrap_or_default())
         .filter_map(|path| {
             let name = path.file_name()?.to_str()?.trim_end_matches(".d");
             Some(name.strip_suffix(".service")?.to_owned())
         })
         .filter(|name| !name.ends_with('@'))
-        .collect();
-    names.sort();
-    names.dedup();
-    names
-}
-
-fn listed(folder: &str) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(folder) else {
-        return Vec::new();
-    };
-    let mut paths: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            path.file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with(NAME))
-        })
-        .collect();
-    paths.sort();
-    paths
+        .collect()
 }
 
 /// The unit as systemd sees it: the unit file, or that of its template, with the drop-ins of both.
@@ -116,20 +96,14 @@ fn effective(name: &str) -> BTreeMap<String, String> {
     let folders = [&[UNITS][..], &PACKAGED].concat();
     let names: Vec<&str> = [name].into_iter().chain(template.as_deref()).collect();
     let fragment = names.iter().find_map(|name| {
-        folders
+        let mut files = folders
             .iter()
-            .find_map(|folder| fs::read_to_string(format!("{folder}/{name}.service")).ok())
+            .map(|folder| format!("{folder}/{name}.service"));
+        files.find_map(|file| fs::read_to_string(file).ok())
     });
     let mut texts: Vec<String> = fragment.into_iter().collect();
     for name in names.iter().rev() {
-        let mut paths = fs::read_dir(format!("{UNITS}/{name}.service.d"))
-            .map(|entries| {
-                entries
-                    .filter_map(|entry| Some(entry.ok()?.path()))
-                    .collect::<Vec<_>>()
-            })
-            .unwrap_or_default();
-        paths.sort();
+        let paths = listed(format!("{UNITS}/{name}.service.d").as_ref()).unwrap_or_default();
         texts.extend(
             paths
                 .iter()
@@ -138,21 +112,15 @@ fn effective(name: &str) -> BTreeMap<String, String> {
     }
     let mut unit: BTreeMap<String, String> = BTreeMap::new();
     for line in texts.iter().flat_map(|text| text.lines()) {
-        let Some((key, value)) = line
-            .trim()
-            .split_once('=')
-            .filter(|(key, _)| !key.starts_with(['#', ';']))
-        else {
+        let Some((key, value)) = line.split_once('=') else {
             continue;
         };
-        let value = value.trim().replace("%i", instance);
-        let entry = unit.entry(key.trim().to_owned()).or_default();
-        if unit::LISTS.contains(&key.trim()) && !value.is_empty() && !entry.is_empty() {
-            entry.push(' ');
-            entry.push_str(&value);
-        } else {
-            *entry = value;
-        }
+        let (key, value) = (key.trim(), value.trim().replace("%i", instance));
+        let entry = unit.entry(key.to_owned()).or_default();
+        *entry = match unit::LISTS.contains(&key) && !value.is_empty() {
+            true => format!("{entry} {value}").trim().to_owned(),
+            false => value,
+        };
     }
     unit
 }
@@ -172,16 +140,12 @@ fn faults(unit: &BTreeMap<String, String>, wanted: &[(&str, String)]) -> Vec<Str
             "ReadWritePaths" => {
                 let paths = unit::words(has);
                 let needed = unit::words(value);
-                let lacking = needed
-                    .iter()
-                    .filter(|path| !path.starts_with('-') && !is_covered(path, &paths));
-                faults.extend(lacking.map(|path| format!("ReadWritePaths lacks {path}")));
-                let gone = paths
-                    .iter()
-                    .filter(|path| path.starts_with('/') && !Path::new(path).exists());
-                faults.extend(
-                    gone.map(|path| format!("ReadWritePaths has {path}, which is not there")),
-                );
+                let lacks = |path: &&String| !path.starts_with('-') && !is_covered(path, &paths);
+                let lacking = needed.iter().filter(lacks);
+                faults.extend(lacking.map(|path| format!("{key} lacks {path}")));
+                let is_gone = |path: &&String| path.starts_with('/') && !Path::new(path).exists();
+                let gone = paths.iter().filter(is_gone);
+                faults.extend(gone.map(|path| format!("{key} has {path}, which is not there")));
             }
             "ProtectHome" if ["no", "false"].contains(&has) => {}
             "LimitNOFILE" | "TasksMax" | "MemoryMax" => {

@@ -1,12 +1,13 @@
 //! The files that `install` writes: which of them belong to this install, and how they are written and removed.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::{CRONTABS, NAME, UNITS, say};
-use crate::admin::Problem;
+use super::{CRONTABS, NAME, UNITS};
+use crate::admin::{Problem, say};
 use crate::platform::{exit_code, owned_file};
 
 /// Suffix for a file that `install` has replaced; `uninstall` restores it.
@@ -36,10 +37,9 @@ fn of(root: &Path) -> String {
 /// To which install a file belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
-    Missing,
     Written,
-    /// Names this install, but `install` did not write it: made by hand, or for the PHP daemon.
-    Foreign,
+    /// Missing, or not written by `install` but naming this one: made by hand, or for the PHP daemon.
+    Free,
     AnotherInstall,
 }
 
@@ -47,24 +47,15 @@ fn owner(path: &Path, root: &Path) -> Owner {
     let Ok(text) = fs::read_to_string(path) else {
         return match path.exists() {
             true => Owner::AnotherInstall,
-            false => Owner::Missing,
+            false => Owner::Free,
         };
     };
     let first = text.lines().next().unwrap_or_default();
-    let shown = root.to_string_lossy();
-    let names_root = text
-        .split(|c: char| c.is_whitespace() || c == '=')
-        .any(|word| {
-            word == shown
-                || word
-                    .strip_prefix(&*shown)
-                    .is_some_and(|rest| rest.starts_with('/'))
-        });
+    let mut words = text.split(|c: char| c.is_whitespace() || c == '=');
     match first.strip_prefix(&mark("")) {
         Some(rest) if rest.ends_with(&of(root)) => Owner::Written,
-        Some(_) => Owner::AnotherInstall,
-        None if names_root => Owner::Foreign,
-        None => Owner::AnotherInstall,
+        None if words.any(|word| Path::new(word).starts_with(root)) => Owner::Free,
+        _ => Owner::AnotherInstall,
     }
 }
 
@@ -73,74 +64,47 @@ pub(super) fn is_written_for(path: &Path, root: &Path) -> bool {
     owner(path, root) == Owner::Written
 }
 
-/// The name of the unit or crontab that this install has, or can take.
-pub(super) struct UnitPlace {
-    pub(super) name: String,
+/// The name of the unit that this install has, or can take: the plain one, else an instance named after the folder, else
+/// one named after its whole path.
+pub(super) fn name_of_unit(root: &Path) -> Result<String, Problem> {
+    free_name(root, '@', |name| {
+        ["service", "socket", "service.d/install.conf"]
+            .map(|end| Path::new(UNITS).join(format!("{name}.{end}")))
+            .to_vec()
+    })
 }
 
-impl UnitPlace {
-    /// For units: the plain name, else an instance named after the folder, else one named after its whole path.
-    pub(super) fn of_unit(root: &Path) -> Result<Self, Problem> {
-        Self::free(root, '@', |name| {
-            ["service", "socket", "service.d/install.conf"]
-                .iter()
-                .map(|end| Path::new(UNITS).join(format!("{name}.{end}")))
-                .collect()
-        })
-    }
+/// The same for the crontab, with `-`, because cron ignores files with other characters in their names.
+pub(super) fn name_of_crontab(root: &Path) -> Result<String, Problem> {
+    free_name(root, '-', |name| vec![Path::new(CRONTABS).join(name)])
+}
 
-    /// For crontabs: the same with `-`, because cron ignores files with other characters in their names.
-    pub(super) fn of_crontab(root: &Path) -> Result<Self, Problem> {
-        Self::free(root, '-', |name| vec![Path::new(CRONTABS).join(name)])
-    }
-
-    fn free(
-        root: &Path,
-        joint: char,
-        files: impl Fn(&str) -> Vec<PathBuf>,
-    ) -> Result<Self, Problem> {
-        let plain = |text: &str| -> String {
-            text.trim_matches('/')
-                .chars()
-                .map(|c| {
-                    if c.is_ascii_alphanumeric() || c == '_' {
-                        c
-                    } else {
-                        '-'
-                    }
-                })
-                .collect()
-        };
-        let folder = root.file_name().unwrap_or_default().to_string_lossy();
-        let candidates = [
-            NAME.to_owned(),
-            format!("{NAME}{joint}{}", plain(&folder)),
-            format!("{NAME}{joint}{}", plain(&root.to_string_lossy())),
-        ];
-        let owners = |name: &str| {
-            files(name)
-                .iter()
-                .map(|path| owner(path, root))
-                .collect::<Vec<_>>()
-        };
-        let has = candidates
-            .iter()
-            .find(|name| owners(name).contains(&Owner::Written));
-        let may_have = candidates
-            .iter()
-            .find(|name| !owners(name).contains(&Owner::AnotherInstall));
-        has.or(may_have)
-            .map(|name| UnitPlace { name: name.clone() })
-            .ok_or_else(|| {
-                Problem::new(
-                    exit_code::FAILED,
-                    format!(
-                        "{} are all taken by others; remove one of them",
-                        candidates.join(", ")
-                    ),
-                )
-            })
-    }
+fn free_name(
+    root: &Path,
+    joint: char,
+    files: impl Fn(&str) -> Vec<PathBuf>,
+) -> Result<String, Problem> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let named_after = |path: &OsStr| {
+        let path = path.to_string_lossy();
+        let plain = path.trim_matches('/').replace(|c: char| !is_plain(c), "-");
+        format!("{NAME}{joint}{plain}")
+    };
+    let candidates = [
+        NAME.to_owned(),
+        named_after(root.file_name().unwrap_or_default()),
+        named_after(root.as_os_str()),
+    ];
+    let has = |name: &&String, of| files(name).iter().any(|path| owner(path, root) == of);
+    let own = candidates.iter().find(|name| has(name, Owner::Written));
+    let free = candidates
+        .iter()
+        .find(|name| !has(name, Owner::AnotherInstall));
+    own.or(free).cloned().ok_or_else(|| {
+        let all = candidates.join(", ");
+        let what = format!("{all} are all taken by others; remove one of them");
+        Problem::new(exit_code::FAILED, what)
+    })
 }
 
 /// A file and its wanted content.
@@ -196,33 +160,35 @@ fn cannot(operation: &'static str, path: &Path, error: std::io::Error) -> Proble
 
 /// Every file that `install` wrote for this install.
 pub(super) fn written_for(root: &Path) -> Result<Vec<PathBuf>, Problem> {
-    let mut found = Vec::new();
-    for folder in [UNITS, CRONTABS] {
-        for path in entries(Path::new(folder))? {
-            match path.extension().is_some_and(|end| end == "d") && path.is_dir() {
-                true => found.push(path.join("install.conf")),
-                false => found.push(path),
-            }
+    let mut found = [ours(Path::new(UNITS))?, ours(Path::new(CRONTABS))?].concat();
+    for path in &mut found {
+        if path.extension().is_some_and(|end| end == "d") && path.is_dir() {
+            path.push("install.conf");
         }
     }
     found.retain(|path| is_written_for(path, root));
-    found.sort();
     Ok(found)
 }
 
 /// Entries of a folder whose names begin with ours.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(cannot("list", folder, error)),
+pub(super) fn ours(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
+    let mut paths = match listed(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        listed => listed.map_err(|error| cannot("list", folder, error))?,
     };
-    let ours = |name: &std::ffi::OsString| name.to_string_lossy().starts_with(NAME);
-    Ok(entries
-        .filter_map(|entry| Some(entry.ok()?.file_name()))
-        .filter(ours)
-        .map(|name| folder.join(name))
-        .collect())
+    paths.retain(|path| {
+        let name = path.file_name().unwrap_or_default();
+        name.to_string_lossy().starts_with(NAME)
+    });
+    Ok(paths)
+}
+
+/// Entries of a folder, by name.
+pub(super) fn listed(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut paths: Vec<PathBuf> = entries.collect();
+    paths.sort();
+    Ok(paths)
 }
 
 /// The unit that a file belongs to; `None` for a crontab.

@@ -7,7 +7,7 @@ use std::{fs, io};
 
 use crate::admin::Problem;
 use crate::config::resource_limits::Demand;
-use crate::config::settings::{Rows, Settings};
+use crate::config::settings::{Rows, Settings, key};
 use crate::config::{Config, Database, listen_address};
 use crate::platform::{exit_code, net};
 
@@ -43,11 +43,11 @@ impl Installation {
     /// # Errors
     /// The storage folder is missing or belongs to root, or a path cannot be written into a unit.
     pub(crate) fn look(
-        root: &Path,
         program: PathBuf,
         config: &Config,
         rows: Result<Rows, Problem>,
     ) -> Result<Self, Problem> {
+        let root = &config.root;
         let cannot = |operation, path: &Path, error: io::Error| {
             Problem::of_path(operation, path, error).with_code(exit_code::FAILED)
         };
@@ -59,13 +59,11 @@ impl Installation {
             fs::metadata(&storage).map_err(|error| cannot("look at", &storage, error))?;
         if metadata.uid() == 0 {
             let storage = storage.display();
-            return Err(Problem::new(
-                exit_code::FAILED,
-                format!(
-                    "{storage} belongs to root, which the service does not run as; give it to the user that the helpdesk's \
-                     PHP runs as: chown -R www-data: {storage}"
-                ),
-            ));
+            let what = format!(
+                "{storage} belongs to root, which the service does not run as; give it to the user that the helpdesk's \
+                 PHP runs as: chown -R www-data: {storage}"
+            );
+            return Err(Problem::new(exit_code::FAILED, what));
         }
         let (user, group) = names(metadata.uid(), metadata.gid());
         let mut reaches = vec![root.to_owned(), storage.clone(), program.clone()];
@@ -97,11 +95,10 @@ impl Installation {
             writes,
             needs_server: matches!(config.database, Database::Mysql(_)),
             demand: Demand::of(&config.limits, message_bytes),
-            mode: rows
-                .as_ref()
-                .ok()
-                .map(|rows| rows.text("chat_websocket_management_mode", "").to_owned())
-                .filter(|mode| !mode.is_empty()),
+            mode: rows.as_ref().ok().and_then(|rows| {
+                let mode = rows.text(key::MANAGEMENT_MODE, "");
+                (!mode.is_empty()).then(|| mode.to_owned())
+            }),
             reaches,
             address: rows.map(|rows| {
                 let (host, port, _) = listen_address(config, &rows);
@@ -114,27 +111,21 @@ impl Installation {
     pub(super) fn address(&self) -> Result<(&str, u16), Problem> {
         match &self.address {
             Ok((host, port)) => Ok((host, *port)),
-            Err(problem) => Err(Problem::new(
-                exit_code::FAILED,
-                format!("cannot tell the port, which is in the settings: {problem}"),
-            )),
+            Err(problem) => {
+                let what = format!("cannot tell the port, which is in the settings: {problem}");
+                Err(Problem::new(exit_code::FAILED, what))
+            }
         }
     }
 
     /// The same as an IP address and port, because systemd resolves no names.
     pub(super) fn socket_address(&self) -> Result<SocketAddr, Problem> {
         let (host, port) = self.address()?;
-        let found = net::addresses(host, port).ok();
-        found
-            .and_then(|addresses| addresses.first().copied())
-            .ok_or_else(|| {
-                Problem::new(
-                    exit_code::FAILED,
-                    format!(
-                        "{host} has no address; set chat_websocket_host to one of this machine's"
-                    ),
-                )
-            })
+        let found = net::addresses(host, port).unwrap_or_default();
+        found.first().copied().ok_or_else(|| {
+            let what = "has no address; set chat_websocket_host to one of this machine's";
+            Problem::new(exit_code::FAILED, format!("{host} {what}"))
+        })
     }
 
     /// Whether the service needs a path below one of these folders.
@@ -155,15 +146,12 @@ pub(crate) fn would_make_database(config: &Config) -> bool {
 
 /// The path as text, without control characters: `.env` is not root's, and a line feed could inject a line into a unit.
 fn shown(path: &Path) -> Result<String, Problem> {
-    path.to_str()
-        .filter(|text| !text.chars().any(char::is_control))
-        .map(str::to_owned)
-        .ok_or_else(|| {
-            Problem::new(
-                exit_code::FAILED,
-                format!("{path:?} cannot stand in a unit or crontab; choose another folder"),
-            )
-        })
+    let text = path.to_str();
+    let text = text.filter(|text| !text.chars().any(char::is_control));
+    text.map(str::to_owned).ok_or_else(|| {
+        let what = format!("{path:?} cannot stand in a unit or crontab; choose another folder");
+        Problem::new(exit_code::FAILED, what)
+    })
 }
 
 /// The names of a user and of its primary group; numbers where there are no names.

@@ -10,19 +10,19 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 pub(crate) use self::compare::{compare, has_unit};
-use self::files::{FileChange, UnitPlace};
+use self::files::FileChange;
 pub(crate) use self::found::{Installation, would_make_database};
-use super::Problem;
+use super::{Problem, say};
 use crate::platform::exit_code;
 
 /// Name of the units and files; the shipped ones have it too.
 const NAME: &str = env!("CARGO_PKG_NAME");
 /// The administrator's units.
-pub(crate) const UNITS: &str = "/etc/systemd/system";
+const UNITS: &str = "/etc/systemd/system";
 /// The units of packages.
 const PACKAGED: [&str; 2] = ["/usr/lib/systemd/system", "/lib/systemd/system"];
 /// Crontabs of packages and programs.
-pub(crate) const CRONTABS: &str = "/etc/cron.d";
+const CRONTABS: &str = "/etc/cron.d";
 /// Exists only if systemd has booted the machine (sd_booted(3)).
 const BOOTED: &str = "/run/systemd/system";
 
@@ -55,40 +55,29 @@ pub(crate) fn install(
     if dry_run {
         return changes.iter().try_for_each(|change| change.show(out));
     }
-    say(
-        out,
-        &format!(
-            "{} belongs to {}:{}, who runs the service\n",
-            found.storage.display(),
-            found.user,
-            found.group
-        ),
-    )?;
+    let (storage, user, group) = (found.storage.display(), &found.user, &found.group);
+    let whose = format!("{storage} belongs to {user}:{group}, who runs the service\n");
+    say(out, &whose)?;
     let mut has_changed = false;
     for change in changes.iter().filter(|change| !change.is_there()) {
         change.carry_out(out)?;
         has_changed = true;
     }
-    if !has_changed {
-        say(out, "nothing to do: all is as it should be\n")?;
-    }
     let mode = match way {
-        ServiceManager::Systemd { .. } if has_changed => {
-            systemctl(&["daemon-reload"])?;
-            "external"
-        }
         ServiceManager::Systemd { .. } => "external",
         ServiceManager::Cron => "cron",
     };
+    if !has_changed {
+        say(out, "nothing to do: all is as it should be\n")?;
+    } else if mode == "external" {
+        systemctl(&["daemon-reload"])?;
+    }
     if found.mode.as_ref().is_some_and(|has| has != mode) {
         let root = found.root.display();
-        say(
-            out,
-            &format!(
-                "the management mode is another one; as {}: {NAME} settings set chat_websocket_management_mode {mode} --root {root}\n",
-                found.user
-            ),
-        )?;
+        let what = format!(
+            "the management mode is another one; as {user}: {NAME} settings set chat_websocket_management_mode {mode} --root {root}\n"
+        );
+        say(out, &what)?;
     }
     say(out, &next)
 }
@@ -100,26 +89,18 @@ pub(crate) fn install(
 pub(crate) fn uninstall(root: &Path, dry_run: bool, out: &mut dyn Write) -> Result<(), Problem> {
     let written = files::written_for(root)?;
     if written.is_empty() {
+        let root = root.display();
         return say(
             out,
-            &format!(
-                "nothing to do: nothing is installed for {}\n",
-                root.display()
-            ),
+            &format!("nothing to do: nothing is installed for {root}\n"),
         );
     }
-    let units: Vec<String> = written
-        .iter()
-        .filter_map(|path| files::unit_of(path))
-        .collect();
+    let units = written.iter().filter_map(|path| files::unit_of(path));
+    let units: Vec<String> = units.collect();
     if !dry_run && !units.is_empty() {
-        let words = units.iter().map(String::as_str);
-        systemctl(
-            &["disable", "--now"]
-                .into_iter()
-                .chain(words)
-                .collect::<Vec<_>>(),
-        )?;
+        let units = units.iter().map(String::as_str);
+        let words: Vec<&str> = ["disable", "--now"].into_iter().chain(units).collect();
+        systemctl(&words)?;
     }
     for path in &written {
         match dry_run {
@@ -135,27 +116,26 @@ pub(crate) fn uninstall(root: &Path, dry_run: bool, out: &mut dyn Write) -> Resu
 
 /// The files of a unit, and the commands to run next.
 fn systemd(found: &Installation, socket: bool) -> Result<(Vec<FileChange>, String), Problem> {
-    let place = UnitPlace::of_unit(&found.root)?;
-    let name = &place.name;
+    let name = files::name_of_unit(&found.root)?;
     let header = files::header("systemd", &found.root);
-    let template = name
-        .split_once('@')
-        .map_or(NAME.to_owned(), |_| format!("{NAME}@"));
-    let is_packaged = PACKAGED.iter().any(|folder| {
-        Path::new(folder)
-            .join(format!("{template}.service"))
-            .exists()
-    });
+    let template = match name.contains('@') {
+        true => format!("{NAME}@.service"),
+        false => format!("{NAME}.service"),
+    };
+    let mut packaged = PACKAGED
+        .map(|folder| Path::new(folder).join(&template))
+        .into_iter();
+    let is_packaged = packaged.any(|path| path.exists());
     let whole = Path::new(UNITS).join(format!("{name}.service"));
     // A whole unit in /etc hides the package's, so a drop-in would apply to that one.
     let service = match is_packaged && !whole.exists() {
         true => FileChange {
             path: Path::new(UNITS).join(format!("{name}.service.d/install.conf")),
-            text: header.clone() + &unit::drop_in(found)?,
+            text: header.clone() + &unit::drop_in(found),
         },
         false => FileChange {
             path: whole,
-            text: header.clone() + &unit::service(found)?,
+            text: header.clone() + &unit::service(found),
         },
     };
     let mut changes = vec![service];
@@ -168,43 +148,35 @@ fn systemd(found: &Installation, socket: bool) -> Result<(Vec<FileChange>, Strin
     } else {
         let (_, port) = found.address()?;
         if port < 1024 {
-            return Err(Problem::new(
-                exit_code::FAILED,
-                format!(
-                    "port {port} is only for root: choose one from 1024 on, or let systemd open it: --socket"
-                ),
-            ));
+            let what = format!(
+                "port {port} is only for root: choose one from 1024 on, or let systemd open it: --socket"
+            );
+            return Err(Problem::new(exit_code::FAILED, what));
         }
     }
-    let mut next = format!("next: systemctl enable {name}");
-    if socket {
+    let then = match socket {
         // systemd cannot open the port while the service itself holds it.
-        next.push_str(&format!(
-            " {name}.socket && systemctl stop {name} && systemctl start {name}.socket {name}\n"
-        ));
-    } else {
-        next.push_str(&format!(" && systemctl restart {name}\n"));
-    }
-    Ok((changes, next))
+        true => format!(
+            " {name}.socket && systemctl stop {name} && systemctl start {name}.socket {name}"
+        ),
+        false => format!(" && systemctl restart {name}"),
+    };
+    Ok((changes, format!("next: systemctl enable {name}{then}\n")))
 }
 
 /// The crontab of one line.
 fn cron(found: &Installation) -> Result<FileChange, Problem> {
-    let place = UnitPlace::of_crontab(&found.root)?;
+    let name = files::name_of_crontab(&found.root)?;
     let logs = found.storage.join("logs");
     if !logs.is_dir() {
-        return Err(Problem::new(
-            exit_code::FAILED,
-            format!(
-                "{} is not there, and the supervisor's output goes there; make it: sudo -u {} mkdir {}",
-                logs.display(),
-                found.user,
-                logs.display()
-            ),
-        ));
+        let (logs, user) = (logs.display(), &found.user);
+        let what = format!(
+            "{logs} is not there, and the supervisor's output goes there; make it: sudo -u {user} mkdir {logs}"
+        );
+        return Err(Problem::new(exit_code::FAILED, what));
     }
     Ok(FileChange {
-        path: Path::new(CRONTABS).join(place.name),
+        path: Path::new(CRONTABS).join(name),
         text: files::header("cron", &found.root) + &unit::crontab(found)?,
     })
 }
@@ -226,10 +198,6 @@ fn systemctl(words: &[&str]) -> Result<(), Problem> {
         true => Ok(()),
         false => Err(failed().because(String::from_utf8_lossy(&output.stderr).trim())),
     }
-}
-
-fn say(out: &mut dyn Write, text: &str) -> Result<(), Problem> {
-    out.write_all(text.as_bytes()).map_err(Problem::of_output)
 }
 
 /// Path of the running program.

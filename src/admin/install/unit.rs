@@ -1,5 +1,7 @@
 //! The shipped units and crontab, with the facts of one install filled in.
 
+use std::path::Path;
+
 use super::Installation;
 use crate::admin::Problem;
 use crate::platform::exit_code;
@@ -7,43 +9,39 @@ use crate::platform::paths::SUPERVISOR_LOG;
 
 const SERVICE: &str = include_str!("../../../contrib/systemd/andrea-chat-websocket.service");
 const SOCKET: &str = include_str!("../../../contrib/systemd/andrea-chat-websocket.socket");
-const CRONTAB: &str = include_str!("../../../contrib/cron/andrea-chat-websocket");
 
 /// Keys that may occur several times in a unit; an empty value clears the earlier ones.
 pub(super) const LISTS: [&str; 2] = ["ExecStart", "ReadWritePaths"];
 
 /// A complete unit.
-pub(super) fn service(found: &Installation) -> Result<String, Problem> {
+pub(super) fn service(found: &Installation) -> String {
     let mut text = without_introduction(SERVICE);
-    for (key, value) in directives(found)? {
+    for (key, value) in directives(found) {
         set(&mut text, key, &value);
     }
     if !found.needs_server {
         set(&mut text, "After", "network.target");
     }
-    Ok(text)
+    text
 }
 
 /// A drop-in with what differs from the package's unit.
-pub(super) fn drop_in(found: &Installation) -> Result<String, Problem> {
+pub(super) fn drop_in(found: &Installation) -> String {
     let mut text = "[Service]\n".to_owned();
-    for (key, value) in directives(found)? {
+    for (key, value) in directives(found) {
         if LISTS.contains(&key) {
             text.push_str(&format!("{key}=\n"));
         }
         text.push_str(&format!("{key}={value}\n"));
     }
-    Ok(text)
+    text
 }
 
 /// The socket unit.
 pub(super) fn socket(found: &Installation) -> Result<String, Problem> {
     let mut text = without_introduction(SOCKET);
-    set(
-        &mut text,
-        "ListenStream",
-        &found.socket_address()?.to_string(),
-    );
+    let address = found.socket_address()?.to_string();
+    set(&mut text, "ListenStream", &address);
     Ok(text)
 }
 
@@ -55,52 +53,34 @@ pub(super) fn crontab(found: &Installation) -> Result<String, Problem> {
             format!("user {} has no name, and cron takes no number", found.user),
         ));
     }
-    let quoted = |path: &std::path::Path| for_shell(&path.to_string_lossy());
-    let line = CRONTAB
-        .lines()
-        .find(|line| line.starts_with('*'))
-        .unwrap_or_default()
-        .replace(
-            "/var/www/andrea-helpdesk/storage/logs/chat-supervisor.log",
-            "\u{1}log",
-        )
-        .replace("/usr/local/bin/andrea-chat-websocket", "\u{1}program")
-        .replace("/var/www/andrea-helpdesk", "\u{1}root")
-        .replace("www-data", &found.user)
-        .replace(
-            "\u{1}log",
-            &quoted(&found.storage.join("logs").join(SUPERVISOR_LOG)),
-        )
-        .replace("\u{1}program", &quoted(&found.program))
-        .replace("\u{1}root", &quoted(&found.root));
-    Ok(line + "\n")
+    Ok(crontab_line(
+        &found.user,
+        &found.program,
+        &found.root,
+        &found.storage,
+    ))
+}
+
+fn crontab_line(user: &str, program: &Path, root: &Path, storage: &Path) -> String {
+    let log = storage.join("logs").join(SUPERVISOR_LOG);
+    let [program, root, log] = [program, root, &log].map(|path| for_shell(&path.to_string_lossy()));
+    format!("* * * * * {user} {program} supervise --root {root} >>{log} 2>&1\n")
 }
 
 /// The keys of `[Service]` that depend on the install.
-pub(super) fn directives(found: &Installation) -> Result<Vec<(&'static str, String)>, Problem> {
-    let path = |path: &std::path::Path| path.to_string_lossy().replace('%', "%%");
-    let word = |path: &std::path::Path| for_unit(&path.to_string_lossy());
+pub(super) fn directives(found: &Installation) -> Vec<(&'static str, String)> {
+    let [program, root] = [&found.program, &found.root].map(|path| path.to_string_lossy());
+    let command = format!("{} serve --root {}", for_unit(&program), for_unit(&root));
+    let writes = found.writes.iter();
+    let writes: Vec<String> = writes
+        .map(|path| quoted(path, &path.replace('%', "%%")))
+        .collect();
     let mut directives = vec![
-        ("WorkingDirectory", path(&found.root)),
-        (
-            "ExecStart",
-            format!(
-                "{} serve --root {}",
-                word(&found.program),
-                word(&found.root)
-            ),
-        ),
+        ("WorkingDirectory", root.replace('%', "%%")),
+        ("ExecStart", command),
         ("User", found.user.clone()),
         ("Group", found.group.clone()),
-        (
-            "ReadWritePaths",
-            found
-                .writes
-                .iter()
-                .map(|path| quoted(path, &path.replace('%', "%%")))
-                .collect::<Vec<_>>()
-                .join(" "),
-        ),
+        ("ReadWritePaths", writes.join(" ")),
     ];
     if found.reaches_below(&["/home", "/root", "/run/user"]) {
         directives.push(("ProtectHome", "read-only".to_owned()));
@@ -123,7 +103,7 @@ pub(super) fn directives(found: &Installation) -> Result<Vec<(&'static str, Stri
     if megabytes > shipped("MemoryMax") {
         directives.push(("MemoryMax", format!("{}M", megabytes + megabytes / 16)));
     }
-    Ok(directives)
+    directives
 }
 
 /// The value of a key that occurs once.
@@ -174,22 +154,15 @@ pub(super) fn words(value: &str) -> Vec<String> {
             '"' => is_quoted = !is_quoted,
             c if c.is_whitespace() && !is_quoted => words.push(String::new()),
             c => {
-                let c = if c == '\\' {
-                    characters.next().unwrap_or(c)
-                } else {
-                    c
-                };
+                let escaped = (c == '\\').then(|| characters.next()).flatten();
                 if let Some(word) = words.last_mut() {
-                    word.push(c);
+                    word.push(escaped.unwrap_or(c));
                 }
             }
         }
     }
     words.retain(|word| !word.is_empty());
-    words
-        .into_iter()
-        .map(|word| word.replace("%%", "%"))
-        .collect()
+    words.iter().map(|word| word.replace("%%", "%")).collect()
 }
 
 /// A word of a command in a crontab, where an unescaped `%` would mean a line feed.
@@ -203,4 +176,21 @@ fn for_shell(word: &str) -> String {
 fn is_plain(word: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@".contains(c);
     word.chars().all(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_crontab_has_the_same_line() {
+        let shipped = include_str!("../../../contrib/cron/andrea-chat-websocket");
+        let [program, root, storage] = [
+            "/usr/local/bin/andrea-chat-websocket",
+            "/var/www/andrea-helpdesk",
+            "/var/www/andrea-helpdesk/storage",
+        ]
+        .map(Path::new);
+        assert!(shipped.ends_with(&crontab_line("www-data", program, root, storage)));
+    }
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use self::progress::PruneProgress;
-use super::{Database, Problem};
+use super::{Database, Problem, json_of, say};
 use crate::config::settings::{Rows, key};
 use crate::model::{ChannelId, MessageId};
 use crate::platform::exit_code;
@@ -98,10 +98,8 @@ pub(crate) fn prune(
     if let Some(id) = options.scope.channel()
         && !channels.iter().any(|channel| channel.id.0 == id)
     {
-        return Err(Problem::new(
-            exit_code::FAILED,
-            format!("there is no channel {id}"),
-        ));
+        let what = format!("there is no channel {id}");
+        return Err(Problem::new(exit_code::FAILED, what));
     }
     let mut rules = rules(&rows, channels, options.scope);
     for rule in rules.values_mut().filter(|rule| rule.days > 0) {
@@ -109,15 +107,12 @@ pub(crate) fn prune(
         rule.before = database.run_again(|store| store.days_ago(days))?;
     }
     let walked = walk(&mut rules, &mut options, database);
-    let total = |is_channel: bool| -> (u64, u64) {
-        rules
-            .iter()
-            .filter(|(channel, _)| channel.is_some() == is_channel)
-            .fold((0, 0), |(found, marked), (_, rule)| {
-                (found + rule.found, marked + rule.marked)
-            })
+    let total = |is_channel: bool, count: fn(&Rule) -> u64| -> u64 {
+        let of_kind = rules.iter().filter(|(id, _)| id.is_some() == is_channel);
+        of_kind.map(|(_, rule)| count(rule)).sum()
     };
-    let (channel, direct) = (total(true), total(false));
+    let channel_marked = total(true, |rule| rule.marked);
+    let direct_marked = total(false, |rule| rule.marked);
     if options.run {
         let audit = AuditEntry {
             action: "chat_prune_run".to_owned(),
@@ -126,33 +121,33 @@ pub(crate) fn prune(
                 "ip": "cli",
                 "scope": options.scope.word(),
                 "channel_id": options.scope.channel(),
-                "channel_messages_deleted": channel.1,
-                "direct_messages_deleted": direct.1,
+                "channel_messages_deleted": channel_marked,
+                "direct_messages_deleted": direct_marked,
             })
             .to_string(),
         };
         // Audited after a failure too, because what was marked before it stays marked.
-        if walked.is_ok() || channel.1 + direct.1 > 0 {
+        if walked.is_ok() || channel_marked + direct_marked > 0 {
             database.run(|store| store.change(&[], &audit))?;
         }
     }
-    let complete = walked? == Walk::Complete;
+    let complete = walked?;
     let report = json!({
         "dry_run": !options.run,
         "complete": complete,
         "scope": options.scope.word(),
         "channel_id": options.scope.channel(),
-        "channel_messages": channel.0,
-        "direct_messages": direct.0,
-        "channel_messages_deleted": channel.1,
-        "direct_messages_deleted": direct.1,
+        "channel_messages": total(true, |rule| rule.found),
+        "direct_messages": total(false, |rule| rule.found),
+        "channel_messages_deleted": channel_marked,
+        "direct_messages_deleted": direct_marked,
         "rules": rules.iter().map(|(id, rule)| describe(*id, rule)).collect::<Vec<Value>>(),
     });
     let text = match options.json {
-        true => format!("{report:#}\n"),
+        true => json_of(&report),
         false => words(&rules, options.run, complete),
     };
-    out.write_all(text.as_bytes()).map_err(Problem::of_output)?;
+    say(out, &text)?;
     Ok(match complete {
         true => exit_code::OK,
         false => exit_code::FAILED,
@@ -195,11 +190,8 @@ fn words(rules: &Rules, run: bool, complete: bool) -> String {
             true => format!("kept for {} days", rule.days),
             false => "kept for ever".to_owned(),
         };
-        let name = printable(&rule.name);
-        format!(
-            "{name}: {kept}; {} too old, {} deleted\n",
-            rule.found, rule.marked
-        )
+        let (name, found, marked) = (printable(&rule.name), rule.found, rule.marked);
+        format!("{name}: {kept}; {found} too old, {marked} deleted\n")
     };
     let mut text: String = rules.values().map(line).collect();
     if !run {
@@ -223,23 +215,16 @@ fn describe(id: Option<ChannelId>, rule: &Rule) -> Value {
     })
 }
 
-/// How a walk through the messages ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Walk {
-    Complete,
-    Interrupted,
-}
-
-/// Goes through the messages, window by window.
+/// Goes through the messages, window by window; returns whether it came to the end.
 fn walk(
     rules: &mut Rules,
     options: &mut Options<'_>,
     database: &mut Database,
-) -> Result<Walk, Problem> {
+) -> Result<bool, Problem> {
     let newest = rules.values().filter_map(|rule| rule.before.clone()).max();
     let ids = database.run_again(|store| store.message_ids())?;
     let (Some(before), Some((first, last))) = (newest, ids) else {
-        return Ok(Walk::Complete);
+        return Ok(true);
     };
     let mut above = MessageId(first.0.saturating_sub(1));
     let mut progress = PruneProgress::new(options.progress.take(), first, last);
@@ -250,10 +235,8 @@ fn walk(
             .into_iter()
             .filter(|message| {
                 rules.get_mut(&message.channel).is_some_and(|rule| {
-                    let is_old = rule
-                        .before
-                        .as_ref()
-                        .is_some_and(|b| message.created_at < *b);
+                    let before = rule.before.as_ref();
+                    let is_old = before.is_some_and(|before| message.created_at < *before);
                     rule.found += u64::from(is_old);
                     is_old
                 })
@@ -262,7 +245,7 @@ fn walk(
         if options.run {
             for batch in old.chunks(BATCH) {
                 if options.interrupted.load(Ordering::Relaxed) {
-                    return Ok(Walk::Interrupted);
+                    return Ok(false);
                 }
                 mark(batch, rules, database)?;
                 if let Some(message) = batch.last() {
@@ -275,12 +258,12 @@ fn walk(
         };
         above = end;
         if options.interrupted.load(Ordering::Relaxed) {
-            return Ok(Walk::Interrupted);
+            return Ok(false);
         }
         progress.show_in_a_while(above, rules);
     }
     progress.show(last, rules);
-    Ok(Walk::Complete)
+    Ok(true)
 }
 
 /// Marks one batch, then pauses for as long as that took.

@@ -15,7 +15,7 @@ use crate::platform::exit_code;
 ///
 /// # Errors
 /// The service is not healthy, or does not answer in time.
-pub(super) fn run(options: Healthcheck) -> Result<u8, Problem> {
+pub(super) fn run(options: Healthcheck) -> Result<(), Problem> {
     let limit = Duration::from_secs(options.timeout);
     let deadline = Instant::now() + limit;
     let (done, answer) = bounded(1);
@@ -29,9 +29,7 @@ pub(super) fn run(options: Healthcheck) -> Result<u8, Problem> {
     let answer = answer
         .recv_deadline(deadline)
         .unwrap_or_else(|_| Err(Problem::new(exit_code::FAILED, silence())));
-    answer
-        .map(|()| exit_code::OK)
-        .map_err(|problem| problem.with_code(exit_code::FAILED))
+    answer.map_err(|problem| problem.with_code(exit_code::FAILED))
 }
 
 fn ask(options: Healthcheck, deadline: Instant) -> Result<(), Problem> {

@@ -12,9 +12,10 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 
 use super::{Color, absolute, install, number};
+use crate::admin::control::{self, ControlRequest};
 use crate::admin::probe::Url;
 use crate::admin::talk::Talk;
-use crate::admin::{Database, Problem, check, connections, control, options, settings, token};
+use crate::admin::{Database, Problem, check, connections, json_of, options, say, settings, token};
 use crate::config::{Config, Variables, listen_address};
 use crate::model::{AgentId, ChannelId, Conversation, ThreadId};
 use crate::platform::exit_code;
@@ -46,7 +47,13 @@ pub(super) enum Operate {
     /// Ask the supervisor to restart the service
     Restart(Root),
     /// Show or change the chat's settings
-    Settings(SettingsArgs),
+    Settings {
+        /// Folder of the helpdesk install, where its .env is
+        #[arg(long, value_name = "DIR", default_value = ".", global = true)]
+        root: PathBuf,
+        #[command(subcommand)]
+        command: SettingsCommand,
+    },
     /// Show every option, its value and where it comes from
     #[command(
         long_about = "Show every option with its effective value and where that comes from: option, environment, .env, \
@@ -60,7 +67,13 @@ pub(super) enum Operate {
                       for a slow reader. The running service answers over a Unix socket in STORAGE_PATH/runtime, and \
                       only its own user and root."
     )]
-    Connections(ConnectionsArgs),
+    Connections {
+        #[command(flatten)]
+        root: Root,
+        /// Write a JSON list
+        #[arg(long)]
+        json: bool,
+    },
     /// Mark messages past their retention as deleted
     #[command(
         long_about = "Mark messages past the retention of their channel, or of direct messages, as deleted. \
@@ -96,7 +109,17 @@ pub(super) enum Operate {
                       standard output.\n\n\
                       Until it expires it grants the same access as that agent's login, so protect it like a password."
     )]
-    Token(TokenArgs),
+    Token {
+        #[command(flatten)]
+        root: Root,
+        /// Agent of the token
+        #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = number(1..=u64::MAX))]
+        agent: u64,
+        /// Lifetime in seconds
+        #[arg(long, value_name = "S", default_value_t = 300, allow_negative_numbers = true,
+              value_parser = number(1..=token::MAX_TTL))]
+        ttl: u64,
+    },
     /// Read and send chat messages as an agent
     Chat(ChatArgs),
     /// Run another subcommand in a new session
@@ -114,17 +137,8 @@ pub(super) struct Root {
     pub root: PathBuf,
 }
 
-#[derive(Args)]
-pub(super) struct SettingsArgs {
-    /// Folder of the helpdesk install, where its .env is
-    #[arg(long, value_name = "DIR", default_value = ".", global = true)]
-    root: PathBuf,
-    #[command(subcommand)]
-    command: SettingsCommand,
-}
-
 #[derive(Subcommand)]
-enum SettingsCommand {
+pub(super) enum SettingsCommand {
     /// Show all settings
     List {
         /// Write one JSON object
@@ -154,15 +168,6 @@ pub(super) struct ConfigOptions {
     json: bool,
     #[command(flatten)]
     options: super::LimitArgs,
-}
-
-#[derive(Args)]
-pub(super) struct ConnectionsArgs {
-    #[command(flatten)]
-    root: Root,
-    /// Write a JSON list
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Args)]
@@ -225,19 +230,6 @@ pub(super) struct Healthcheck {
 }
 
 #[derive(Args)]
-pub(super) struct TokenArgs {
-    #[command(flatten)]
-    root: Root,
-    /// Agent of the token
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = number(1..=u64::MAX))]
-    agent: u64,
-    /// Lifetime in seconds
-    #[arg(long, value_name = "S", default_value_t = 300, allow_negative_numbers = true,
-          value_parser = number(1..=token::MAX_TTL))]
-    ttl: u64,
-}
-
-#[derive(Args)]
 pub(super) struct ChatArgs {
     /// Folder of the helpdesk install, where its .env is
     #[arg(long, value_name = "DIR", default_value = ".", global = true)]
@@ -295,7 +287,6 @@ struct ChannelOrThread {
 
 /// An install whose configuration is valid; its database is not connected yet.
 pub(super) struct OpenInstall {
-    pub root: PathBuf,
     variables: Variables,
     pub config: Config,
 }
@@ -318,11 +309,7 @@ impl OpenInstall {
         let root = absolute(root)?;
         let variables = Variables::load(&root)?;
         let config = configure(&root, &variables)?;
-        Ok(OpenInstall {
-            root,
-            variables,
-            config,
-        })
+        Ok(OpenInstall { variables, config })
     }
 
     /// The same with the rights of the storage's owner, for subcommands that may write there: the owner could not write
@@ -350,67 +337,63 @@ pub(super) fn run(command: Operate, color: Color) -> Result<u8, Problem> {
     let out = &mut io::stdout().lock();
     match command {
         Operate::Supervise(Root { root }) => {
-            let install = OpenInstall::open(&root)?;
-            let store = startup::open_store(&install.config);
-            Ok(supervisor::run(&install.root, &install.config, store, out))
+            let config = OpenInstall::open(&root)?.config;
+            let store = startup::open_store(&config);
+            return Ok(supervisor::run(&config, store, out));
         }
-        Operate::Status(options) => status::run(&options, color.style(), out),
-        Operate::Start(root) => request(control::ControlRequest::Start, &root, out),
-        Operate::Stop(root) => request(control::ControlRequest::Stop, &root, out),
-        Operate::Restart(root) => request(control::ControlRequest::Restart, &root, out),
-        Operate::Settings(options) => {
-            let install = OpenInstall::without_secret(&options.root)?;
+        Operate::Status(options) => return status::run(&options, color.style(), out),
+        Operate::Start(root) => request(ControlRequest::Start, &root, out)?,
+        Operate::Stop(root) => request(ControlRequest::Stop, &root, out)?,
+        Operate::Restart(root) => request(ControlRequest::Restart, &root, out)?,
+        Operate::Settings { root, command } => {
+            let install = OpenInstall::without_secret(&root)?;
             let (database, variables) = (&mut install.database(), &install.variables);
-            match options.command {
-                SettingsCommand::List { json } => settings::list(database, variables, json, out),
-                SettingsCommand::Get { key } => settings::get(&key, database, variables, out),
+            match command {
+                SettingsCommand::List { json } => settings::list(database, variables, json, out)?,
+                SettingsCommand::Get { key } => settings::get(&key, database, variables, out)?,
                 SettingsCommand::Set { key, value } => {
-                    settings::set(&key, &value, database, variables, out)
+                    settings::set(&key, &value, database, variables, out)?;
                 }
             }
         }
-        Operate::Config(options) => show_options(*options, out),
-        Operate::Connections(options) => {
-            let install = OpenInstall::without_secret(&options.root.root)?;
-            let path = install.config.paths().inspection_socket;
-            connections::list(&path, options.json, out)
+        Operate::Config(options) => show_options(*options, out)?,
+        Operate::Connections { root, json } => {
+            let config = OpenInstall::without_secret(&root.root)?.config;
+            connections::list(&config.paths().inspection_socket, json, out)?;
         }
-        Operate::Prune(options) => prune::run(&options, out),
+        Operate::Prune(options) => return prune::run(&options, out),
         Operate::Check(options) => {
             let root = absolute(&options.root.root)?;
             let way = options.way();
             let notes = &mut io::stderr();
             let findings = check::look(&root, startup::open_store, way.as_ref(), notes);
-            match options.json {
-                true => check::write_json(&findings, out)?,
-                false => check::write_text(&findings, options.quiet, color.style(), out)?,
-            }
-            Ok(check::exit_code(&findings))
+            let text = match options.json {
+                true => json_of(&findings),
+                false => check::text(&findings, options.quiet, color.style()),
+            };
+            say(out, &text)?;
+            return Ok(check::exit_code(&findings));
         }
-        Operate::Install(options) => install::install(&options, out),
-        Operate::Uninstall(options) => install::uninstall(&options, out),
-        Operate::Healthcheck(options) => healthcheck::run(options),
-        Operate::Token(options) => {
-            let install = OpenInstall::open(&options.root.root)?;
-            token::mint(
-                &install.config.jwt_secret,
-                AgentId(options.agent),
-                options.ttl,
-                &mut install.database(),
-                out,
-                &mut io::stderr(),
-            )
+        Operate::Install(options) => install::install(&options, out)?,
+        Operate::Uninstall(options) => install::uninstall(&options, out)?,
+        Operate::Healthcheck(options) => healthcheck::run(options)?,
+        Operate::Token { root, agent, ttl } => {
+            let install = OpenInstall::open(&root.root)?;
+            let (secret, database) = (&install.config.jwt_secret, &mut install.database());
+            let notes = &mut io::stderr();
+            return token::mint(secret, AgentId(agent), ttl, database, out, notes);
         }
-        Operate::Chat(options) => chat(&options, out),
+        Operate::Chat(options) => chat(&options, out)?,
         Operate::Detached { arguments } => {
             let error = supervisor::serve_detached(&arguments);
-            Err(Problem::new(exit_code::SOFTWARE, "cannot run").because(error))
+            return Err(Problem::new(exit_code::SOFTWARE, "cannot run").because(error));
         }
     }
+    Ok(exit_code::OK)
 }
 
 /// Shows what is known even if the configuration is wrong or the database does not answer.
-fn show_options(options: ConfigOptions, out: &mut dyn Write) -> Result<u8, Problem> {
+fn show_options(options: ConfigOptions, out: &mut dyn Write) -> Result<(), Problem> {
     let root = absolute(&options.root.root)?;
     let mut variables = Variables::load(&root)?;
     options.options.apply(&mut variables);
@@ -422,10 +405,10 @@ fn show_options(options: ConfigOptions, out: &mut dyn Write) -> Result<u8, Probl
         });
     let entries = options::look(&variables, rows.as_ref().ok());
     options::write(&entries, options.json, out)?;
-    rows.map(|_| exit_code::OK)
+    rows.map(|_| ())
 }
 
-fn chat(options: &ChatArgs, out: &mut dyn Write) -> Result<u8, Problem> {
+fn chat(options: &ChatArgs, out: &mut dyn Write) -> Result<(), Problem> {
     let install = OpenInstall::open(&options.root)?;
     let (ChatCommand::Tail { place, .. } | ChatCommand::Send { place, .. }) = &options.command;
     let rows = install.database().run_again(|store| store.settings())?;
@@ -455,11 +438,7 @@ fn chat(options: &ChatArgs, out: &mut dyn Write) -> Result<u8, Problem> {
     }
 }
 
-fn request(
-    request: control::ControlRequest,
-    root: &Root,
-    out: &mut dyn Write,
-) -> Result<u8, Problem> {
+fn request(request: ControlRequest, root: &Root, out: &mut dyn Write) -> Result<(), Problem> {
     let install = OpenInstall::without_secret(&root.root)?;
     control::request(request, &mut install.database(), out)
 }

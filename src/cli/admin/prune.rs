@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::{OpenInstall, Root};
@@ -25,8 +25,8 @@ pub(crate) struct Prune {
     #[arg(long)]
     run: bool,
     /// Messages to look at
-    #[arg(long, value_enum, default_value_t = ScopeWord::All)]
-    scope: ScopeWord,
+    #[arg(long, default_value = "all", value_parser = ["all", "channel", "direct"])]
+    scope: String,
     /// Write a JSON report (the default if standard output is not a terminal)
     #[arg(long)]
     json: bool,
@@ -35,29 +35,20 @@ pub(crate) struct Prune {
     channel_id: Option<u64>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum ScopeWord {
-    All,
-    Channel,
-    Direct,
-}
-
 /// Runs the subcommand.
 ///
 /// # Errors
 /// There is no such channel, or the database cannot be asked.
 pub(super) fn run(options: &Prune, out: &mut dyn Write) -> Result<u8, Problem> {
-    let scope = match (options.scope, options.channel_id) {
-        (ScopeWord::Direct, Some(_)) => {
-            return Err(Problem::new(
-                exit_code::USAGE,
-                "--channel-id and --scope direct exclude each other",
-            ));
+    let scope = match (options.scope.as_str(), options.channel_id) {
+        ("direct", Some(_)) => {
+            let what = "--channel-id and --scope direct exclude each other";
+            return Err(Problem::new(exit_code::USAGE, what));
         }
+        ("direct", None) => Scope::Direct,
+        ("channel", None) => Scope::Channel(None),
         (_, Some(id)) => Scope::Channel(Some(ChannelId(id))),
-        (ScopeWord::All, None) => Scope::All,
-        (ScopeWord::Channel, None) => Scope::Channel(None),
-        (ScopeWord::Direct, None) => Scope::Direct,
+        (_, None) => Scope::All,
     };
     let install = OpenInstall::without_secret(&options.root.root)?;
     let interrupted = Arc::new(AtomicBool::new(false));

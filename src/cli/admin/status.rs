@@ -11,10 +11,11 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::{OpenInstall, Root};
-use crate::admin::Problem;
 use crate::admin::status::{self, StatusReport};
 use crate::admin::style::Style;
+use crate::admin::{Problem, json_of, say};
 use crate::platform::exit_code;
+use crate::platform::printable::printable_json;
 
 /// Time between two reports of a watch.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -45,10 +46,11 @@ pub(super) fn run(options: &StatusArgs, style: Style, out: &mut dyn Write) -> Re
         return watch(options, style, out);
     }
     let report = look(root);
-    match options.json {
-        true => report.write_json(out)?,
-        false => report.write_text(style, out)?,
-    }
+    let text = match options.json {
+        true => json_of(&report),
+        false => report.text(style),
+    };
+    say(out, &text)?;
     Ok(report.exit_code())
 }
 
@@ -73,7 +75,7 @@ fn watch(options: &StatusArgs, style: Style, out: &mut dyn Write) -> Result<u8, 
     loop {
         let report = look(&options.root.root);
         let text = match options.json {
-            true => report.json_line(),
+            true => printable_json(&serde_json::to_string(&report).unwrap_or_default()) + "\n",
             false => report.text(style),
         };
         let text = match (is_terminal, options.json) {
