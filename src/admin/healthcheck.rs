@@ -4,7 +4,6 @@
 use std::io::{self, Read, Write};
 use std::time::Instant;
 
-use super::response::HandshakeResponse;
 use super::{Problem, probe};
 use crate::platform::exit_code;
 use crate::platform::net::{self, Wire};
@@ -26,30 +25,28 @@ pub(crate) fn ask(host: &str, port: u16, deadline: Instant) -> Result<(), Proble
     let failed = |what: String| Problem::new(exit_code::FAILED, what);
     let nothing =
         |error: io::Error| failed(format!("{host}:{port} does not answer")).because(error);
-    let left = || net::left(deadline).map_err(nothing);
-    let socket = net::connect(host, port, left()?).map_err(nothing)?;
-    let answer = exchange(Wire { socket, deadline }, host, port).map_err(nothing)?;
+    let answer = exchange(host, port, deadline).map_err(nothing)?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let status = head.lines().next().unwrap_or_default();
-    match status.split(' ').nth(1) {
-        Some("200") => Ok(()),
+    let what = match status.split(' ').nth(1) {
+        Some("200") => return Ok(()),
         // The service hides this page from peers that are not loopback or listed. Then a handshake must do.
-        Some("404") => match probe::listener(host, port, left()?).map_err(nothing)?.0 {
-            HandshakeResponse::WebSocket => Ok(()),
-            HandshakeResponse::Http(code, reason) => {
-                Err(failed(format!("{host}:{port} answers {code} {reason}")))
+        Some("404") => {
+            let shaken = net::left(deadline).and_then(|left| probe::listener(host, port, left));
+            match shaken.map_err(nothing)?.0.refusal() {
+                Some(refusal) => format!(": {refusal}"),
+                None => return Ok(()),
             }
-            HandshakeResponse::Other(what) => Err(failed(format!("{host}:{port}: {what}"))),
-        },
-        Some(_) => Err(failed(format!(
-            "{host}:{port} answers {status}: {}",
-            body.trim()
-        ))),
-        None => Err(failed(format!("{host}:{port} speaks no HTTP"))),
-    }
+        }
+        Some(_) => format!(" answers {status}: {}", body.trim()),
+        None => " speaks no HTTP".to_owned(),
+    };
+    Err(failed(format!("{host}:{port}{what}")))
 }
 
-fn exchange(mut wire: Wire, host: &str, port: u16) -> io::Result<String> {
+fn exchange(host: &str, port: u16, deadline: Instant) -> io::Result<String> {
+    let socket = net::connect(host, port, net::left(deadline)?)?;
+    let mut wire = Wire { socket, deadline };
     write!(
         wire,
         "GET /healthz HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n"

@@ -21,6 +21,17 @@ pub(crate) enum HandshakeResponse {
     Other(&'static str),
 }
 
+impl HandshakeResponse {
+    /// What it says in place of a chat service's answer.
+    pub(crate) fn refusal(self) -> Option<String> {
+        match self {
+            HandshakeResponse::WebSocket => None,
+            HandshakeResponse::Http(code, reason) => Some(format!("it answers {code} {reason}")),
+            HandshakeResponse::Other(what) => Some(what.to_owned()),
+        }
+    }
+}
+
 /// The request for `path`, or for the chat's own path; `host` and `origin` are the headers as a browser sends them.
 pub(crate) fn request(host: &str, path: Option<&str>, origin: Option<&str>) -> String {
     let path = path.unwrap_or(PATH);

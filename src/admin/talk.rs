@@ -8,7 +8,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::response::HandshakeResponse;
 use super::{Problem, probe, say, token};
 use crate::model::{AgentId, Conversation};
 use crate::platform::exit_code;
@@ -236,12 +235,8 @@ impl Talk<'_> {
     fn connect(&self) -> Result<Client, Trouble> {
         let (host, port) = &self.address;
         let (answer, stream, rest) = probe::listener(host, *port, TIMEOUT)?;
-        match answer {
-            HandshakeResponse::WebSocket => {}
-            HandshakeResponse::Http(code, reason) => {
-                return Err(Trouble::Passing(format!("it answers {code} {reason}")));
-            }
-            HandshakeResponse::Other(what) => return Err(Trouble::Passing(what.to_owned())),
+        if let Some(refusal) = answer.refusal() {
+            return Err(Trouble::Passing(refusal));
         }
         let patient = stream.try_clone()?;
         let mut client = Client::new(stream, rest);

@@ -113,26 +113,21 @@ fn authenticate(
     };
     let answer = show(&token, open)?;
     let said = answer["message"].as_str().unwrap_or_default().to_owned();
-    match answer["type"].as_str() {
-        Some("auth.ok") => {}
-        Some("error") => return Err(LoginError(of_code(&answer), said)),
-        _ if said == AuthFailure::UnknownAgent.to_string() => {
-            return Err(LoginError(&symptoms::AGENT_INACTIVE, said));
+    let symptom = match answer["type"].as_str() {
+        Some("auth.ok") => {
+            let is_pong = |event: &Value| event["type"] == "pong";
+            return ask(open, &json!({ "type": "ping" }), is_pong).map(|_| ());
         }
-        _ => {
-            let symptom = match of_token(secret, &token) {
-                stale if *stale == symptoms::SECRET_STALE && is_taken(&token, config, rows) => {
-                    &symptoms::LED_ELSEWHERE
-                }
-                symptom => symptom,
-            };
-            return Err(LoginError(symptom, said));
-        }
-    }
-    ask(open, &json!({ "type": "ping" }), |event| {
-        event["type"] == "pong"
-    })
-    .map(|_| ())
+        Some("error") => of_code(&answer),
+        _ if said == AuthFailure::UnknownAgent.to_string() => &symptoms::AGENT_INACTIVE,
+        _ => match of_token(secret, &token) {
+            stale if *stale == symptoms::SECRET_STALE && is_taken(&token, config, rows) => {
+                &symptoms::LED_ELSEWHERE
+            }
+            symptom => symptom,
+        },
+    };
+    Err(LoginError(symptom, said))
 }
 
 /// Sends a token and returns the answer.

@@ -29,38 +29,12 @@ const BATCH: usize = 500;
 /// Longest pause after a transaction. The pause lasts as long as the transaction, so that others get half the time.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// Which messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scope {
-    /// Channel and direct messages.
-    All,
-    /// Messages of all channels, or of this one.
-    Channel(Option<ChannelId>),
-    /// Direct messages.
-    Direct,
-}
-
-impl Scope {
-    fn word(self) -> &'static str {
-        match self {
-            Scope::All => "all",
-            Scope::Channel(_) => "channel",
-            Scope::Direct => "direct",
-        }
-    }
-
-    fn channel(self) -> Option<u64> {
-        match self {
-            Scope::Channel(Some(id)) => Some(id.0),
-            _ => None,
-        }
-    }
-}
-
 /// What to do, and how to show it.
 pub(crate) struct Options<'a> {
-    /// Which messages.
-    pub scope: Scope,
+    /// Which messages: `all`, `channel` or `direct`.
+    pub scope: &'a str,
+    /// Only those of this channel.
+    pub channel: Option<ChannelId>,
     /// Whether to mark the messages; otherwise they are only counted.
     pub run: bool,
     /// Whether to write the report as JSON; otherwise in words.
@@ -95,13 +69,13 @@ pub(crate) fn prune(
 ) -> Result<u8, Problem> {
     let rows = database.run_again(|store| store.settings())?;
     let channels = database.run_again(|store| store.channel_retentions())?;
-    if let Some(id) = options.scope.channel()
-        && !channels.iter().any(|channel| channel.id.0 == id)
+    if let Some(id) = options.channel
+        && !channels.iter().any(|channel| channel.id == id)
     {
         let what = format!("there is no channel {id}");
         return Err(Problem::new(exit_code::FAILED, what));
     }
-    let mut rules = rules(&rows, channels, options.scope);
+    let mut rules = rules(&rows, channels, &options);
     for rule in rules.values_mut().filter(|rule| rule.days > 0) {
         let days = rule.days.unsigned_abs();
         rule.before = database.run_again(|store| store.days_ago(days))?;
@@ -119,8 +93,8 @@ pub(crate) fn prune(
             subject_type: "chat_messages",
             payload: json!({
                 "ip": "cli",
-                "scope": options.scope.word(),
-                "channel_id": options.scope.channel(),
+                "scope": options.scope,
+                "channel_id": options.channel.map(|id| id.0),
                 "channel_messages_deleted": channel_marked,
                 "direct_messages_deleted": direct_marked,
             })
@@ -135,8 +109,8 @@ pub(crate) fn prune(
     let report = json!({
         "dry_run": !options.run,
         "complete": complete,
-        "scope": options.scope.word(),
-        "channel_id": options.scope.channel(),
+        "scope": options.scope,
+        "channel_id": options.channel.map(|id| id.0),
         "channel_messages": total(true, |rule| rule.found),
         "direct_messages": total(false, |rule| rule.found),
         "channel_messages_deleted": channel_marked,
@@ -154,7 +128,7 @@ pub(crate) fn prune(
     })
 }
 
-fn rules(rows: &Rows, channels: Vec<ChannelRetention>, scope: Scope) -> Rules {
+fn rules(rows: &Rows, channels: Vec<ChannelRetention>, options: &Options<'_>) -> Rules {
     let default = rows.integer(key::CHANNEL_RETENTION_DAYS, 90);
     let rule = |name: String, days: i64| Rule {
         name,
@@ -163,11 +137,8 @@ fn rules(rows: &Rows, channels: Vec<ChannelRetention>, scope: Scope) -> Rules {
         found: 0,
         marked: 0,
     };
-    let wanted = |id: ChannelId| match scope {
-        Scope::All | Scope::Channel(None) => true,
-        Scope::Channel(Some(only)) => only == id,
-        Scope::Direct => false,
-    };
+    let wanted =
+        |id: ChannelId| options.scope != "direct" && options.channel.is_none_or(|only| only == id);
     let mut rules: Rules = channels
         .into_iter()
         .filter(|channel| wanted(channel.id))
@@ -176,7 +147,7 @@ fn rules(rows: &Rows, channels: Vec<ChannelRetention>, scope: Scope) -> Rules {
             (Some(channel.id), rule(channel.name, days))
         })
         .collect();
-    if matches!(scope, Scope::All | Scope::Direct) {
+    if options.scope != "channel" {
         let days = rows.integer(key::DIRECT_RETENTION_DAYS, 90);
         rules.insert(None, rule("direct messages".to_owned(), days));
     }

@@ -9,7 +9,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::{OpenInstall, Root};
 use crate::admin::Problem;
-use crate::admin::prune::{self, Scope};
+use crate::admin::prune;
 use crate::cli::number;
 use crate::model::ChannelId;
 use crate::platform::exit_code;
@@ -45,10 +45,8 @@ pub(super) fn run(options: &Prune, out: &mut dyn Write) -> Result<u8, Problem> {
             let what = "--channel-id and --scope direct exclude each other";
             return Err(Problem::new(exit_code::USAGE, what));
         }
-        ("direct", None) => Scope::Direct,
-        ("channel", None) => Scope::Channel(None),
-        (_, Some(id)) => Scope::Channel(Some(ChannelId(id))),
-        (_, None) => Scope::All,
+        (_, Some(_)) => "channel",
+        (scope, None) => scope,
     };
     let install = OpenInstall::without_secret(&options.root.root)?;
     let interrupted = Arc::new(AtomicBool::new(false));
@@ -61,6 +59,7 @@ pub(super) fn run(options: &Prune, out: &mut dyn Write) -> Result<u8, Problem> {
     prune::prune(
         prune::Options {
             scope,
+            channel: options.channel_id.map(ChannelId),
             run: options.run,
             json: options.json || !io::stdout().is_terminal(),
             progress: progress.as_mut().map(|one| one as &mut dyn Write),
