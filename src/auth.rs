@@ -125,7 +125,7 @@ struct RawHeader {
     crit: bool,
 }
 
-/// True for a member that is present, whatever its value, even null.
+/// Whether a member is present, whatever its value, even null.
 fn is_there<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
     IgnoredAny::deserialize(value).map(|_| true)
 }

@@ -98,7 +98,7 @@ fn candidates(
             )
         }
         Conversation::Direct(id) => {
-            let agents = context.thread(id).iter().map(|(agent, _)| *agent);
+            let agents = context.thread(id).iter().map(|one| one.agent);
             let others = agents.filter(|agent| *agent != message.sender);
             others
                 .map(|agent| (agent, NotificationKind::Direct))

@@ -125,8 +125,8 @@ impl File {
     }
 
     /// Its path within `src`.
-    fn inner(&self) -> Option<&str> {
-        self.path.strip_prefix("src/")
+    fn inner(&self) -> &str {
+        self.path.strip_prefix("src/").expect("a file of src")
     }
 
     /// What is compiled into the program: without the unit tests, which stand last.
@@ -189,30 +189,23 @@ fn names_crate(line: &str, name: &str) -> bool {
 // --- rules: each takes a file, and returns its breaches -----------------------------------------------------------------
 
 fn layers(file: &File) -> Vec<String> {
-    let Some(path) = file.inner() else {
-        return Vec::new();
-    };
+    let path = file.inner();
     let top = path.split(['/', '.']).next().unwrap_or_default();
     let Some(own) = LAYERS.iter().position(|layer| *layer == top) else {
-        let is_root = ["lib.rs", "main.rs"].contains(&path);
-        return if is_root {
-            Vec::new()
-        } else {
-            vec![format!("{path}: {top} is in no layer")]
+        return match path {
+            "lib.rs" | "main.rs" => Vec::new(),
+            _ => vec![format!("{path}: {top} is in no layer")],
         };
     };
     let mut breaches = Vec::new();
     for (number, line) in file.code() {
-        if ["crate::{", "super::super::"]
-            .iter()
-            .any(|word| line.contains(word))
-        {
+        if line.contains("crate::{") || line.contains("super::super::") {
             breaches.push(format!("src/{path}:{number}: hides what it uses"));
         }
         for (at, _) in line.match_indices("crate::") {
-            let name =
-                line[at + "crate::".len()..].split(|c: char| !c.is_alphanumeric() && c != '_');
-            let used = name.into_iter().next().unwrap_or_default();
+            let rest = &line[at + "crate::".len()..];
+            let mut names = rest.split(|c: char| !c.is_alphanumeric() && c != '_');
+            let used = names.next().unwrap_or_default();
             if LAYERS[..own].contains(&used) {
                 breaches.push(format!("src/{path}:{number}: {top} uses {used}"));
             }
@@ -222,9 +215,7 @@ fn layers(file: &File) -> Vec<String> {
 }
 
 fn crates(file: &File) -> Vec<String> {
-    let Some(path) = file.inner() else {
-        return Vec::new();
-    };
+    let path = file.inner();
     let mut breaches = Vec::new();
     for (name, allowed) in CRATES {
         if may(path, allowed) {
@@ -245,24 +236,18 @@ fn crates(file: &File) -> Vec<String> {
 }
 
 fn printing(file: &File) -> Vec<String> {
-    let Some(path) = file.inner().filter(|path| !may(path, &PRINTING)) else {
-        return Vec::new();
-    };
-    let prints = |line: &str| {
-        ["print!(", "println!("]
-            .iter()
-            .any(|word| line.contains(word))
-    };
-    let found = file.code().filter(|(_, line)| prints(line));
+    let path = file.inner();
+    let prints = |line: &str| line.contains("print!(") || line.contains("println!(");
+    let found = file
+        .code()
+        .filter(|(_, line)| prints(line) && !may(path, &PRINTING));
     found
         .map(|(number, _)| format!("src/{path}:{number}: prints"))
         .collect()
 }
 
 fn sql(file: &File) -> Vec<String> {
-    let Some(path) = file.inner().filter(|path| !path.starts_with("store/")) else {
-        return Vec::new();
-    };
+    let path = file.inner();
     let is_sql = |line: &str| {
         [
             "\"SELECT ",
@@ -274,7 +259,9 @@ fn sql(file: &File) -> Vec<String> {
         .iter()
         .any(|word| line.contains(word))
     };
-    let found = file.code().filter(|(_, line)| is_sql(line));
+    let found = file
+        .code()
+        .filter(|(_, line)| is_sql(line) && !path.starts_with("store/"));
     found
         .map(|(number, _)| format!("src/{path}:{number}: SQL"))
         .collect()
@@ -305,16 +292,15 @@ fn arguments(text: &str) -> Vec<&str> {
 
 /// An error has a type of its own, with its cause; a text, a tuple or a result within a result has none.
 fn errors(file: &File) -> Vec<String> {
-    let Some(path) = file.inner() else {
-        return Vec::new();
-    };
+    let path = file.inner();
     let code: Vec<&str> = file.code().map(|(_, line)| line).collect();
     let code = code.join("\n");
     let is_result = |kind: &str| {
         let path = kind.split('<').next().unwrap_or_default();
         path.rsplit("::").next() == Some("Result")
     };
-    let is_typeless = |error: &str| error == "String" || error.starts_with('(');
+    let is_typeless =
+        |error: &str| ["String", "&'static str"].contains(&error) || error.starts_with('(');
     let mut breaches = Vec::new();
     for outer in ["Result<", "Option<"] {
         for (at, _) in code.match_indices(outer) {
@@ -328,6 +314,32 @@ fn errors(file: &File) -> Vec<String> {
     let aliases = ["type Err = String", "type Error = String"];
     let found = aliases.into_iter().filter(|alias| code.contains(alias));
     breaches.extend(found.map(|alias| format!("src/{path}: {alias}")));
+    breaches
+}
+
+/// A bool has a name that says what it means: it stands in no tuple, and no comment says what `true` or `false` is.
+fn bools(file: &File) -> Vec<String> {
+    let path = file.inner();
+    let is_nameless = |line: &str| {
+        let mut lists = line.match_indices('(');
+        lists.any(|(at, _)| {
+            let types = arguments(&line[at + 1..]);
+            types.len() > 1 && types.contains(&"bool")
+        })
+    };
+    let found = file.code().filter(|(_, line)| is_nameless(line));
+    let mut breaches: Vec<String> = found
+        .map(|(number, _)| format!("src/{path}:{number}: a bool without a name"))
+        .collect();
+    let lines = file.product().lines().map(str::trim_start);
+    let docs = lines.filter_map(|line| line.strip_prefix("///"));
+    let words: Vec<&str> = docs.flat_map(str::split_whitespace).collect();
+    for pair in words.windows(2) {
+        let is_value = ["true", "false"].contains(&&*pair[0].trim_matches('`').to_lowercase());
+        if is_value && ["if", "where", "when", "at", "for"].contains(&pair[1]) {
+            breaches.push(format!("src/{path}: {} …", pair.join(" ")));
+        }
+    }
     breaches
 }
 
@@ -480,6 +492,8 @@ fn an_error_has_a_type_and_stands_in_no_other_result() {
         "fn f() -> io::Result<std::result::Result<u8, Refusal>> {",
         "fn f() -> Option<store::Result<u8>> {",
         "fn f(g: impl Fn(&str) -> Result<u8, String>) {",
+        "fn f() -> Result<u8, &'static str> {",
+        "fn f() -> Result<u8, ()> {",
         "    type Err = String;",
     ] {
         is_broken_by(errors, "src/hub/new.rs", broken);
@@ -496,6 +510,21 @@ fn an_error_has_a_type_and_stands_in_no_other_result() {
             "{good}"
         );
     }
+}
+
+#[test]
+fn a_bool_has_a_name() {
+    holds(bools, &files(&["src"], &[".rs"]));
+    for broken in [
+        "fn f() -> (Vec<u8>, bool) {",
+        "    agents: [(AgentId, bool); 2],",
+        "    told: Box<dyn Fn(AgentId, bool) + Send>,",
+        "/// Waits. False\n/// if it is over.\nfn f() -> bool {",
+    ] {
+        is_broken_by(bools, "src/hub/new.rs", broken);
+    }
+    let good = "/// Whether it is over.\nfn is_over(text: &str, is_last: bool) -> Option<bool> {";
+    assert!(bools(&File::of("src/hub/new.rs", good)).is_empty());
 }
 
 #[test]

@@ -24,7 +24,7 @@ function __fish_andrea_chat_websocket_using_subcommand
     contains -- $cmd[1] $argv
 end
 
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_needs_command" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR is set), always, never' -r -f -a "auto\t''
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_needs_command" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR has a value), always, never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_needs_command" -s h -l help -d 'Print help'
@@ -76,58 +76,58 @@ complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcomm
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand serve" -l queue-seconds -d 'Longest time that bytes may be queued for one slow reader before it is dropped [CHAT_WEBSOCKET_QUEUE_SECONDS] [default: 30]' -r
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand serve" -l health-peers -d 'Peers besides this machine that may read /healthz and /metrics: addresses, networks, any [CHAT_WEBSOCKET_HEALTH_PEERS] [default: loopback]' -r
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand serve" -l metrics-hosts -d 'Host names accepted for /metrics, besides localhost, addresses and the listen host; any other is answered 421 [CHAT_WEBSOCKET_METRICS_HOSTS] [default: none]' -r
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand serve" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR is set), always, never' -r -f -a "auto\t''
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand serve" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR has a value), always, never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand serve" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand supervise" -l root -d 'Folder of the helpdesk install, where its .env is' -r -F
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand supervise" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR is set), always, never' -r -f -a "auto\t''
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand supervise" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR has a value), always, never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand supervise" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand install" -l root -d 'Folder of the helpdesk install, where its .env is' -r -F
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand install" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR is set), always, never' -r -f -a "auto\t''
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand install" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR has a value), always, never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand install" -l socket -d 'Let systemd keep the port open while the service restarts'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand install" -l dry-run -d 'Only show the files'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand install" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand uninstall" -l root -d 'Folder of the helpdesk install, where its .env is' -r -F
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand uninstall" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR is set), always, never' -r -f -a "auto\t''
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand uninstall" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR has a value), always, never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand uninstall" -l dry-run -d 'Only list the files'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand uninstall" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand status" -l root -d 'Folder of the helpdesk install, where its .env is' -r -F
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand status" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR is set), always, never' -r -f -a "auto\t''
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand status" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR has a value), always, never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand status" -l json -d 'Write one JSON object; with --watch, one per line'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand status" -l watch -d 'Repeat every 2 s until Ctrl-C; on a terminal, in place'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand start" -l root -d 'Folder of the helpdesk install, where its .env is' -r -F
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand start" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR is set), always, never' -r -f -a "auto\t''
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand start" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR has a value), always, never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand start" -s h -l help -d 'Print help'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand stop" -l root -d 'Folder of the helpdesk install, where its .env is' -r -F
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand stop" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR is set), always, never' -r -f -a "auto\t''
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand stop" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR has a value), always, never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand stop" -s h -l help -d 'Print help'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand restart" -l root -d 'Folder of the helpdesk install, where its .env is' -r -F
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand restart" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR is set), always, never' -r -f -a "auto\t''
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand restart" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR has a value), always, never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand restart" -s h -l help -d 'Print help'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand connections" -l root -d 'Folder of the helpdesk install, where its .env is' -r -F
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand connections" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR is set), always, never' -r -f -a "auto\t''
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand connections" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR has a value), always, never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand connections" -l json -d 'Write a JSON list'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand connections" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand settings; and not __fish_seen_subcommand_from list get set help" -l root -d 'Folder of the helpdesk install, where its .env is' -r -F
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand settings; and not __fish_seen_subcommand_from list get set help" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR is set), always, never' -r -f -a "auto\t''
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand settings; and not __fish_seen_subcommand_from list get set help" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR has a value), always, never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand settings; and not __fish_seen_subcommand_from list get set help" -s h -l help -d 'Print help'
@@ -136,18 +136,18 @@ complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcomm
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand settings; and not __fish_seen_subcommand_from list get set help" -f -a "set" -d 'Change one setting'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand settings; and not __fish_seen_subcommand_from list get set help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand settings; and __fish_seen_subcommand_from list" -l root -d 'Folder of the helpdesk install, where its .env is' -r -F
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand settings; and __fish_seen_subcommand_from list" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR is set), always, never' -r -f -a "auto\t''
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand settings; and __fish_seen_subcommand_from list" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR has a value), always, never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand settings; and __fish_seen_subcommand_from list" -l json -d 'Write one JSON object'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand settings; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand settings; and __fish_seen_subcommand_from get" -l root -d 'Folder of the helpdesk install, where its .env is' -r -F
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand settings; and __fish_seen_subcommand_from get" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR is set), always, never' -r -f -a "auto\t''
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand settings; and __fish_seen_subcommand_from get" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR has a value), always, never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand settings; and __fish_seen_subcommand_from get" -s h -l help -d 'Print help'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand settings; and __fish_seen_subcommand_from set" -l root -d 'Folder of the helpdesk install, where its .env is' -r -F
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand settings; and __fish_seen_subcommand_from set" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR is set), always, never' -r -f -a "auto\t''
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand settings; and __fish_seen_subcommand_from set" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR has a value), always, never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand settings; and __fish_seen_subcommand_from set" -s h -l help -d 'Print help'
@@ -180,7 +180,7 @@ complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcomm
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand config" -l queue-seconds -d 'Longest time that bytes may be queued for one slow reader before it is dropped [CHAT_WEBSOCKET_QUEUE_SECONDS] [default: 30]' -r
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand config" -l health-peers -d 'Peers besides this machine that may read /healthz and /metrics: addresses, networks, any [CHAT_WEBSOCKET_HEALTH_PEERS] [default: loopback]' -r
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand config" -l metrics-hosts -d 'Host names accepted for /metrics, besides localhost, addresses and the listen host; any other is answered 421 [CHAT_WEBSOCKET_METRICS_HOSTS] [default: none]' -r
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand config" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR is set), always, never' -r -f -a "auto\t''
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand config" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR has a value), always, never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand config" -l json -d 'Write a JSON list'
@@ -190,7 +190,7 @@ complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcomm
 channel\t''
 direct\t''"
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand prune" -l channel-id -d 'Only messages of this channel' -r
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand prune" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR is set), always, never' -r -f -a "auto\t''
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand prune" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR has a value), always, never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand prune" -l dry-run -d 'Only count the messages (the default)'
@@ -203,7 +203,7 @@ complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcomm
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand check" -l agent -d 'Log in as this agent, which then appears online for about 30 s' -r
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand check" -l token-file -d 'Log in with a token of the helpdesk, read from this file' -r -F
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand check" -l thread -d 'Send a message to this direct thread of the agent, and mark it deleted at once' -r
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand check" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR is set), always, never' -r -f -a "auto\t''
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand check" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR has a value), always, never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand check" -l json -d 'Write a JSON list'
@@ -213,7 +213,7 @@ complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcomm
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand healthcheck" -l host -d 'Listen host of the service [default: as serve]' -r
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand healthcheck" -l port -d 'Listen port of the service [default: as serve]' -r
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand healthcheck" -l timeout -d 'Time limit of the whole check, in seconds' -r
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand healthcheck" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR is set), always, never' -r -f -a "auto\t''
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand healthcheck" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR has a value), always, never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand healthcheck" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -223,12 +223,12 @@ complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcomm
 warn\t''
 info\t''
 debug\t''"
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand demo" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR is set), always, never' -r -f -a "auto\t''
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand demo" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR has a value), always, never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand chat; and not __fish_seen_subcommand_from tail send help" -l root -d 'Folder of the helpdesk install, where its .env is' -r -F
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand chat; and not __fish_seen_subcommand_from tail send help" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR is set), always, never' -r -f -a "auto\t''
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand chat; and not __fish_seen_subcommand_from tail send help" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR has a value), always, never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand chat; and not __fish_seen_subcommand_from tail send help" -s h -l help -d 'Print help'
@@ -240,7 +240,7 @@ complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcomm
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand chat; and __fish_seen_subcommand_from tail" -l thread -d 'Direct thread to read from or send to' -r
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand chat; and __fish_seen_subcommand_from tail" -s n -l lines -d 'Number of messages to start with' -r
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand chat; and __fish_seen_subcommand_from tail" -l root -d 'Folder of the helpdesk install, where its .env is' -r -F
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand chat; and __fish_seen_subcommand_from tail" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR is set), always, never' -r -f -a "auto\t''
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand chat; and __fish_seen_subcommand_from tail" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR has a value), always, never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand chat; and __fish_seen_subcommand_from tail" -l json -d 'Write each message as a line of JSON'
@@ -250,7 +250,7 @@ complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcomm
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand chat; and __fish_seen_subcommand_from send" -l channel -d 'Channel to read from or send to' -r
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand chat; and __fish_seen_subcommand_from send" -l thread -d 'Direct thread to read from or send to' -r
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand chat; and __fish_seen_subcommand_from send" -l root -d 'Folder of the helpdesk install, where its .env is' -r -F
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand chat; and __fish_seen_subcommand_from send" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR is set), always, never' -r -f -a "auto\t''
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand chat; and __fish_seen_subcommand_from send" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR has a value), always, never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand chat; and __fish_seen_subcommand_from send" -l json -d 'Write each message as a line of JSON'
@@ -261,7 +261,7 @@ complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcomm
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand token" -l root -d 'Folder of the helpdesk install, where its .env is' -r -F
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand token" -l agent -d 'Agent of the token' -r
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand token" -l ttl -d 'Lifetime in seconds' -r
-complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand token" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR is set), always, never' -r -f -a "auto\t''
+complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand token" -l color -d 'Colour what people read: auto (on a terminal, unless NO_COLOR has a value), always, never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c andrea-chat-websocket -n "__fish_andrea_chat_websocket_using_subcommand token" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -20,7 +20,7 @@ pub const AGENT: u64 = 7;
 /// A request head: answered with whole HTTP or granted, never both ways by the same bytes in other packets.
 pub fn handshake(bytes: &[u8]) {
     let policy = Policy {
-        enabled: true,
+        is_enabled: true,
         app_urls: ["https://helpdesk.example", "https://[2001:db8::1]:8443/x"],
         peer: ([127, 0, 0, 1], 9).into(),
         site: None,

@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn our_own_server_grants_the_request_and_the_answer_is_known() {
         let policy = Policy {
-            enabled: true,
+            is_enabled: true,
             app_urls: ["https://helpdesk.example", ""],
             peer: ([127, 0, 0, 1], 9).into(),
             site: None,

@@ -2,10 +2,12 @@
 //! operations.md). Changes nothing.
 
 use std::fmt::Write;
+use std::io;
 use std::time::Duration;
 
 use serde::Serialize;
 
+use super::response::HandshakeResponse;
 use super::style::{Style, Tone};
 use super::{Database, probe};
 use crate::config::settings::{Rows, key};
@@ -79,7 +81,7 @@ pub(crate) fn look(config: &Config, database: &mut Database) -> StatusReport {
     let recorded_pid = known.and_then(|rows| rows.text(key::PID, "").parse().ok());
     let alive = held.as_ref().ok().map(Option::is_some);
     let (host, port, _) = listen_address(config, known.unwrap_or(&nothing));
-    let (answers, answer) = answer(&host, port);
+    let heard = probe::listener(&host, port, TIMEOUT).map(|(answer, ..)| answer);
     let process = holder.and_then(|holder| pid_file::process_of(holder, &places));
     let unit = process.as_ref().and_then(Process::unit);
     let problem = match (&rows, &held) {
@@ -122,8 +124,11 @@ pub(crate) fn look(config: &Config, database: &mut Database) -> StatusReport {
         heartbeat_age_seconds: age,
         fresh: seen.is_fresh(),
         address: Some(format!("{host}:{port}")),
-        answers,
-        answer: Some(answer),
+        answers: matches!(
+            heard,
+            Ok(HandshakeResponse::WebSocket | HandshakeResponse::Http(503, _))
+        ),
+        answer: Some(answer(&heard)),
         stop_requested: seen.stop_requested,
         restart_requested: seen.restart_requested,
         last_error,
@@ -167,19 +172,17 @@ fn starter(arguments: &[String], unit: Option<&str>) -> &'static str {
     }
 }
 
-fn answer(host: &str, port: u16) -> (bool, String) {
-    use crate::admin::response::HandshakeResponse;
-    match probe::listener(host, port, TIMEOUT).map(|(answer, ..)| answer) {
-        Ok(HandshakeResponse::WebSocket) => (true, "a chat service".to_owned()),
-        Ok(HandshakeResponse::Http(503, _)) => (
-            true,
-            "a chat service that refuses connections (disabled, or full)".to_owned(),
-        ),
-        Ok(HandshakeResponse::Http(code, reason)) => {
-            (false, format!("something else: HTTP {code} {reason}"))
+fn answer(heard: &io::Result<HandshakeResponse>) -> String {
+    match heard {
+        Ok(HandshakeResponse::WebSocket) => "a chat service".to_owned(),
+        Ok(HandshakeResponse::Http(503, _)) => {
+            "a chat service that refuses connections (disabled, or full)".to_owned()
         }
-        Ok(HandshakeResponse::Other(what)) => (false, what.to_owned()),
-        Err(error) => (false, format!("nothing: {error}")),
+        Ok(HandshakeResponse::Http(code, reason)) => {
+            format!("something else: HTTP {code} {reason}")
+        }
+        Ok(HandshakeResponse::Other(what)) => (*what).to_owned(),
+        Err(error) => format!("nothing: {error}"),
     }
 }
 

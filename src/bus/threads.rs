@@ -296,7 +296,11 @@ impl BusListener {
                     .send(Command::Remote(from, RemotePresence::All(agents)));
             }
             Note::Presence { agent, online } => {
-                let told = RemotePresence::One(AgentId(agent), online);
+                let told = match online {
+                    true => RemotePresence::Came,
+                    false => RemotePresence::Went,
+                };
+                let told = told(AgentId(agent));
                 self.hub.send(Command::Remote(from, told));
             }
             Note::Gone => self.hub.send(Command::Remote(from, RemotePresence::Gone)),

@@ -140,17 +140,17 @@ impl Chat {
         })
     }
 
-    /// The active agent that a token names, and when the database was asked about it. If `remembered`, a recent answer in
-    /// memory is enough. `None`: the socket was told why not, and is being closed.
+    /// The active agent that a token names, and when the database was asked about it. If it `may_be_remembered`, a recent answer
+    /// in memory is enough. `None`: the socket was told why not, and is being closed.
     pub fn authenticate(
         &self,
         to: &SubscriberRef,
         claims: &Claims,
-        remembered: bool,
+        may_be_remembered: bool,
         reference: Option<&Ref>,
     ) -> Option<(Arc<Agent>, Instant)> {
         let (id, now) = (claims.agent, Instant::now());
-        if remembered && let Some(known) = self.agents.get(&id, now) {
+        if may_be_remembered && let Some(known) = self.agents.get(&id, now) {
             return Some(known);
         }
         let (text, code) = match self.ask(move |store| store.active_agent(id)) {
@@ -213,7 +213,7 @@ impl Chat {
 
     /// Refuses a message, unless its sender has been answered already.
     fn refuse_post(&self, pending: &PendingPost, refusal: Refusal) {
-        if pending.take_answer() {
+        if pending.take_answer().is_ok() {
             self.say_refused(&pending.from, refusal, pending.reference.as_ref());
         }
         pending.set_done();
@@ -241,8 +241,8 @@ impl Chat {
         questions.iter().flatten().map(Sender::len).sum()
     }
 
-    /// Counts an event of an agent. False if its sockets together have sent too much.
-    pub fn admit(&self, agent: AgentId, now: Instant) -> bool {
+    /// Counts an event of an agent, for all its sockets together.
+    pub fn admit(&self, agent: AgentId, now: Instant) -> Admission {
         let (rate, burst) = (self.limits.agent_rate, self.limits.agent_burst);
         let mut rates = lock(&self.rates);
         if rates.len() == rates.capacity() {
@@ -251,7 +251,7 @@ impl Chat {
         let limiter = rates
             .entry(agent)
             .or_insert_with(|| RateLimiter::new(rate, burst, now));
-        matches!(limiter.take(now), Admission::Granted)
+        limiter.take(now)
     }
 
     fn say(&self, to: &SubscriberRef, text: String, reference: Option<&Ref>) {

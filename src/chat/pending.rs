@@ -28,6 +28,10 @@ pub struct PendingPost {
     sender: Thread,
 }
 
+/// The sender of a message has had its answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct AlreadyAnswered;
+
 /// Marks a message as done when this is dropped.
 pub(super) struct DoneGuard(pub(super) Arc<PendingPost>);
 
@@ -69,9 +73,12 @@ impl PendingPost {
         self.state.load(Ordering::Acquire) == ANSWERED
     }
 
-    /// Whether the caller is the one to answer.
-    pub(super) fn take_answer(&self) -> bool {
-        self.state.swap(ANSWERED, Ordering::AcqRel) != ANSWERED
+    /// Takes the answer: the caller is to give it.
+    pub(super) fn take_answer(&self) -> Result<(), AlreadyAnswered> {
+        match self.state.swap(ANSWERED, Ordering::AcqRel) {
+            ANSWERED => Err(AlreadyAnswered),
+            _ => Ok(()),
+        }
     }
 
     /// Takes the answer for a message that is given up: what to tell its sender. `None` if it was answered already.
@@ -83,22 +90,21 @@ impl PendingPost {
         }
     }
 
-    /// The message is about to be committed. False if its sender was told meanwhile that nothing was saved: then it must
-    /// not be committed.
-    #[must_use]
-    pub(super) fn begin_commit(&self) -> bool {
+    /// The message is about to be committed. It must not be if its sender was told meanwhile that nothing was saved.
+    pub(super) fn begin_commit(&self) -> Result<(), AlreadyAnswered> {
         self.exchange(WAITING, COMMITTING)
     }
 
     /// The message was rolled back.
     pub(super) fn end_commit(&self) {
-        self.exchange(COMMITTING, WAITING);
+        // A message that was answered meanwhile stays so.
+        let _ = self.exchange(COMMITTING, WAITING);
     }
 
-    fn exchange(&self, from: u8, to: u8) -> bool {
-        self.state
-            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
+    fn exchange(&self, from: u8, to: u8) -> Result<(), AlreadyAnswered> {
+        let (set, seen) = (Ordering::AcqRel, Ordering::Acquire);
+        let exchanged = self.state.compare_exchange(from, to, set, seen);
+        exchanged.map(drop).map_err(|_| AlreadyAnswered)
     }
 }
 
@@ -133,20 +139,21 @@ mod tests {
     fn a_message_is_answered_once_and_not_stored_against_its_answer() {
         let late = pending();
         assert_eq!(late.give_up(), Some(Refusal::Unavailable));
-        assert!(!late.take_answer() && late.is_answered());
-        assert!(!late.begin_commit());
+        assert_eq!(late.take_answer(), Err(AlreadyAnswered));
+        assert_eq!(late.begin_commit(), Err(AlreadyAnswered));
+        assert!(late.is_answered());
         let early = pending();
-        assert!(early.begin_commit() && early.take_answer());
+        assert_eq!(early.begin_commit().and(early.take_answer()), Ok(()));
         assert_eq!(early.give_up(), None);
     }
 
     #[test]
     fn what_is_being_committed_may_be_stored_and_after_a_rollback_is_not() {
         let post = pending();
-        assert!(post.begin_commit());
+        assert_eq!(post.begin_commit(), Ok(()));
         assert_eq!(post.give_up(), Some(Refusal::OutcomeUnknown));
         let post = pending();
-        assert!(post.begin_commit());
+        assert_eq!(post.begin_commit(), Ok(()));
         post.end_commit();
         assert_eq!(post.give_up(), Some(Refusal::Unavailable));
     }

@@ -3,6 +3,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -42,7 +43,7 @@ pub fn run(chat: &Chat, pool: &Pool) {
         announced: HashSet::new(),
         busy: Instant::now(),
     };
-    while poller.wait() {
+    while poller.wait().is_continue() {
         failpoint::reach("poller");
         poller.look();
     }
@@ -61,14 +62,14 @@ struct Poller<'a> {
 }
 
 impl Poller<'_> {
-    /// Waits for the next look; false at the end.
-    fn wait(&mut self) -> bool {
+    /// Waits for the next look, or the end of the service.
+    fn wait(&mut self) -> ControlFlow<()> {
         let feed = &self.chat.feed;
         let mut state = feed.lock();
-        state = match state.synced && state.held.is_empty() {
+        state = match state.is_synced && state.held.is_empty() {
             // A message that has to wait for a gap ends the pause.
             true => feed.wait_while(state, POLL_INTERVAL, |state| {
-                state.held.is_empty() && !state.nudged
+                state.held.is_empty() && !state.is_nudged
             }),
             false => feed.wait_while(state, GAP_POLL_INTERVAL, |_| true),
         };
@@ -78,24 +79,24 @@ impl Poller<'_> {
         };
         if self.chat.hub.is_anyone_here() || !is_idle(&state) {
             self.busy = Instant::now();
-        } else if !state.synced || self.busy.elapsed() >= IDLE_AFTER {
-            state.synced = false;
+        } else if !state.is_synced || self.busy.elapsed() >= IDLE_AFTER {
+            state.is_synced = false;
             state = feed.wait_while(state, Duration::MAX, is_idle);
             self.busy = Instant::now();
         }
-        state.nudged = false;
-        let stopping = state.stopping;
-        if stopping {
+        state.is_nudged = false;
+        if state.is_stopping {
             state.release_held(&self.chat.hub, Instant::now());
+            return ControlFlow::Break(());
         }
-        !stopping
+        ControlFlow::Continue(())
     }
 
     fn look(&mut self) {
         let feed = &self.chat.feed;
-        let synced = feed.lock().synced;
+        let is_synced = feed.lock().is_synced;
         // The pool logs that the database is gone, and that it is back.
-        let outcome = match synced {
+        let outcome = match is_synced {
             true => self.deliver_new(),
             false => self.begin(),
         };
@@ -106,7 +107,7 @@ impl Poller<'_> {
             drop(feed.wait_while(feed.lock(), POLL_INTERVAL, |_| true));
             return;
         }
-        if synced && now >= self.changes_due {
+        if is_synced && now >= self.changes_due {
             self.changes_due = now + CHANGES_INTERVAL;
             // The pool logs a failure; the next look tries again.
             let _ = self.announce_changes();
@@ -123,7 +124,7 @@ impl Poller<'_> {
         let newest = ids.last().copied().unwrap_or(MessageId(0));
         self.chat.hub.send(Command::Newest(newest));
         self.chat.dedup.begin(newest, Instant::now());
-        state.synced = true;
+        state.is_synced = true;
         drop(state);
         feed.changed.notify_all();
         Ok(())

@@ -47,7 +47,7 @@ impl Chat {
                 Frame::text(&protocol::with_ref(text, reference.as_ref()))
             }),
             refusal,
-            hold: after.is_some(),
+            is_held: after.is_some(),
         }));
         if let Some(after) = after {
             // Fails if the hub has refused the socket, or has ended: then there is nothing to send. The timeout starts anew,

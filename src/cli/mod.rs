@@ -33,7 +33,7 @@ use crate::server;
 #[derive(Parser)]
 #[command(version, max_term_width = 100, arg_required_else_help = true)]
 struct Cli {
-    /// Colour what people read: auto (on a terminal, unless NO_COLOR is set), always, never
+    /// Colour what people read: auto (on a terminal, unless NO_COLOR has a value), always, never
     #[arg(
         long,
         global = true,

@@ -2,9 +2,8 @@
 
 use std::net::{Ipv6Addr, ToSocketAddrs};
 
-use super::{Config, Variables};
+use super::{Config, Error, Variables};
 use crate::config::settings::{Rows, key};
-use crate::platform::problem::Problem;
 
 /// Address if the settings name none, or an invalid one.
 pub const DEFAULT_HOST: &str = "127.0.0.1";
@@ -16,7 +15,7 @@ const MAX_HOST_CHARS: usize = 255;
 ///
 /// # Errors
 /// It is not a listen host.
-pub fn host_variable(variables: &Variables) -> Result<Option<String>, Problem> {
+pub fn host_variable(variables: &Variables) -> Result<Option<String>, Error> {
     const NAME: &str = "CHAT_WEBSOCKET_HOST";
     match variables.get(NAME).filter(|host| host != "0") {
         None => Ok(None),
@@ -35,7 +34,7 @@ pub fn host_variable(variables: &Variables) -> Result<Option<String>, Problem> {
 ///
 /// # Errors
 /// It is not a port.
-pub fn port_variable(variables: &Variables) -> Result<Option<u16>, Problem> {
+pub fn port_variable(variables: &Variables) -> Result<Option<u16>, Error> {
     const NAME: &str = "CHAT_WEBSOCKET_PORT";
     let from_option = variables.is_option(NAME);
     match variables

@@ -4,8 +4,7 @@
 use std::time::Duration;
 
 use crate::config::peers::Peers;
-use crate::config::{Variables, is_listen_host};
-use crate::platform::problem::Problem;
+use crate::config::{Error, Variables, is_listen_host};
 
 /// Longest request head, and longest body of a page's request, in bytes.
 pub const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -85,7 +84,7 @@ impl Limits {
     ///
     /// # Errors
     /// A value out of its range, or a ping interval that is not below the idle timeout.
-    pub fn from_variables(variables: &Variables) -> Result<Self, Problem> {
+    pub fn from_variables(variables: &Variables) -> Result<Self, Error> {
         let number = |name: &str| variables.number(name);
         let rate = number("CHAT_WEBSOCKET_RATE")?;
         let burst = number("CHAT_WEBSOCKET_BURST")?;
@@ -116,7 +115,7 @@ impl Limits {
             metrics_hosts: metrics_hosts(variables)?,
         };
         if limits.ping_interval >= limits.idle_timeout {
-            let error = Problem::of_config(format!(
+            let error = Error::Conflict(format!(
                 "CHAT_WEBSOCKET_PING_INTERVAL ({} s) must be below CHAT_WEBSOCKET_IDLE_TIMEOUT ({} s), else a healthy \
                  browser is dropped; lower the first or raise the second",
                 limits.ping_interval.as_secs(),
@@ -128,7 +127,7 @@ impl Limits {
     }
 }
 
-fn health_peers(variables: &Variables) -> Result<Peers, Problem> {
+fn health_peers(variables: &Variables) -> Result<Peers, Error> {
     const NAME: &str = "CHAT_WEBSOCKET_HEALTH_PEERS";
     let list = variables.get(NAME).unwrap_or_default();
     let peers = list.parse().map_err(|error| {
@@ -142,7 +141,7 @@ fn health_peers(variables: &Variables) -> Result<Peers, Problem> {
     variables.accept(peers, Peers::default())
 }
 
-fn metrics_hosts(variables: &Variables) -> Result<Vec<String>, Problem> {
+fn metrics_hosts(variables: &Variables) -> Result<Vec<String>, Error> {
     const NAME: &str = "CHAT_WEBSOCKET_METRICS_HOSTS";
     let list = variables.get(NAME).unwrap_or_default();
     let words = list.split([',', ' ']).filter(|word| !word.is_empty());

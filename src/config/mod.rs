@@ -6,6 +6,7 @@ mod address;
 mod app_url;
 pub(crate) mod cache;
 pub mod env_file;
+mod error;
 pub mod limits;
 pub mod options;
 pub mod peers;
@@ -23,6 +24,7 @@ pub use address::{
     port_variable,
 };
 pub use app_url::{APP_URL_REMEDY, app_url_doubt, host_of_app_url};
+pub use error::Error;
 pub use push::PushOptions;
 pub use variables::{Variables, Warning};
 
@@ -32,7 +34,6 @@ use crate::config::limits::Limits;
 use crate::platform::clock::AppClock;
 use crate::platform::log_file::LogStderr;
 use crate::platform::paths::Paths;
-use crate::platform::problem::Problem;
 
 /// Shortest secret that is accepted, in bytes: as long as a SHA-256 hash (RFC 7518 section 3.2).
 pub const MIN_SECRET_BYTES: usize = 32;
@@ -156,7 +157,7 @@ impl Config {
     ///
     /// # Errors
     /// A variable is missing or wrong; the first one found is named.
-    pub fn from_variables(root: &Path, variables: &Variables) -> Result<Self, Problem> {
+    pub fn from_variables(root: &Path, variables: &Variables) -> Result<Self, Error> {
         Ok(Config {
             jwt_secret: jwt_secret(variables)?,
             ..Config::without_secret(root, variables)?
@@ -167,7 +168,7 @@ impl Config {
     ///
     /// # Errors
     /// A variable is missing or wrong.
-    pub fn without_secret(root: &Path, variables: &Variables) -> Result<Self, Problem> {
+    pub fn without_secret(root: &Path, variables: &Variables) -> Result<Self, Error> {
         let text = |name: &str, default: &str| variables.get(name).unwrap_or(default.to_owned());
         Ok(Config {
             root: root.to_owned(),
@@ -191,7 +192,7 @@ impl Config {
 ///
 /// # Errors
 /// It is missing or too short.
-pub fn jwt_secret(variables: &Variables) -> Result<String, Problem> {
+pub fn jwt_secret(variables: &Variables) -> Result<String, Error> {
     const NAME: &str = "JWT_SECRET";
     let secret = variables.required(NAME, |source| {
         format!(
@@ -211,7 +212,7 @@ pub fn jwt_secret(variables: &Variables) -> Result<String, Problem> {
     Ok(secret)
 }
 
-fn log_stderr(variables: &Variables) -> Result<LogStderr, Problem> {
+fn log_stderr(variables: &Variables) -> Result<LogStderr, Error> {
     const NAME: &str = "CHAT_WEBSOCKET_LOG_STDERR";
     match variables.get(NAME).as_deref() {
         None | Some("auto") => Ok(LogStderr::Auto),
@@ -227,7 +228,7 @@ fn log_stderr(variables: &Variables) -> Result<LogStderr, Problem> {
 ///
 /// # Errors
 /// There is no such zone.
-pub fn clock(variables: &Variables) -> Result<AppClock, Problem> {
+pub fn clock(variables: &Variables) -> Result<AppClock, Error> {
     const NAME: &str = "APP_TIMEZONE";
     let zone = variables.get(NAME).unwrap_or("UTC".to_owned());
     AppClock::of_zone(&zone).ok_or_else(|| {
@@ -244,7 +245,7 @@ pub fn clock(variables: &Variables) -> Result<AppClock, Problem> {
 ///
 /// # Errors
 /// A variable is missing or wrong.
-pub fn database(root: &Path, variables: &Variables) -> Result<Database, Problem> {
+pub fn database(root: &Path, variables: &Variables) -> Result<Database, Error> {
     const NAME: &str = "DB_CONNECTION";
     // Any other word is for the application: the helpdesk's database is always MySQL or MariaDB.
     match variables.get(NAME) {
@@ -254,7 +255,7 @@ pub fn database(root: &Path, variables: &Variables) -> Result<Database, Problem>
 }
 
 #[cfg(feature = "embedded")]
-fn sqlite(root: &Path, variables: &Variables, name: &str) -> Result<Database, Problem> {
+fn sqlite(root: &Path, variables: &Variables, name: &str) -> Result<Database, Error> {
     let path = variables.required("DB_DATABASE", |source| {
         format!(
             "with {name}=sqlite it is the path of the database's file, put it into {source} or the environment"
@@ -264,7 +265,7 @@ fn sqlite(root: &Path, variables: &Variables, name: &str) -> Result<Database, Pr
 }
 
 #[cfg(not(feature = "embedded"))]
-fn sqlite(_: &Path, variables: &Variables, name: &str) -> Result<Database, Problem> {
+fn sqlite(_: &Path, variables: &Variables, name: &str) -> Result<Database, Error> {
     Err(variables.wrong(
         name,
         format!(
@@ -273,7 +274,7 @@ fn sqlite(_: &Path, variables: &Variables, name: &str) -> Result<Database, Probl
     ))
 }
 
-fn mysql(root: &Path, variables: &Variables) -> Result<DatabaseConfig, Problem> {
+fn mysql(root: &Path, variables: &Variables) -> Result<DatabaseConfig, Error> {
     let word = |name: &str, default: &str| {
         variables
             .get(name)
@@ -321,7 +322,7 @@ mod tests {
         ("DB_PASSWORD", ""),
     ];
 
-    fn with(extra: &[(&str, &str)]) -> Result<Config, Problem> {
+    fn with(extra: &[(&str, &str)]) -> Result<Config, Error> {
         let mut pairs = COMPLETE.to_vec();
         pairs.extend_from_slice(extra);
         Config::from_variables(Path::new("/srv/helpdesk"), &variables(&pairs))

@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Variables;
-use crate::platform::problem::Problem;
+use super::{Error, Variables};
 
 /// The options of Web Push, fixed for the life of the process.
 #[derive(Clone, Debug)]
@@ -24,7 +23,7 @@ impl PushOptions {
     ///
     /// # Errors
     /// A value cannot be used.
-    pub fn from_variables(root: &Path, variables: &Variables) -> Result<Self, Problem> {
+    pub fn from_variables(root: &Path, variables: &Variables) -> Result<Self, Error> {
         const ALLOW: &str = "CHAT_WEBSOCKET_PUSH_ALLOW";
         let allow = variables.get(ALLOW).unwrap_or_default();
         let allow = allow

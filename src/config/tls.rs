@@ -5,8 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::Variables;
-use crate::platform::problem::Problem;
+use super::{Error, Variables};
 
 const MODE: &str = "DB_SSL_MODE";
 
@@ -42,7 +41,7 @@ impl TlsConfig {
     ///
     /// # Errors
     /// An unknown mode, `verify-ca` without `DB_SSL_CA`, an unreadable file, half of a key pair, or a build without TLS.
-    pub fn from_variables(root: &Path, variables: &Variables) -> Result<Self, Problem> {
+    pub fn from_variables(root: &Path, variables: &Variables) -> Result<Self, Error> {
         let ca = readable(root, variables, "DB_SSL_CA")?;
         let certificate = readable(root, variables, "DB_SSL_CERT")?;
         let key = readable(root, variables, "DB_SSL_KEY")?;
@@ -50,30 +49,27 @@ impl TlsConfig {
             None if ca.is_some() => TlsMode::VerifyIdentity,
             None => TlsMode::Disabled,
             Some(word) => mode(&word).ok_or_else(|| {
-                Problem::of_config(format!(
-                    "{} is {word:?}; use disabled, preferred, required, verify-ca or verify-identity",
-                    variables.origin(MODE)
-                ))
+                let what = format!(
+                    "is {word:?}; use disabled, preferred, required, verify-ca or verify-identity"
+                );
+                variables.wrong(MODE, what)
             })?,
         };
-        let origin = || variables.origin(MODE);
         if mode != TlsMode::Disabled && cfg!(not(feature = "db-tls")) {
-            return Err(Problem::of_config(format!(
-                "{} asks for TLS, which this program was built without; build it with the feature db-tls, or set {MODE}=disabled",
-                origin()
-            )));
+            let what = format!(
+                "asks for TLS, which this program was built without; build it with the feature db-tls, or set {MODE}=disabled"
+            );
+            return Err(variables.wrong(MODE, what));
         }
         if mode == TlsMode::VerifyCa && ca.is_none() {
-            return Err(Problem::of_config(format!(
-                "{} is verify-ca, and DB_SSL_CA is not set; name the file with the certificate of the server's authority",
-                origin()
-            )));
+            let what = "is verify-ca, and DB_SSL_CA is not set; name the file with the certificate of the server's authority";
+            return Err(variables.wrong(MODE, what));
         }
         let identity = match (certificate, key) {
             (Some(certificate), Some(key)) => Some((certificate, key)),
             (None, None) => None,
             _ => {
-                return Err(Problem::of_config(
+                return Err(Error::Conflict(
                     "DB_SSL_CERT and DB_SSL_KEY belong together, and one of them is not set; set both or neither"
                         .to_owned(),
                 ));
@@ -100,7 +96,7 @@ pub(super) fn readable(
     root: &Path,
     variables: &Variables,
     name: &str,
-) -> Result<Option<PathBuf>, Problem> {
+) -> Result<Option<PathBuf>, Error> {
     let Some(path) = variables.get(name).map(|path| root.join(path)) else {
         return Ok(None);
     };
@@ -111,13 +107,10 @@ pub(super) fn readable(
     };
     match opened {
         Ok(_) => Ok(Some(path)),
-        Err(error) => {
-            let (origin, path) = (variables.origin(name), path.display());
-            Err(
-                Problem::of_config(format!("{origin} names {path}, which cannot be read"))
-                    .because(error)
-                    .with_remedy("correct the path, or let the user the service runs as read it"),
-            )
-        }
+        Err(source) => Err(Error::File {
+            origin: variables.origin(name),
+            path,
+            source,
+        }),
     }
 }

@@ -3,7 +3,6 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::env;
-use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
 use std::mem;
@@ -15,11 +14,10 @@ use rustix::fs::OFlags;
 
 use super::address::{host_variable, port_variable};
 use super::app_url::{APP_URL_REMEDY, app_url_doubt};
-use crate::config::env_file;
+use super::{Error, env_file};
 use crate::config::limits::Limits;
 use crate::config::options::{self, OPTIONS, Topic};
-use crate::platform::exit_code;
-use crate::platform::problem::Problem;
+use crate::platform::paths::PathError;
 
 /// Bounds what is read, because `.env` may be a link to anything.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -46,12 +44,12 @@ pub struct Variables {
     environment: Option<fn(&str) -> Option<String>>,
     /// Path of `.env`.
     source: PathBuf,
-    /// Whether that file is missing.
-    no_file: bool,
+    /// Whether there is no such file.
+    is_missing: bool,
     /// Its lines with invalid UTF-8.
     bad_lines: Vec<usize>,
     /// Gathered errors; `None` if a wrong variable is an error at once.
-    wrong: Option<RefCell<Vec<Problem>>>,
+    wrong: Option<RefCell<Vec<Error>>>,
 }
 
 impl Variables {
@@ -59,14 +57,11 @@ impl Variables {
     ///
     /// # Errors
     /// The file cannot be read, a line cannot be parsed, or a variable of the environment is not UTF-8.
-    pub fn load(root: &Path) -> Result<Self, Problem> {
+    pub fn load(root: &Path) -> Result<Self, Error> {
         let source = root.join(".env");
         let bytes = read(&source)?;
-        let shown = source.display();
         if bytes.as_deref().is_some_and(is_utf_16) {
-            return Err(Problem::of_config(format!(
-                "{shown} is in UTF-16, which the helpdesk cannot read either; save it as UTF-8"
-            )));
+            return Err(Error::Utf16(source));
         }
         check_environment()?;
         let (text, bad_lines) = env_file::decode(bytes.as_deref().unwrap_or_default());
@@ -75,18 +70,15 @@ impl Variables {
             let value = env::var_os(name)?.into_string();
             value.map_err(|_| used.set(Some(name.to_owned()))).ok()
         };
-        let rows = env_file::parse(&text, &lookup).map_err(|error| {
-            Problem::of_config(format!("{shown}, line {}", error.line))
-                .because(error.reason)
-                .with_remedy("correct that line")
-        })?;
+        let rows = env_file::parse(&text, &lookup);
+        let rows = rows.map_err(|error| Error::Line(source.clone(), error))?;
         if let Some(name) = used.take() {
-            return Err(not_utf_8(&name));
+            return Err(Error::NotUtf8(name));
         }
         Ok(Variables {
             file: rows.into_iter().collect(),
             environment: Some(|name| env::var(name).ok()),
-            no_file: bytes.is_none(),
+            is_missing: bytes.is_none(),
             source,
             bad_lines,
             ..Variables::default()
@@ -111,13 +103,13 @@ impl Variables {
     ///
     /// # Errors
     /// The first option that is wrong.
-    pub fn check_options(&self) -> Result<(), Problem> {
+    pub fn check_options(&self) -> Result<(), Error> {
         let _ = self.accept(host_variable(self), None);
         let _ = self.accept(port_variable(self), None);
         let _ = Limits::from_variables(self);
         // A conflict between two values is no usage error: `.env` may still resolve it.
         let wrong = self.gathered().into_iter();
-        let mut wrong = wrong.filter(|error| error.code == exit_code::USAGE);
+        let mut wrong = wrong.filter(Error::is_usage);
         wrong.next().map_or(Ok(()), Err)
     }
 
@@ -129,7 +121,7 @@ impl Variables {
     }
 
     /// Takes the gathered errors.
-    pub fn gathered(&self) -> Vec<Problem> {
+    pub fn gathered(&self) -> Vec<Error> {
         self.wrong.as_ref().map_or(Vec::new(), RefCell::take)
     }
 
@@ -137,7 +129,7 @@ impl Variables {
     ///
     /// # Errors
     /// The result's own, unless errors are gathered.
-    pub fn accept<T>(&self, result: Result<T, Problem>, default: T) -> Result<T, Problem> {
+    pub fn accept<T>(&self, result: Result<T, Error>, default: T) -> Result<T, Error> {
         match (result, &self.wrong) {
             (Err(error), Some(wrong)) => {
                 wrong.borrow_mut().push(error);
@@ -165,29 +157,24 @@ impl Variables {
         &self,
         name: &str,
         remedy: impl FnOnce(&str) -> String,
-    ) -> Result<String, Problem> {
+    ) -> Result<String, Error> {
         self.get(name).ok_or_else(|| {
-            let source = self.source.display().to_string();
-            let message = || format!("{name} is not set; {}", remedy(&source));
+            let remedy = || remedy(&self.source.display().to_string());
             self.wrong_folder()
-                .unwrap_or_else(|| Problem::of_config(message()))
+                .unwrap_or_else(|| Error::Unset(name.to_owned(), remedy()))
         })
     }
 
-    /// A problem if nothing here belongs to a helpdesk: no `.env`, or another application's.
-    pub fn wrong_folder(&self) -> Option<Problem> {
+    /// The error that nothing here belongs to a helpdesk: no `.env`, or another application's.
+    pub fn wrong_folder(&self) -> Option<Error> {
         let names = ["JWT_SECRET", "DB_DATABASE", "DB_USERNAME"];
         let is_any_set = names.iter().any(|name| self.get(name).is_some());
-        let folder = self.source.parent().unwrap_or(Path::new(".")).display();
-        let what = match self.no_file {
+        let folder = self.source.parent().unwrap_or(Path::new("."));
+        let what = match self.is_missing {
             true => "there is no .env",
             false => "neither JWT_SECRET nor a database is named by the .env",
         };
-        (!is_any_set).then(|| {
-            Problem::of_config(format!(
-                "{what} in {folder}; is this the helpdesk's folder? Name it with --root DIR"
-            ))
-        })
+        (!is_any_set).then(|| Error::WrongFolder(what, folder.to_owned()))
     }
 
     /// Whether a command-line option sets the variable.
@@ -195,13 +182,13 @@ impl Variables {
         self.options.contains_key(name)
     }
 
-    /// The problem that a variable is wrong; `what` follows its name.
-    pub fn wrong(&self, name: &str, what: impl fmt::Display) -> Problem {
-        let code = match self.is_option(name) {
-            true => exit_code::USAGE,
-            false => exit_code::CONFIG,
-        };
-        Problem::new(code, format!("{} {what}", self.origin(name)))
+    /// The error that a variable is wrong; `what` follows its name.
+    pub fn wrong(&self, name: &str, what: impl Into<String>) -> Error {
+        Error::Wrong {
+            origin: self.origin(name),
+            what: what.into(),
+            is_option: self.is_option(name),
+        }
     }
 
     /// Where the value of a variable came from, for messages.
@@ -222,7 +209,7 @@ impl Variables {
     ///
     /// # Errors
     /// The value is not a number within the range.
-    pub fn number(&self, name: &str) -> Result<u64, Problem> {
+    pub fn number(&self, name: &str) -> Result<u64, Error> {
         let default = options::spec(name).and_then(|spec| spec.default.parse().ok());
         self.number_or(name, default.unwrap_or(0))
     }
@@ -231,7 +218,7 @@ impl Variables {
     ///
     /// # Errors
     /// The value is not a number within the range.
-    pub fn number_or(&self, name: &str, default: u64) -> Result<u64, Problem> {
+    pub fn number_or(&self, name: &str, default: u64) -> Result<u64, Error> {
         let range = options::spec(name).and_then(|spec| spec.range.clone());
         let range = range.unwrap_or(0..=u64::MAX);
         let number = match self.get(name) {
@@ -259,7 +246,7 @@ impl Variables {
     ///
     /// # Errors
     /// The value is not a number within the range.
-    pub fn seconds(&self, name: &str) -> Result<Duration, Problem> {
+    pub fn seconds(&self, name: &str) -> Result<Duration, Error> {
         self.number(name).map(Duration::from_secs)
     }
 
@@ -330,10 +317,9 @@ impl Variables {
 }
 
 /// The bytes of `.env`; `None` if there is no such file.
-fn read(path: &Path) -> Result<Option<Vec<u8>>, Problem> {
+fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     let wrong = |why: io::Error, remedy: &'static str| {
-        let problem = Problem::of_path("read", path, why).with_remedy(remedy);
-        Err(problem.with_code(exit_code::CONFIG))
+        Err(Error::Unreadable(PathError::of("read", path)(why), remedy))
     };
     // Non-blocking, because it may be a pipe without a writer.
     let opened = OpenOptions::new()
@@ -376,19 +362,13 @@ fn is_utf_16(bytes: &[u8]) -> bool {
 }
 
 /// Refuses a variable of ours that is not UTF-8, rather than ignore it.
-fn check_environment() -> Result<(), Problem> {
+fn check_environment() -> Result<(), Error> {
     for name in OPTIONS.iter().map(|spec| spec.name) {
         if env::var_os(name).is_some_and(|value| value.to_str().is_none()) {
-            return Err(not_utf_8(name));
+            return Err(Error::NotUtf8(name.to_owned()));
         }
     }
     Ok(())
-}
-
-fn not_utf_8(name: &str) -> Problem {
-    Problem::of_config(format!(
-        "the environment variable {name} has bytes that are no UTF-8; set it in UTF-8, or unset it and put it into .env"
-    ))
 }
 
 /// The known name that is most like an unknown one, if any is close enough.

@@ -278,11 +278,12 @@ fn channels(database: &mut SqliteConnection, agent: AgentId, unread: &[Unread]) 
         row["id"] = channel.id.0.into();
         row["name"] = channel.name.into();
         row["description"] = channel.description.into();
-        row["can_post"] = channel.members.contains(&(agent, true)).into();
+        let mut posting = channel.members.iter().filter(|one| one.can_post);
+        row["can_post"] = posting.any(|one| one.agent == agent).into();
         row["members"] = channel
             .members
             .iter()
-            .map(|(member, can_post)| json!({ "agent_id": member.0, "can_post": can_post }))
+            .map(|one| json!({ "agent_id": one.agent.0, "can_post": one.can_post }))
             .collect();
         channels.push(row);
     }

@@ -42,10 +42,10 @@ pub(crate) struct FeedState {
     /// empty.
     pub(crate) wanted_until: Option<Instant>,
     /// The sequencer knows what the database shows.
-    pub(crate) synced: bool,
+    pub(crate) is_synced: bool,
     /// Another process has committed a message: the poller looks at once.
-    pub(crate) nudged: bool,
-    pub(crate) stopping: bool,
+    pub(crate) is_nudged: bool,
+    pub(crate) is_stopping: bool,
 }
 
 /// Messages of this process that wait for a gap before them.
@@ -89,7 +89,7 @@ impl Feed {
         // Also done by the poller, but that may be waiting for the database, or have ended.
         state.release_held(hub, now);
         let contiguous = state.held.is_empty() && state.sequencer.is_contiguous_before(first);
-        if contiguous || !state.synced || state.stopping {
+        if contiguous || !state.is_synced || state.is_stopping {
             return state.let_through(hub, messages, now);
         }
         let until = match state.vain < VAIN_WAITS {
@@ -113,16 +113,16 @@ impl Feed {
     pub fn wake(&self, deadline: Instant) {
         let mut state = self.lock();
         state.wanted_until = state.wanted_until.max(Some(deadline));
-        if !state.synced {
+        if !state.is_synced {
             self.changed.notify_all();
         }
         let left = deadline.saturating_duration_since(Instant::now());
-        drop(self.wait_while(state, left, |state| !state.synced));
+        drop(self.wait_while(state, left, |state| !state.is_synced));
     }
 
     /// Another process has just committed a message: makes the poller look at once.
     pub fn look_now(&self) {
-        self.lock().nudged = true;
+        self.lock().is_nudged = true;
         self.changed.notify_all();
     }
 
@@ -133,7 +133,7 @@ impl Feed {
 
     /// Ends the poller, which then delivers what is held.
     pub fn stop(&self) {
-        self.lock().stopping = true;
+        self.lock().is_stopping = true;
         self.changed.notify_all();
     }
 
@@ -148,7 +148,7 @@ impl Feed {
         timeout: Duration,
         mut condition: impl FnMut(&FeedState) -> bool,
     ) -> MutexGuard<'s, FeedState> {
-        let is_waiting = |state: &mut FeedState| !state.stopping && condition(state);
+        let is_waiting = |state: &mut FeedState| !state.is_stopping && condition(state);
         let waited = self.changed.wait_timeout_while(state, timeout, is_waiting);
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
@@ -172,7 +172,7 @@ impl FeedState {
     pub(crate) fn release_held(&mut self, hub: &Hub, now: Instant) {
         while let Some(front) = self.held.pop_front() {
             let contiguous = self.sequencer.is_contiguous_before(front.first);
-            if !contiguous && now < front.until && !self.stopping {
+            if !contiguous && now < front.until && !self.is_stopping {
                 return self.held.push_front(front);
             }
             self.vain = match contiguous {

@@ -33,9 +33,9 @@ fn told(act: impl FnOnce(&Feed, &Hub)) -> String {
     let config = HubConfig {
         max_per_agent: 1,
         presence_grace: Duration::ZERO,
-        presence: |_, _| Frame::text("p"),
+        presence: |_| Frame::text("p"),
         online: |_| String::new(),
-        on_presence: Box::new(|_, _| {}),
+        on_presence: Box::new(|_| {}),
     };
     let (hub, thread) = Hub::start(config, &Threads::new(|_| {})).expect("a thread");
     let socket = Arc::new(Socket::default());
@@ -45,12 +45,12 @@ fn told(act: impl FnOnce(&Feed, &Hub)) -> String {
         asked: Instant::now(),
         welcome: Box::new(|_, _| Frame::text("w")),
         refusal: Frame::text("r"),
-        hold: false,
+        is_held: false,
     }));
     let feed = Feed::default();
     let mut state = feed.lock();
     state.sequencer.begin(&[MessageId(5)], Instant::now());
-    state.synced = true;
+    state.is_synced = true;
     drop(state);
     act(&feed, &hub);
     hub.send(Command::Stop);

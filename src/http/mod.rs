@@ -88,16 +88,20 @@ pub(crate) fn values<'a>(
 pub(crate) fn host<'a>(
     request: &httparse::Request<'_, 'a>,
     target: &Target<'a>,
-) -> Result<Option<&'a str>, &'static str> {
+) -> Result<Option<&'a str>, Refused> {
     let mut hosts = values(request, "Host");
     let host = match (hosts.next(), hosts.next()) {
         (Some(host), None) => Some(std::str::from_utf8(host).unwrap_or("\\")),
         (None, _) if request.version == Some(0) => None,
-        _ => return Err("exactly one Host header is required"),
+        _ => {
+            return Err(Refused::BadRequest("exactly one Host header is required"));
+        }
     };
     // RFC 9110 section 4.2.1: a URI with an empty host is invalid.
     if target.authority == Some("") {
-        return Err("a target in absolute form names a host");
+        return Err(Refused::BadRequest(
+            "a target in absolute form names a host",
+        ));
     }
     Ok(target.authority.or(host))
 }

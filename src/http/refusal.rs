@@ -142,7 +142,7 @@ mod tests {
     use crate::websocket::handshake::{Head, Policy, examine};
 
     const POLICY: Policy<'static> = Policy {
-        enabled: true,
+        is_enabled: true,
         app_urls: [
             "https://user:secret@helpdesk.example/",
             "https://helpdesk.example",
@@ -209,7 +209,7 @@ mod tests {
             "{large}"
         );
         let off = Policy {
-            enabled: false,
+            is_enabled: false,
             ..POLICY
         };
         let said = why(format!("{GOOD}\r\n").as_bytes(), &off);

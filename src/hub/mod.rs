@@ -19,7 +19,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-pub use self::presence::{DaemonId, Presence, RemotePresence};
+pub use self::presence::{DaemonId, Presence, PresenceChange, RemotePresence};
 pub use self::replay::Backlog;
 use self::state::HubState;
 use crate::model::{AgentId, CloseCode, MessageId};
@@ -133,7 +133,7 @@ pub struct Newcomer {
     /// What it gets before it is closed, if its agent has too many sockets.
     pub refusal: Frame,
     /// Whether publications are held back for it until [`Command::Release`].
-    pub hold: bool,
+    pub is_held: bool,
 }
 
 /// What the hub is told.
@@ -180,11 +180,11 @@ pub struct HubConfig {
     /// How long an agent without a socket stays online.
     pub presence_grace: std::time::Duration,
     /// Encodes `presence.updated`.
-    pub presence: fn(AgentId, bool) -> Frame,
+    pub presence: fn(PresenceChange) -> Frame,
     /// Encodes the agents that are online, for a [`Welcome`].
     pub online: fn(&[AgentId]) -> String,
     /// Called when an agent's first socket comes here, or its last one is gone for good; must not block.
-    pub on_presence: Box<dyn Fn(AgentId, bool) + Send>,
+    pub on_presence: Box<dyn Fn(PresenceChange) + Send>,
 }
 
 /// The way into the hub; cheap to clone.

@@ -15,8 +15,10 @@ pub struct DaemonId(pub u64);
 pub enum RemotePresence {
     /// These are all it has.
     All(BTreeSet<AgentId>),
-    /// One came or went.
-    One(AgentId, bool),
+    /// One came.
+    Came(AgentId),
+    /// One went.
+    Went(AgentId),
     /// It has stopped.
     Gone,
 }
@@ -37,8 +39,14 @@ pub struct Presence {
     remote: HashMap<DaemonId, Remote>,
 }
 
-/// An agent that came online (true) or went offline (false), all daemons taken together.
-pub(super) type PresenceChange = (AgentId, bool);
+/// An agent came online or went offline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PresenceChange {
+    /// Which.
+    pub agent: AgentId,
+    /// Whether it came.
+    pub is_online: bool,
+}
 
 impl Presence {
     /// All agents that are online, sorted.
@@ -55,15 +63,15 @@ impl Presence {
         &self.local
     }
 
-    /// An agent's first socket came, or the last one is gone for good. Returns the change of presence.
-    pub fn set_local(&mut self, agent: AgentId, online: bool) -> Option<PresenceChange> {
-        let before = self.is_online(agent);
-        if online {
-            self.local.insert(agent);
+    /// An agent's first socket came, or the last one is gone for good. Returns the change for all daemons taken together.
+    pub fn set_local(&mut self, here: PresenceChange) -> Option<PresenceChange> {
+        let before = self.is_online(here.agent);
+        if here.is_online {
+            self.local.insert(here.agent);
         } else {
-            self.local.remove(&agent);
+            self.local.remove(&here.agent);
         }
-        (self.is_online(agent) != before).then_some((agent, online))
+        (self.is_online(here.agent) != before).then_some(here)
     }
 
     /// Another daemon told of its agents. After it has stopped they stay online for `grace`: time to connect to another
@@ -83,10 +91,10 @@ impl Presence {
         remote.until = now + REMOTE_TIMEOUT;
         match told {
             RemotePresence::All(agents) => remote.agents = agents,
-            RemotePresence::One(agent, true) => {
+            RemotePresence::Came(agent) => {
                 remote.agents.insert(agent);
             }
-            RemotePresence::One(agent, false) => {
+            RemotePresence::Went(agent) => {
                 remote.agents.remove(&agent);
             }
             RemotePresence::Gone => remote.until = now + grace,
@@ -119,9 +127,13 @@ impl Presence {
 
     fn changes_since(&self, before: &BTreeSet<AgentId>) -> Vec<PresenceChange> {
         let after = self.all();
-        let came = after.difference(before).map(|agent| (*agent, true));
-        let went = before.difference(&after).map(|agent| (*agent, false));
-        came.chain(went).collect()
+        let changed = before.symmetric_difference(&after).copied();
+        changed
+            .map(|agent| PresenceChange {
+                agent,
+                is_online: after.contains(&agent),
+            })
+            .collect()
     }
 }
 
@@ -132,31 +144,33 @@ mod tests {
     const ANA: AgentId = AgentId(7);
     const ELSEWHERE: DaemonId = DaemonId(2);
     const GRACE: Duration = Duration::from_secs(5);
+    const CAME: PresenceChange = PresenceChange {
+        agent: ANA,
+        is_online: true,
+    };
+    const WENT: PresenceChange = PresenceChange {
+        agent: ANA,
+        is_online: false,
+    };
 
     #[test]
     fn an_agent_is_online_while_anybody_has_him() {
         let (mut presence, now) = (Presence::default(), Instant::now());
-        assert_eq!(presence.set_local(ANA, true), Some((ANA, true)));
-        let came = RemotePresence::One(ANA, true);
+        assert_eq!(presence.set_local(CAME), Some(CAME));
+        let came = RemotePresence::Came(ANA);
         assert_eq!(presence.set_remote(ELSEWHERE, came, GRACE, now), []);
-        assert_eq!(presence.set_local(ANA, false), None);
-        let went = RemotePresence::One(ANA, false);
-        assert_eq!(
-            presence.set_remote(ELSEWHERE, went, GRACE, now),
-            [(ANA, false)]
-        );
+        assert_eq!(presence.set_local(WENT), None);
+        let went = RemotePresence::Went(ANA);
+        assert_eq!(presence.set_remote(ELSEWHERE, went, GRACE, now), [WENT]);
     }
 
     #[test]
     fn a_daemon_that_falls_silent_takes_its_agents_along() {
         let (mut presence, now) = (Presence::default(), Instant::now());
         let all = RemotePresence::All([ANA].into());
-        assert_eq!(
-            presence.set_remote(ELSEWHERE, all, GRACE, now),
-            [(ANA, true)]
-        );
+        assert_eq!(presence.set_remote(ELSEWHERE, all, GRACE, now), [CAME]);
         assert_eq!(presence.expire(now + GRACE), []);
-        assert_eq!(presence.expire(now + REMOTE_TIMEOUT), [(ANA, false)]);
+        assert_eq!(presence.expire(now + REMOTE_TIMEOUT), [WENT]);
     }
 
     #[test]
@@ -167,6 +181,6 @@ mod tests {
             presence.set_remote(ELSEWHERE, RemotePresence::Gone, GRACE, now),
             []
         );
-        assert_eq!(presence.expire(now + GRACE), [(ANA, false)]);
+        assert_eq!(presence.expire(now + GRACE), [WENT]);
     }
 }

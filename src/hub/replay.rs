@@ -46,7 +46,7 @@ impl Replay {
     }
 
     /// Whether a frame must not be written now: it is held back, left out, or known to the socket.
-    pub(super) fn takes(
+    pub(super) fn withholds(
         &mut self,
         message: Option<MessageId>,
         frame: &Frame,

@@ -314,10 +314,14 @@ impl HubState {
             });
             self.sockets += 1;
         }
-        let change = lock(&self.presence).set_local(id, true);
+        let here = PresenceChange {
+            agent: id,
+            is_online: true,
+        };
+        let change = lock(&self.presence).set_local(here);
         if appears && !is_renewal {
             self.announce(change.as_slice());
-            (self.config.on_presence)(id, true);
+            (self.config.on_presence)(here);
         }
         self.joining.push(newcomer);
     }
@@ -336,7 +340,7 @@ impl HubState {
             let id = newcomer.subscriber.id();
             if let Some(one) = self.subscription(newcomer.agent, id) {
                 one.presence_seen = seen;
-                if newcomer.hold {
+                if newcomer.is_held {
                     one.replay = Some(Replay::Holding(Vec::new()));
                 }
             }
@@ -384,9 +388,13 @@ impl HubState {
             let is_away = |agent: &ConnectedAgent| agent.offline_at == Some(deadline);
             if self.agents.get(&id).is_some_and(is_away) {
                 self.agents.remove(&id);
-                let change = lock(&self.presence).set_local(id, false);
+                let here = PresenceChange {
+                    agent: id,
+                    is_online: false,
+                };
+                let change = lock(&self.presence).set_local(here);
                 self.announce(change.as_slice());
-                (self.config.on_presence)(id, false);
+                (self.config.on_presence)(here);
             }
         }
     }
@@ -394,8 +402,8 @@ impl HubState {
     /// Queues changes for all other sockets. An agent's own sockets do not get them: when it appears, its only socket learns
     /// who is online from its welcome; when it goes, it has no socket.
     fn announce(&mut self, changes: &[PresenceChange]) {
-        for (agent, online) in changes {
-            let frame = (self.config.presence)(*agent, *online);
+        for change in changes {
+            let frame = (self.config.presence)(*change);
             self.presence_queue.frames.push(&frame);
         }
     }
@@ -454,7 +462,7 @@ fn frames_for(run: &[Publication], own: &[usize], mut replay: Option<&mut Replay
         if let Some(frame) = frame
             && !replay
                 .as_mut()
-                .is_some_and(|replay| replay.takes(message, frame, weight))
+                .is_some_and(|replay| replay.withholds(message, frame, weight))
         {
             frames.push(frame);
         }

@@ -61,9 +61,11 @@ fn start() -> (Hub, JoinHandle<()>) {
         HubConfig {
             max_per_agent: 10,
             presence_grace: Duration::ZERO,
-            presence: |agent, online| Frame::text(&format!("agent {} {online}", agent.0)),
+            presence: |change| {
+                Frame::text(&format!("agent {} {}", change.agent.0, change.is_online))
+            },
             online: |agents| agents.len().to_string(),
-            on_presence: Box::new(|_, _| {}),
+            on_presence: Box::new(|_| {}),
         },
         &Threads::of_command(),
     )
@@ -83,7 +85,7 @@ fn newcomer(recorder: &Arc<Recorder>, agent: u64, asked: Instant) -> Newcomer {
         asked,
         welcome: Box::new(|online, _| Frame::text(online)),
         refusal: Frame::text("too many"),
-        hold: false,
+        is_held: false,
     }
 }
 
@@ -201,7 +203,7 @@ fn what_a_resumed_socket_knows_is_not_sent_again_and_what_it_does_not_is() {
     let recorder = Recorder::new(1);
     let me: Arc<[AgentId]> = Arc::from([AgentId(1)]);
     hub.send(Command::Join(Newcomer {
-        hold: true,
+        is_held: true,
         ..newcomer(&recorder, 1, Instant::now())
     }));
     hub.publish(message(&me, 7));

@@ -206,7 +206,7 @@ fn is_own_daemon(pid: u32, places: &Paths) -> bool {
         Some(None) => words.next().unwrap_or_default().to_owned(),
         None => ".".to_owned(),
     };
-    is_at(&process, Path::new(&folder), places)
+    may_be_at(&process, Path::new(&folder), places)
 }
 
 /// The process `pid`, if it is a PHP daemon, and its script.
@@ -243,13 +243,13 @@ pub fn php_daemon_of(paths: &Paths) -> Option<u32> {
 fn is_php_daemon(pid: u32, places: &Paths) -> bool {
     php_daemon(pid).is_some_and(|(process, script)| {
         let bin = Path::new(&script).parent();
-        bin.is_some_and(|bin| is_at(&process, &bin.join(".."), places))
+        bin.is_some_and(|bin| may_be_at(&process, &bin.join(".."), places))
     })
 }
 
-/// Whether a folder, as a process sees it, is this install, or another release of it with the same storage. True if
-/// that cannot be known: it is another user's process, which this one cannot signal anyway.
-fn is_at(process: &Process, folder: &Path, places: &Paths) -> bool {
+/// Whether a folder, as a process sees it, can be this install, or another release of it with the same storage. If that is
+/// unknown, it can: it is another user's process, which this one cannot signal anyway.
+fn may_be_at(process: &Process, folder: &Path, places: &Paths) -> bool {
     let folder = match process.folder() {
         _ if folder.is_absolute() => folder.to_owned(),
         Some(working) => working.join(folder),

@@ -1,5 +1,5 @@
-//! Why a start or a subcommand does not do what it was asked. Configuration, `serve`, the demo and the subcommands
-//! share this error: the user reads it, and the program itself only looks at the exit code.
+//! Why a start or a subcommand does not do what it was asked. `serve`, the demo and the subcommands share this error, and
+//! that of a configuration becomes one: the user reads it, and the program itself only looks at the exit code.
 
 use std::borrow::Cow;
 use std::error::Error;

@@ -96,8 +96,8 @@ pub fn agent_ids(agents: &[AgentId]) -> String {
     text_of(&ids)
 }
 
-/// `chat.resumed`, additive. `complete`: all messages since the client's last one were sent; false if they were too many,
-/// or the database did not answer.
+/// `chat.resumed`, additive. Not `complete` if the messages since the client's last one were too many, or the database did
+/// not answer.
 pub fn resumed(last: MessageId, complete: bool) -> String {
     format!("{{\"type\":\"chat.resumed\",\"last_id\":{last},\"complete\":{complete}}}")
 }

@@ -66,6 +66,12 @@ enum BodyLength {
     UntilEnd,
 }
 
+#[derive(Default)]
+struct Body {
+    bytes: Vec<u8>,
+    is_whole: bool,
+}
+
 struct ResponseReader<'a, R> {
     from: &'a mut R,
     bytes: Vec<u8>,
@@ -119,39 +125,41 @@ impl<R: Read> ResponseReader<'_, R> {
 
     /// Reads the rest of an answer. The status is known, so it is an answer whatever happens to the body.
     fn answer(&mut self, head: ResponseHead) -> Response {
-        let (body, is_whole) = match head.length {
-            _ if matches!(head.status, 204 | 304) => (Vec::new(), true),
+        let body = match head.length {
+            _ if matches!(head.status, 204 | 304) => self.counted(0),
             BodyLength::Bytes(count) => self.counted(count),
             BodyLength::Chunks => self.chunks(),
-            BodyLength::UntilEnd => (self.counted(BODY_BYTES).0, false),
+            BodyLength::UntilEnd => self.counted(usize::MAX),
         };
         Response {
             status: head.status,
             retry_after: head.retry_after,
-            body,
-            may_go_on: is_whole && !head.closes && !self.is_at_end && self.bytes.is_empty(),
+            body: body.bytes,
+            may_go_on: body.is_whole && !head.closes && !self.is_at_end && self.bytes.is_empty(),
         }
     }
 
-    fn counted(&mut self, count: usize) -> (Vec<u8>, bool) {
+    fn counted(&mut self, count: usize) -> Body {
         let wanted = count.min(BODY_BYTES);
         while self.bytes.len() < wanted && self.more().is_ok() {}
         let end = wanted.min(self.bytes.len());
-        let body: Vec<u8> = self.bytes.drain(..end).collect();
-        let is_whole = body.len() == count;
-        (body, is_whole)
+        let bytes: Vec<u8> = self.bytes.drain(..end).collect();
+        Body {
+            is_whole: bytes.len() == count,
+            bytes,
+        }
     }
 
-    fn chunks(&mut self) -> (Vec<u8>, bool) {
-        let mut body = Vec::new();
-        while body.len() <= BODY_BYTES {
-            match self.chunk() {
-                Some(chunk) if chunk.is_empty() => return (body, true),
-                Some(chunk) => body.extend(chunk),
-                None => break,
-            }
+    fn chunks(&mut self) -> Body {
+        let mut body = Body::default();
+        while body.bytes.len() <= BODY_BYTES && !body.is_whole {
+            let Some(chunk) = self.chunk() else {
+                break;
+            };
+            body.is_whole = chunk.is_empty();
+            body.bytes.extend(chunk);
         }
-        (body, false)
+        body
     }
 
     /// The next chunk, empty at the end.

@@ -411,11 +411,11 @@ pub(crate) fn start_hub(
     let config = HubConfig {
         max_per_agent: limits.max_per_agent,
         presence_grace: limits.presence_grace,
-        presence: |agent, online| Frame::text(&protocol::presence_updated(agent, online)),
+        presence: |change| Frame::text(&protocol::presence_updated(change.agent, change.is_online)),
         online: protocol::agent_ids,
         on_presence: match bus {
-            Some(bus) => Box::new(move |agent, online| bus.presence(agent, online)),
-            None => Box::new(|_, _| {}),
+            Some(bus) => Box::new(move |change| bus.presence(change.agent, change.is_online)),
+            None => Box::new(|_| {}),
         },
     };
     Hub::start(config, threads)

@@ -107,8 +107,8 @@ impl fmt::Debug for Body {
 pub struct SessionContext<'a> {
     /// The agent that this socket authenticated as.
     pub agent: Option<&'a Arc<Agent>>,
-    /// Whether the agent's sockets together have not sent too much.
-    pub agent_admitted: bool,
+    /// By the rate of all the agent's sockets together.
+    pub agent_admission: Admission,
     /// Settings as of now.
     pub settings: &'a Settings,
     /// Checks tokens.
@@ -143,9 +143,9 @@ impl Session {
         }
     }
 
-    /// Counts one ping or pong. False if there are more than a sound client sends.
-    pub fn take_control(&mut self, now: Instant) -> bool {
-        matches!(self.control.take(now), Admission::Granted)
+    /// Counts one ping or pong.
+    pub fn admit_control(&mut self, now: Instant) -> Admission {
+        self.control.take(now)
     }
 
     /// Handles one text frame.
@@ -229,7 +229,7 @@ impl Session {
     fn refuse_excess(&mut self, frame: &str, context: &SessionContext<'_>) -> Option<Action> {
         let client = context.client;
         let (limit, why) = match self.rate.take(context.now) {
-            Admission::Granted if context.agent_admitted => return None,
+            Admission::Granted if context.agent_admission == Admission::Granted => return None,
             Admission::Granted => (
                 Limit::Rate,
                 "rate limit of the agent exceeded, some events are refused (CHAT_WEBSOCKET_AGENT_RATE)",
@@ -435,7 +435,7 @@ mod tests {
                 &event.to_string(),
                 &SessionContext {
                     agent: self.agent.as_ref(),
-                    agent_admitted: true,
+                    agent_admission: Admission::Granted,
                     settings: &self.settings,
                     verifier: &TokenVerifier::new(SECRET),
                     limit_log: &LimitLog::default(),

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 /// Whether an event is handled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// Yes.
     Granted,

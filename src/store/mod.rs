@@ -169,7 +169,7 @@ pub struct Member {
     pub channel: ChannelId,
     /// The member.
     pub agent: AgentId,
-    /// Whether the agent is active and `can_post`. Known only of senders; false for the others.
+    /// Whether the agent is active and `can_post`; looked up only for senders.
     pub can_post: bool,
     /// Whether the agent is active and has `notify_enabled` for this channel.
     pub watches: bool,
@@ -180,8 +180,17 @@ pub struct Member {
 pub struct Thread {
     /// The thread.
     pub id: ThreadId,
-    /// Its two agents and whether each is active.
-    pub agents: [(AgentId, bool); 2],
+    /// Its two agents.
+    pub agents: [Participant; 2],
+}
+
+/// One of the two agents of a direct thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Participant {
+    /// The agent.
+    pub agent: AgentId,
+    /// Whether the agent may log in.
+    pub is_active: bool,
 }
 
 /// Present name and handle of a sender.
@@ -215,8 +224,8 @@ impl PostingContext {
         members.filter(move |member| member.channel == id)
     }
 
-    /// The agents of a direct thread, and whether they are active; empty where there is no such thread.
-    pub fn thread(&self, id: ThreadId) -> &[(AgentId, bool)] {
+    /// The agents of a direct thread; none if there is no such thread.
+    pub fn thread(&self, id: ThreadId) -> &[Participant] {
         let thread = self.threads.iter().find(|thread| thread.id == id);
         thread.map_or(&[], |thread| &thread.agents)
     }
@@ -225,7 +234,7 @@ impl PostingContext {
     pub fn audience(&self, conversation: Conversation) -> Vec<AgentId> {
         match conversation {
             Conversation::Channel(id) => self.members(id).map(|member| member.agent).collect(),
-            Conversation::Direct(id) => self.thread(id).iter().map(|(agent, _)| *agent).collect(),
+            Conversation::Direct(id) => self.thread(id).iter().map(|one| one.agent).collect(),
         }
     }
 }

@@ -5,6 +5,7 @@
 use std::io::{self, Read};
 use std::mem;
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ use tungstenite::{Error as WsError, Message, Utf8Bytes};
 
 use super::Server;
 use super::handshake::{self, Head, Policy};
-use super::outbox::{Closing, Outbox, Overflow, Written};
+use super::outbox::{AlreadyClosing, Closing, Outbox, Overflow, Written};
 use super::stream::{NonBlocking, WsStream, max_bytes_on_line, websocket_config};
 use crate::chat::PendingPost;
 use crate::config::limits::MAX_HEAD_BYTES;
@@ -30,7 +31,7 @@ use crate::platform::failpoint;
 use crate::platform::metrics::{Limit, METRICS};
 use crate::platform::threads::lock;
 use crate::protocol::frame::{Frame, Frames};
-use crate::session::{Action, ChatRequest, Session, SessionContext};
+use crate::session::{Action, Admission, ChatRequest, Session, SessionContext};
 
 /// What is read from a socket at once. Small, because every connection keeps a buffer of this size.
 pub(super) const READ_BYTES: usize = 1024;
@@ -164,7 +165,7 @@ impl Connection {
             failpoint::reach("connection");
             let settings = server.chat.settings();
             let policy = Policy {
-                enabled: settings.websocket_enabled && !server.is_closing(),
+                is_enabled: settings.websocket_enabled && !server.is_closing(),
                 app_urls: [&server.app_url, &settings.app_url],
                 peer: self.peer,
                 site: server.site.as_deref(),
@@ -192,7 +193,7 @@ impl Connection {
                         let log = &server.chat.refusal_log;
                         log.warn(|| format!("{self}: refused with {status}: {why}"));
                     }
-                    self.say_last(&response, Closing::Gracefully);
+                    let _ = self.say_last(&response, Closing::Gracefully);
                     return None;
                 }
                 Head::Granted { response, length } => {
@@ -257,11 +258,11 @@ impl Connection {
         }
         // A frame would be no answer to a request.
         METRICS.refused_request(refused.status());
-        self.say_last(&refused.response(), closing);
+        let _ = self.say_last(&refused.response(), closing);
     }
 
     fn say_close(&self, code: CloseCode, closing: Closing) {
-        if self.say_last(Frame::close(code).bytes(), closing) {
+        if self.say_last(Frame::close(code).bytes(), closing).is_ok() {
             METRICS.closed(code.number());
             let _ = self.closed.set(code);
         }
@@ -274,20 +275,17 @@ impl Connection {
         self.server.registry.release_place(self.id);
     }
 
-    /// Queues the last words, gives back the place of an unauthenticated socket, and writes what the socket takes. False
-    /// if the outbox is closing or broken already.
-    pub(super) fn say_last(&self, bytes: &[u8], closing: Closing) -> bool {
-        let is_first = lock(&self.outbox).close(bytes, closing);
-        if is_first {
-            let mut state = lock(&self.state);
-            if matches!(state.phase, Phase::Request) {
-                state.phase = Phase::Answered;
-            }
-            drop(state);
-            self.server.registry.release_place(self.id);
-            self.flush();
+    /// Queues the last words, gives back the place of an unauthenticated socket, and writes what the socket takes.
+    pub(super) fn say_last(&self, bytes: &[u8], closing: Closing) -> Result<(), AlreadyClosing> {
+        lock(&self.outbox).close(bytes, closing)?;
+        let mut state = lock(&self.state);
+        if matches!(state.phase, Phase::Request) {
+            state.phase = Phase::Answered;
         }
-        is_first
+        drop(state);
+        self.server.registry.release_place(self.id);
+        self.flush();
+        Ok(())
     }
 
     /// Writes what goes past the hub: the response to the request, a ping, and what the WebSocket crate sends (a pong).
@@ -435,7 +433,8 @@ impl<'a> Reader<'a> {
                 &text,
                 &SessionContext {
                     agent,
-                    agent_admitted: agent.is_none_or(|agent| chat.admit(agent.id, now)),
+                    agent_admission: agent
+                        .map_or(Admission::Granted, |agent| chat.admit(agent.id, now)),
                     settings: &settings,
                     verifier: &chat.verifier,
                     limit_log: &chat.limit_log,
@@ -455,8 +454,8 @@ impl<'a> Reader<'a> {
                     (answer, Some(CloseCode::Unauthorised))
                 }
                 Action::Request(ask) => match self.ask(&to, ask) {
-                    true => continue,
-                    false => return,
+                    ControlFlow::Continue(()) => continue,
+                    ControlFlow::Break(()) => return,
                 },
             };
             chat.hub.answer(to, Some(Frame::text(&answer)), close);
@@ -466,9 +465,9 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Does what the session asked for. False if the socket is being closed.
+    /// Does what the session asked for, unless the socket is being closed.
     #[inline(never)]
-    fn ask(&mut self, from: &SubscriberRef, ask: ChatRequest) -> bool {
+    fn ask(&mut self, from: &SubscriberRef, ask: ChatRequest) -> ControlFlow<()> {
         let chat = &self.connection.server.chat;
         match ask {
             ChatRequest::Authenticate {
@@ -480,10 +479,11 @@ impl<'a> Reader<'a> {
                     self.connection.enter(Phase::Authenticating);
                 }
                 // A client that asks for what it missed needs the database anyway.
-                let remembered = after.is_none();
+                let may_be_remembered = after.is_none();
                 let reference = reference.as_ref();
-                let Some(known) = chat.authenticate(from, &claims, remembered, reference) else {
-                    return false;
+                let known = chat.authenticate(from, &claims, may_be_remembered, reference);
+                let Some(known) = known else {
+                    return ControlFlow::Break(());
                 };
                 self.agent = Some(Arc::clone(&known.0));
                 self.connection
@@ -503,7 +503,7 @@ impl<'a> Reader<'a> {
                 chat.unread(from, agent.id, reference.as_ref())
             }
         }
-        true
+        ControlFlow::Continue(())
     }
 
     /// The next text. Pings and pongs are handled at once; anything else waits until the last message is done. `None`: the
@@ -529,7 +529,7 @@ impl<'a> Reader<'a> {
                 Err(_) => self.message_bytes,
             };
             let is_control = matches!(message, Ok(Message::Ping(_) | Message::Pong(_)));
-            if is_control && self.session.take_control(Instant::now()) {
+            if is_control && self.session.admit_control(Instant::now()) == Admission::Granted {
                 continue;
             }
             if let Some(post) = connection.post() {

@@ -14,7 +14,7 @@ use crate::http::{self, MAX_HEADERS, PATH, Refused, Site, Target, refusal, witho
 /// What the answer depends on besides the request.
 pub struct Policy<'a> {
     /// `chat_websocket_enabled`.
-    pub enabled: bool,
+    pub is_enabled: bool,
     /// URLs whose hosts are allowed as origins, besides the request's own host.
     pub app_urls: [&'a str; 2],
     /// Who sent the request.
@@ -132,8 +132,7 @@ fn decide<'h>(
         return Err(Refused::BadRequest("HTTP/1.1 is required"));
     }
     let values = |name| http::values(request, name);
-    let host = http::host(request, target).map_err(Refused::BadRequest)?;
-    let host = host.unwrap_or_default();
+    let host = http::host(request, target)?.unwrap_or_default();
     if !host.is_empty() && without_port(host).is_none() {
         return Err(Refused::BadRequest(
             "the Host is no host with or without a port",
@@ -169,7 +168,7 @@ fn decide<'h>(
     {
         return Err(Refused::Origin);
     }
-    if !policy.enabled {
+    if !policy.is_enabled {
         return Err(Refused::Disabled);
     }
     Ok(key)
@@ -209,7 +208,7 @@ mod tests {
     use super::*;
 
     const POLICY: Policy<'static> = Policy {
-        enabled: true,
+        is_enabled: true,
         app_urls: ["https://helpdesk.example", ""],
         peer: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9),
         site: None,

@@ -22,7 +22,7 @@ pub(super) struct Outbox {
     /// How much of `pending` is written.
     written: usize,
     closing: Option<(Closing, Instant)>,
-    broken: bool,
+    is_broken: bool,
     /// Since when the socket has not taken everything.
     behind_since: Option<Instant>,
 }
@@ -39,6 +39,10 @@ pub(super) enum Closing {
 /// The frame does not fit: this reader is too slow to be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Overflow;
+
+/// The last words of a socket are queued already, or it is broken.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct AlreadyClosing;
 
 /// How far writing came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,11 +77,11 @@ impl Outbox {
         }
         if is_full(backlog) {
             self.write_to(socket);
-            if self.broken {
+            if self.is_broken {
                 return Ok(Queued::Nothing);
             }
             if is_full(self.backlog()) {
-                self.broken = true;
+                self.is_broken = true;
                 return Err(Overflow);
             }
         }
@@ -123,19 +127,23 @@ impl Outbox {
         Ok(outcome)
     }
 
-    /// Queues the last words. False if the outbox is closing or broken already.
-    pub(super) fn close(&mut self, last_words: &[u8], closing: Closing) -> bool {
+    /// Queues the last words.
+    pub(super) fn close(
+        &mut self,
+        last_words: &[u8],
+        closing: Closing,
+    ) -> Result<(), AlreadyClosing> {
         if self.is_closing() {
-            return false;
+            return Err(AlreadyClosing);
         }
         self.pending.extend_from_slice(last_words);
         self.closing = Some((closing, Instant::now()));
-        true
+        Ok(())
     }
 
     /// Whether the last words are queued, or the socket is of no further use.
     pub(super) fn is_closing(&self) -> bool {
-        self.closing.is_some() || self.broken
+        self.closing.is_some() || self.is_broken
     }
 
     /// Whether the peer's time after the last words is over.
@@ -162,11 +170,11 @@ impl Outbox {
     /// Writes as much as the socket takes.
     pub(super) fn write_to(&mut self, mut socket: impl Write) -> Written {
         while self.written < self.pending.len() {
-            if self.broken {
+            if self.is_broken {
                 return Written::Broken;
             }
             match socket.write(&self.pending[self.written..]) {
-                Ok(0) => self.broken = true,
+                Ok(0) => self.is_broken = true,
                 Ok(count) => self.written += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.behind_since.get_or_insert_with(Instant::now);
@@ -174,14 +182,14 @@ impl Outbox {
                     return Written::Blocked;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => self.broken = true,
+                Err(_) => self.is_broken = true,
             }
         }
         // An idle socket keeps no buffer.
         self.pending = Vec::new();
         self.written = 0;
         self.behind_since = None;
-        match (self.broken, self.closing) {
+        match (self.is_broken, self.closing) {
             (true, _) => Written::Broken,
             (false, Some((closing, _))) => Written::LastWords(closing),
             (false, None) => Written::All,
@@ -245,7 +253,7 @@ mod tests {
             (3, true)
         );
         socket.room = 100;
-        assert!(outbox.close(b"!", Closing::Gracefully));
+        assert_eq!(outbox.close(b"!", Closing::Gracefully), Ok(()));
         assert_eq!(
             outbox.push(b"more", Weight::Essential, 100, &mut socket),
             Ok(Queued::Nothing)
@@ -341,7 +349,7 @@ mod tests {
         assert_eq!((pushed, outbox.backlog()), (Ok(Queued::NeedsFlush), 5));
         assert_eq!(outbox.write_to(&mut socket), Written::All);
         // Nothing is written behind the last words.
-        assert!(outbox.close(b"!", Closing::Gracefully));
+        assert_eq!(outbox.close(b"!", Closing::Gracefully), Ok(()));
         let taken = socket.taken.len();
         let pushed = push(&mut outbox, &large, &mut socket);
         assert_eq!((pushed, socket.taken.len()), (Ok(Queued::Nothing), taken));

@@ -105,7 +105,7 @@ pub const FILES: [File; 6] = [
 
 const NO_COLOR: Variable = (
     "NO_COLOR",
-    "if set to anything, `--color auto` does not colour",
+    "if set and not empty, `--color auto` does not colour",
 );
 const TERM: Variable = ("TERM", "if unset or `dumb`, `--color auto` does not colour");
 const PATH: Variable = ("PATH", "where `systemctl` is found");

@@ -18,7 +18,7 @@ use andrea_chat_websocket::model::{Agent, CloseCode};
 use andrea_chat_websocket::platform::threads::{Progress, Threads};
 use andrea_chat_websocket::protocol;
 use andrea_chat_websocket::protocol::frame::{Frame, Frames};
-use andrea_chat_websocket::session::{Action, ChatRequest, Session, SessionContext};
+use andrea_chat_websocket::session::{Action, Admission, ChatRequest, Session, SessionContext};
 use andrea_chat_websocket::store::sqlite::SqliteStore;
 use andrea_chat_websocket::store::{Availability, Pools, Store};
 use crossbeam_channel::Receiver;
@@ -74,9 +74,11 @@ impl Desk {
         let config = HubConfig {
             max_per_agent: limits.max_per_agent,
             presence_grace: limits.presence_grace,
-            presence: |agent, online| Frame::text(&protocol::presence_updated(agent, online)),
+            presence: |change| {
+                Frame::text(&protocol::presence_updated(change.agent, change.is_online))
+            },
             online: protocol::agent_ids,
-            on_presence: Box::new(|_, _| {}),
+            on_presence: Box::new(|_| {}),
         };
         let (hub, hub_thread) = Hub::start(config, &threads).expect("a thread");
         let verifier = TokenVerifier::new(jwt::SECRET);
@@ -209,7 +211,7 @@ impl Person<'_> {
             text,
             &SessionContext {
                 agent: self.agent.as_ref(),
-                agent_admitted: true,
+                agent_admission: Admission::Granted,
                 settings: &settings,
                 verifier: &chat.verifier,
                 client: &"client",

@@ -1,7 +1,9 @@
 //! What a batch of messages reads and writes.
 
 use andrea_chat_websocket::model::{AgentId, ChannelId, ThreadId};
-use andrea_chat_websocket::store::{Member, NewMessage, NewNotification, Sender, Thread};
+use andrea_chat_websocket::store::{
+    Member, NewMessage, NewNotification, Participant, Sender, Thread,
+};
 use andrea_chat_websocket::text::{Ticket, TicketReferences};
 
 use super::{
@@ -49,9 +51,9 @@ pub fn a_context_tells_all_that_posting_asks(fixture: &mut StoreFixture) {
     );
     let mut threads = context.threads;
     threads.sort_by_key(|thread| thread.id);
-    let thread = |id, agents| Thread {
+    let thread = |id, agents: [(AgentId, bool); 2]| Thread {
         id: ThreadId(id),
-        agents,
+        agents: agents.map(|(agent, is_active)| Participant { agent, is_active }),
     };
     assert_eq!(
         threads,

@@ -17,7 +17,6 @@ use crate::config::settings::{Rows, Settings};
 use crate::config::{self, APP_URL_REMEDY, Config, Variables, app_url_doubt, host_of_app_url};
 use crate::platform::owned_file::{self, Use};
 use crate::platform::paths::LOCKS_REMEDY;
-use crate::platform::problem::Problem;
 use crate::push;
 
 const STORAGE: &str = "storage";
@@ -44,7 +43,7 @@ pub(super) fn dotenv(root: &Path, findings: &mut Vec<Finding>) {
 
 /// The variables whose form can be checked without anything else.
 pub(super) fn variables(variables: &Variables, findings: &mut Vec<Finding>) {
-    let mut push = |about, result: Result<String, Problem>| {
+    let mut push = |about, result: Result<String, config::Error>| {
         findings.push(match result {
             Ok(detail) => Finding::ok(about, detail),
             Err(error) => Finding::of_config(about, &error),

@@ -11,15 +11,16 @@ pub mod symptoms;
 mod tls;
 mod web_server;
 
+use std::error::Error;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::Database;
 use super::style::{Style, Tone};
-use super::{Database, Problem};
-use crate::config::{Config, Variables};
+use crate::config::{self, Config, Variables};
 use crate::platform::exit_code;
 use crate::platform::printable::printable;
 use crate::store::Store;
@@ -98,7 +99,7 @@ impl Finding {
     }
 
     /// Splits a configuration error at its first semicolon into detail and remedy.
-    fn of_config(about: &'static str, error: &Problem) -> Self {
+    fn of_config(about: &'static str, error: &dyn Error) -> Self {
         let message = error.to_string();
         match message.split_once("; ") {
             Some((detail, remedy)) => Finding::failed(about, detail, remedy),
@@ -147,7 +148,7 @@ pub fn look(
     installation::links(&config, &variables, &mut findings);
     installation::user(&mut findings);
     installation::storage(&config, &mut findings);
-    let rows = match crate::config::database(root, &variables) {
+    let rows = match config::database(root, &variables) {
         Ok(_) => database::look(&config, &mut Database::new(open(&config)), &mut findings),
         Err(_) => {
             let why = "the configuration names no database";
@@ -170,7 +171,7 @@ pub fn look(
     }
     if let Some(way) = way {
         let database = is_known.then(|| Database::new(open(&config)));
-        let jwt_secret = crate::config::jwt_secret(&variables).unwrap_or_default();
+        let jwt_secret = config::jwt_secret(&variables).unwrap_or_default();
         let config = Config {
             jwt_secret,
             ..config

@@ -88,14 +88,14 @@ impl Stored {
     }
 }
 
-/// Tries once to write a batch. Sets `notify` to false if the notifications made the transaction fail.
+/// Tries once to write a batch. Clears `may_notify` if the notifications made the transaction fail.
 pub(super) fn attempt(
     lent: &mut Lent<'_>,
     batch: &[Waiting],
     chat: &Chat,
-    notify: &mut bool,
+    may_notify: &mut bool,
 ) -> AttemptOutcome {
-    let written = match lent.run(|store| write(store, batch, chat, notify)) {
+    let written = match lent.run(|store| write(store, batch, chat, may_notify)) {
         Ok(written) => written,
         Err(error) => return AttemptOutcome::Failed(error),
     };
@@ -107,7 +107,7 @@ pub(super) fn attempt(
         };
     }
     let mut stored = written.stored.iter();
-    if !stored.all(|(place, _)| batch[*place].pending.begin_commit()) {
+    if stored.any(|(place, _)| batch[*place].pending.begin_commit().is_err()) {
         return AttemptOutcome::Overtaken;
     }
     match lent.run(|store| store.commit()) {
@@ -129,7 +129,7 @@ fn write(
     store: &mut dyn DatabaseConnection,
     batch: &[Waiting],
     chat: &Chat,
-    notify: &mut bool,
+    may_notify: &mut bool,
 ) -> Result<BatchResult> {
     store.begin()?;
     let sent_again = batch.iter().filter(|one| one.post.reference.is_some());
@@ -184,7 +184,7 @@ fn write(
         store.touch_threads(&distinct(threads.into_iter()))?;
     }
     let mentioned = insert_mentions(store, batch, &written.stored)?;
-    if *notify {
+    if *may_notify {
         let messages = written.stored.iter().map(|(_, one)| &one.message);
         match notifications::insert(
             store,
@@ -198,7 +198,7 @@ fn write(
                 warn!("{error}; the message is stored without notifying anyone");
             }
             Err(error) => {
-                *notify = !matches!(error.failure, Failure::Conflict | Failure::TookTooLong);
+                *may_notify = !matches!(error.failure, Failure::Conflict | Failure::TookTooLong);
                 return Err(error);
             }
         }
@@ -307,8 +307,10 @@ fn may_post(context: &PostingContext, post: &Post) -> std::result::Result<(), Re
             can_post.then_some(()).ok_or(Refusal::CannotPost)
         }
         Conversation::Direct(id) => match context.thread(id) {
-            both if !both.contains(&(sender, true)) => Err(Refusal::NoThreadAccess),
-            both if both.iter().any(|(_, is_active)| !is_active) => Err(Refusal::RecipientInactive),
+            both if !both.iter().any(|one| one.agent == sender && one.is_active) => {
+                Err(Refusal::NoThreadAccess)
+            }
+            both if both.iter().any(|one| !one.is_active) => Err(Refusal::RecipientInactive),
             _ => Ok(()),
         },
     }

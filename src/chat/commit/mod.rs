@@ -140,7 +140,7 @@ impl Committer<'_> {
     }
 
     fn store_on(&mut self, lent: &mut Lent<'_>, mut batch: Vec<Waiting>) {
-        let mut notify = true;
+        let mut may_notify = true;
         loop {
             self.progress.made();
             // Drops messages whose senders were told meanwhile that nothing was saved.
@@ -148,8 +148,8 @@ impl Committer<'_> {
             if batch.is_empty() {
                 return;
             }
-            let notified = notify;
-            match attempt(lent, &batch, self.chat, &mut notify) {
+            let notified = may_notify;
+            match attempt(lent, &batch, self.chat, &mut may_notify) {
                 AttemptOutcome::Done(written) => return self.finish(&batch, written),
                 AttemptOutcome::Unknown(written) => {
                     match self.was_committed(lent, &batch, &written) {
@@ -164,7 +164,7 @@ impl Committer<'_> {
                 AttemptOutcome::Overtaken => self.roll_back(lent, &batch),
                 AttemptOutcome::Failed(error) => {
                     self.roll_back(lent, &batch);
-                    if notified && !notify {
+                    if notified && !may_notify {
                         warn!("{error}; the message is stored without notifying anyone");
                         continue;
                     }
@@ -247,7 +247,7 @@ impl Committer<'_> {
                 Unwritten::Refused(refusal) => chat.refuse_post(pending, refusal),
                 Unwritten::Repeated(message) => {
                     // Answered with the message as it was stored the first time.
-                    if pending.take_answer() {
+                    if pending.take_answer().is_ok() {
                         let text = protocol::message_created(&message);
                         chat.say(&pending.from, text, pending.reference.as_ref());
                     }
@@ -268,7 +268,7 @@ impl Committer<'_> {
             .into_iter()
             .map(|(place, one)| {
                 chat.dedup.remember(&one.message, now);
-                batch[place].pending.take_answer();
+                let _ = batch[place].pending.take_answer();
                 (one.message.id, one.publication(&batch[place].pending))
             })
             .collect();

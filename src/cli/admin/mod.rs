@@ -16,7 +16,7 @@ use crate::admin::control::{self, ControlRequest};
 use crate::admin::probe::Url;
 use crate::admin::talk::Talk;
 use crate::admin::{Database, Problem, check, connections, json_of, options, say, settings, token};
-use crate::config::{Config, Variables, listen_address};
+use crate::config::{self, Config, Variables, listen_address};
 use crate::model::{AgentId, ChannelId, Conversation, ThreadId};
 use crate::platform::exit_code;
 use crate::platform::owned_file;
@@ -304,7 +304,7 @@ impl OpenInstall {
 
     fn with(
         root: &Path,
-        configure: fn(&Path, &Variables) -> Result<Config, Problem>,
+        configure: fn(&Path, &Variables) -> Result<Config, config::Error>,
     ) -> Result<Self, Problem> {
         let root = absolute(root)?;
         let variables = Variables::load(&root)?;
@@ -398,7 +398,7 @@ fn show_options(options: ConfigOptions, out: &mut dyn Write) -> Result<(), Probl
     let mut variables = Variables::load(&root)?;
     options.options.apply(&mut variables);
     let rows = Config::from_variables(&root, &variables)
-        .map_err(|error| error.with_code(exit_code::CONFIG))
+        .map_err(|error| Problem::from(error).with_code(exit_code::CONFIG))
         .and_then(|config| {
             let mut database = Database::new(startup::open_store(&config));
             database.run_again(|store| store.settings())

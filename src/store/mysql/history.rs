@@ -97,9 +97,15 @@ fn between(column: &str) -> String {
 /// A conversation of an agent, its read marker, and the newest id in it.
 type SearchPlace = (u64, u64, u64);
 
+/// Ids of messages that are not deleted, the newest first.
+struct VisibleIds {
+    found: Vec<u64>,
+    may_have_more: bool,
+}
+
 impl MysqlConnection {
-    /// Ids of messages of one conversation between two ids that are not deleted, the newest first, at most `most`; and
-    /// whether there may be more. Stops after `HISTORY_SCAN_LIMIT` ids or a little more, however many are deleted.
+    /// At most `most` messages of one conversation between two ids. Stops after `HISTORY_SCAN_LIMIT` ids or a little more,
+    /// however many are deleted.
     fn visible_ids(
         &mut self,
         operation: &'static str,
@@ -107,7 +113,7 @@ impl MysqlConnection {
         above: u64,
         mut before: u64,
         most: usize,
-    ) -> Result<(Vec<u64>, bool)> {
+    ) -> Result<VisibleIds> {
         let (column, id) = conversation_column(conversation);
         // The index alone answers the inner query: a server that sorts whole rows reads all of them.
         let sql = format!(
@@ -117,23 +123,26 @@ impl MysqlConnection {
         );
         let mut found = Vec::new();
         let mut looked_at = 0;
+        let mut may_have_more = true;
         let mut window = WINDOW.min(most as u64);
-        while found.len() < most && looked_at < HISTORY_SCAN_LIMIT {
+        while may_have_more && found.len() < most && looked_at < HISTORY_SCAN_LIMIT {
             let rows = self.rows(operation, &sql, ids([id, id, above, before, window]))?;
             let count = rows.len() as u64;
             for row in rows {
-                let (id, is_visible): (u64, bool) = columns(row, operation)?;
+                let (id, is_visible) = columns(row, operation)?;
                 before = id;
-                found.extend(is_visible.then_some(id));
+                found.extend(bool::then_some(is_visible, id));
             }
-            if count < window {
-                return Ok((found, false));
-            }
+            may_have_more = count >= window;
             looked_at += count;
             window = WINDOW;
         }
+        may_have_more |= found.len() > most;
         found.truncate(most);
-        Ok((found, true))
+        Ok(VisibleIds {
+            found,
+            may_have_more,
+        })
     }
 
     /// The ids that a statement finds.
@@ -154,7 +163,6 @@ impl MysqlConnection {
         &mut self,
         operation: &'static str,
         wanted: &[u64],
-        has_more: bool,
         room: PageLimit,
     ) -> Result<MessagePage> {
         let mut found = PageBuilder::new(room);
@@ -175,9 +183,7 @@ impl MysqlConnection {
                 break;
             }
         }
-        let mut found = found.end();
-        found.has_older |= has_more;
-        Ok(found)
+        Ok(found.end())
     }
 
     /// The conversations of an agent: its active channels, and its threads.
@@ -313,10 +319,11 @@ impl History for MysqlConnection {
     ) -> Result<MessagePage> {
         const OPERATION: &str = "read older messages";
         let before = before.map_or(NO_END, |before| before.0);
-        let (ids, has_more) = self.visible_ids(OPERATION, conversation, 0, before, room.rows())?;
+        let ids = self.visible_ids(OPERATION, conversation, 0, before, room.rows())?;
+        let mut page = self.newest(OPERATION, &ids.found, room)?;
         // A client continues from the oldest message that it got: without one, it cannot.
-        let has_more = has_more && !ids.is_empty();
-        self.newest(OPERATION, &ids, has_more, room)
+        page.has_older |= ids.may_have_more && !ids.found.is_empty();
+        Ok(page)
     }
 
     fn missed(&mut self, agent: AgentId, after: MessageId, room: PageLimit) -> Result<MessagePage> {
@@ -325,15 +332,17 @@ impl History for MysqlConnection {
         let mut has_more = false;
         for (conversation, (_, _, newest)) in self.places(OPERATION, agent)? {
             if newest > after.0 {
-                let (ids, more) =
+                let ids =
                     self.visible_ids(OPERATION, conversation, after.0, NO_END, room.rows())?;
-                wanted.extend(ids);
-                has_more |= more;
+                wanted.extend(ids.found);
+                has_more |= ids.may_have_more;
             }
         }
         wanted.sort_unstable_by(|one, other| other.cmp(one));
         wanted.truncate(room.rows());
-        self.newest(OPERATION, &wanted, has_more, room)
+        let mut page = self.newest(OPERATION, &wanted, room)?;
+        page.has_older |= has_more;
+        Ok(page)
     }
 
     fn search(&mut self, search: &Search, room: PageLimit) -> Result<SearchResult> {
@@ -382,7 +391,7 @@ impl History for MysqlConnection {
              AND m.body_text LIKE ? ESCAPE '!' AND m.deleted_at IS NULL{condition} ORDER BY {order} LIMIT ?"
         );
         let wanted = self.found_ids(OPERATION, &sql, params)?;
-        let newest = self.newest(OPERATION, &wanted, false, room)?;
+        let newest = self.newest(OPERATION, &wanted, room)?;
         Ok(SearchResult::of(newest, floor))
     }
 

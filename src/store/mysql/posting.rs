@@ -7,8 +7,8 @@ use mysql::Value;
 use super::{MysqlConnection, columns, ids, marks, padded};
 use crate::model::{AgentId, ChannelId, Conversation, MessageId, ThreadId};
 use crate::store::{
-    Failure, Member, NewMessage, NewNotification, Posting, PostingContext, Result, Sender,
-    StoreError, Thread,
+    Failure, Member, NewMessage, NewNotification, Participant, Posting, PostingContext, Result,
+    Sender, StoreError, Thread,
 };
 use crate::text::{Ticket, TicketReferences};
 
@@ -144,8 +144,14 @@ impl MysqlConnection {
             context.threads.push(Thread {
                 id: ThreadId(id),
                 agents: [
-                    (AgentId(one), one_active == 1),
-                    (AgentId(two), two_active == 1),
+                    Participant {
+                        agent: AgentId(one),
+                        is_active: one_active == 1,
+                    },
+                    Participant {
+                        agent: AgentId(two),
+                        is_active: two_active == 1,
+                    },
                 ],
             });
         }

@@ -9,8 +9,12 @@ use mysql::{Error as MysqlError, MySqlError};
 
 use crate::store::{Failure, StoreError};
 
-/// What to do, and whether the error stays until it is done.
-type Remedy = (&'static str, bool);
+/// What to do about an error.
+struct Remedy {
+    words: &'static str,
+    /// The error does not pass by itself.
+    is_needed: bool,
+}
 
 const RIGHTS: &str =
     "grant the database user SELECT, INSERT, UPDATE and DELETE on the helpdesk's tables";
@@ -86,8 +90,8 @@ pub(super) fn panicked(operation: &'static str, words: &str) -> StoreError {
 
 fn told(operation: &'static str, (failure, cause, remedy): Found) -> StoreError {
     StoreError {
-        remedy: remedy.map(|(words, _)| words),
-        is_remedy_needed: remedy.is_some_and(|(_, is_needed)| is_needed),
+        remedy: remedy.as_ref().map(|remedy| remedy.words),
+        is_remedy_needed: remedy.is_some_and(|remedy| remedy.is_needed),
         ..StoreError::new(operation, failure, cause)
     }
 }
@@ -135,9 +139,12 @@ fn remedy(code: u16, state: &str) -> Option<Remedy> {
         _ => None,
     };
     if let Some(words) = passes {
-        return Some((words, false));
+        return Some(Remedy {
+            words,
+            is_needed: false,
+        });
     }
-    let lasts = match (code, state) {
+    let words = match (code, state) {
         (1044 | 1049, _) => NAME,
         (1115 | 1231 | 1253 | 1273, _) => WORDS,
         (1130, _) => "let the database user come from this machine (CREATE USER 'name'@'host')",
@@ -153,7 +160,10 @@ fn remedy(code: u16, state: &str) -> Option<Remedy> {
         (_, "28000") => LOGIN,
         _ => return None,
     };
-    Some((lasts, true))
+    Some(Remedy {
+        words,
+        is_needed: true,
+    })
 }
 
 /// The text for an error of the server, whose own words may repeat a client's text. Errors that docs/troubleshooting.md
@@ -191,8 +201,10 @@ fn words(error: &MySqlError, doing: Doing) -> String {
 
 type Found = (Failure, String, Option<Remedy>);
 
-fn denied(cause: impl Into<String>, remedy: &'static str) -> Found {
-    (Failure::Denied, cause.into(), Some((remedy, true)))
+fn denied(cause: impl Into<String>, words: &'static str) -> Found {
+    let is_needed = true;
+    let remedy = Remedy { words, is_needed };
+    (Failure::Denied, cause.into(), Some(remedy))
 }
 
 fn of_line(error: &io::Error) -> Found {

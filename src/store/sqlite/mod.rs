@@ -28,7 +28,7 @@ use rusqlite::{Connection as Sqlite, Error as SqliteError, ErrorCode, OpenFlags}
 pub use audit::AuditRow;
 pub use connection::SqliteConnection;
 pub use helpdesk::{NewAgent, NewChannel};
-pub use overview::{AgentOverview, ChannelOverview, ThreadOverview};
+pub use overview::{AgentOverview, ChannelMember, ChannelOverview, ThreadOverview};
 
 use super::{DatabaseConnection, Failure, Result, Store, StoreError};
 use crate::config::limits::STORE_TIMEOUT;

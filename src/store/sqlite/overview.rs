@@ -32,10 +32,19 @@ pub struct ChannelOverview {
     pub name: String,
     /// What it is for.
     pub description: Option<String>,
-    /// Its members, and whether each may post.
-    pub members: Vec<(AgentId, bool)>,
+    /// Its members.
+    pub members: Vec<ChannelMember>,
     /// Who has read up to where.
     pub markers: Vec<(AgentId, MessageId)>,
+}
+
+/// A member of a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelMember {
+    /// The agent.
+    pub agent: AgentId,
+    /// Whether this agent may post there.
+    pub can_post: bool,
 }
 
 /// A direct thread, as one of its two agents sees it.
@@ -97,7 +106,12 @@ impl SqliteConnection {
                     conn,
                     "SELECT agent_id, can_post FROM chat_channel_members WHERE channel_id = ? ORDER BY agent_id",
                     (key(channel.id.0),),
-                    |row| Ok((AgentId(row.get(0)?), row.get::<_, i64>(1)? == 1)),
+                    |row| {
+                        Ok(ChannelMember {
+                            agent: AgentId(row.get(0)?),
+                            can_post: row.get::<_, i64>(1)? == 1,
+                        })
+                    },
                 )?;
                 channel.markers = markers(conn, "channel_id", channel.id.0)?;
             }

@@ -3,14 +3,14 @@
 use rusqlite::{Connection as Sqlite, Params, Row};
 
 use crate::model::{AgentId, ChannelId, Conversation, ThreadId};
-use crate::store::{Member, Thread, names_conversation};
+use crate::store::{Member, Participant, Thread, names_conversation};
 
 /// The database's clock.
 pub(super) fn now(conn: &Sqlite) -> rusqlite::Result<String> {
     conn.query_row("SELECT CURRENT_TIMESTAMP", (), |row| row.get(0))
 }
 
-/// The members of the active ones among the channels; `can_post` is known only of the senders.
+/// The members of the active ones among the channels.
 pub(super) fn members(
     conn: &Sqlite,
     channels: &[ChannelId],
@@ -52,12 +52,15 @@ pub(super) fn direct_threads(conn: &Sqlite, threads: &[ThreadId]) -> rusqlite::R
          WHERE t.id IN (SELECT value FROM json_each(?))",
         (list(threads.iter().map(|id| id.0)),),
         |row| {
+            let agent = |column| -> rusqlite::Result<Participant> {
+                Ok(Participant {
+                    agent: AgentId(row.get(column)?),
+                    is_active: row.get::<_, i64>(column + 1)? == 1,
+                })
+            };
             Ok(Thread {
                 id: ThreadId(row.get(0)?),
-                agents: [
-                    (AgentId(row.get(1)?), row.get::<_, i64>(2)? == 1),
-                    (AgentId(row.get(3)?), row.get::<_, i64>(4)? == 1),
-                ],
+                agents: [agent(1)?, agent(3)?],
             })
         },
     )
