@@ -1,7 +1,7 @@
 //! `chat`: reads and sends messages as an agent, for a terminal or a script. It is a client of the running service like
 //! any other.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -157,6 +157,8 @@ impl Talk<'_> {
     ) -> Result<(), Trouble> {
         let mut client = self.connect()?;
         let mut missed = Vec::new();
+        // What was announced while an answer was awaited may be newer than that answer.
+        let mut announced = VecDeque::new();
         let mut before = Value::Null;
         // After a lost connection, more than one page may be missing.
         loop {
@@ -171,6 +173,7 @@ impl Talk<'_> {
                 if event["ref"] == "history" {
                     break event;
                 }
+                announced.push_back(event);
             };
             if answer["type"] == "error" {
                 return Err(Trouble::of(&answer));
@@ -196,7 +199,10 @@ impl Talk<'_> {
             return Ok(());
         }
         loop {
-            let event = client.next_event()?;
+            let event = match announced.pop_front() {
+                Some(event) => event,
+                None => client.next_event()?,
+            };
             let message = &event["message"];
             if event["type"] == created.as_str() && message[self.key()] == self.id() {
                 self.show(message, true, shown, out)?;
