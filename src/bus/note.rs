@@ -9,7 +9,7 @@ use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-use crate::model::{Agent, AgentId, ChannelId, Conversation, MessageId, ThreadId};
+use crate::model::{AgentId, ChannelId, Conversation, ThreadId};
 
 /// Agents that one note may name; if a daemon has more, the others do not see them all.
 pub(super) const MAX_AGENTS: usize = 4096;
@@ -46,30 +46,52 @@ pub(super) enum Note {
     Posted,
     /// An agent types.
     Typing {
-        /// The channel, where it is one.
-        channel: Option<u64>,
-        /// The direct thread, where it is one.
-        thread: Option<u64>,
+        /// Where, and who is to be told.
+        #[serde(flatten)]
+        to: Audience,
         /// Who.
         agent: u64,
         /// The agent's name.
         name: String,
-        /// Who is to be told.
-        audience: Vec<u64>,
     },
     /// A read marker was moved.
     Read {
-        /// The channel, where it is one.
-        channel: Option<u64>,
-        /// The direct thread, where it is one.
-        thread: Option<u64>,
+        /// Where, and who is to be told.
+        #[serde(flatten)]
+        to: Audience,
         /// Whose.
         agent: u64,
         /// The new marker.
         last_read: u64,
-        /// Who is to be told.
-        audience: Vec<u64>,
     },
+}
+
+/// A conversation, and agents of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Audience {
+    channel: Option<u64>,
+    thread: Option<u64>,
+    /// The agents.
+    pub audience: Vec<u64>,
+}
+
+impl Audience {
+    pub(super) fn new(conversation: Conversation, audience: &[AgentId]) -> Self {
+        Audience {
+            channel: conversation.channel_id().map(|id| id.0),
+            thread: conversation.thread_id().map(|id| id.0),
+            audience: audience.iter().map(|id| id.0).collect(),
+        }
+    }
+
+    /// The conversation that a note names: a channel or a thread, and not both.
+    pub(super) fn conversation(&self) -> Option<Conversation> {
+        match (self.channel, self.thread) {
+            (Some(id), None) => Some(Conversation::Channel(ChannelId(id))),
+            (None, Some(id)) => Some(Conversation::Direct(ThreadId(id))),
+            _ => None,
+        }
+    }
 }
 
 impl Note {
@@ -80,50 +102,12 @@ impl Note {
         }
     }
 
-    /// An agent types.
-    pub(super) fn typing(conversation: Conversation, agent: &Agent, audience: &[AgentId]) -> Self {
-        Note::Typing {
-            channel: conversation.channel_id().map(|id| id.0),
-            thread: conversation.thread_id().map(|id| id.0),
-            agent: agent.id.0,
-            name: agent.name.clone(),
-            audience: audience.iter().map(|id| id.0).collect(),
-        }
-    }
-
-    /// A read marker was moved.
-    pub(super) fn read(
-        conversation: Conversation,
-        agent: AgentId,
-        last_read: MessageId,
-        audience: &[AgentId],
-    ) -> Self {
-        Note::Read {
-            channel: conversation.channel_id().map(|id| id.0),
-            thread: conversation.thread_id().map(|id| id.0),
-            agent: agent.0,
-            last_read: last_read.0,
-            audience: audience.iter().map(|id| id.0).collect(),
-        }
-    }
-
     fn is_bounded(&self) -> bool {
         match self {
             Note::Agents { agents } => agents.len() <= MAX_AGENTS,
-            Note::Typing { audience, .. } | Note::Read { audience, .. } => {
-                audience.len() <= MAX_AGENTS
-            }
+            Note::Typing { to, .. } | Note::Read { to, .. } => to.audience.len() <= MAX_AGENTS,
             _ => true,
         }
-    }
-}
-
-/// The conversation that a note names: a channel or a thread, and not both.
-pub(super) fn conversation(channel: Option<u64>, thread: Option<u64>) -> Option<Conversation> {
-    match (channel, thread) {
-        (Some(id), None) => Some(Conversation::Channel(ChannelId(id))),
-        (None, Some(id)) => Some(Conversation::Direct(ThreadId(id))),
-        _ => None,
     }
 }
 
@@ -293,11 +277,6 @@ mod tests {
 
     #[test]
     fn every_note_survives_the_way() {
-        let agent = Agent {
-            id: AgentId(7),
-            name: "Ann \"<b>\" 日本".to_owned(),
-            role: "agent".to_owned(),
-        };
         let thread = Conversation::Direct(ThreadId(3));
         let channel = Conversation::Channel(ChannelId(4));
         let most: Vec<AgentId> = (0..MAX_AGENTS as u64)
@@ -313,8 +292,16 @@ mod tests {
             },
             Note::Gone,
             Note::Posted,
-            Note::typing(thread, &agent, &most),
-            Note::read(channel, AgentId(1), MessageId(u64::MAX), &most),
+            Note::Typing {
+                to: Audience::new(thread, &most),
+                agent: 7,
+                name: "Ann \"<b>\" 日本".to_owned(),
+            },
+            Note::Read {
+                to: Audience::new(channel, &most),
+                agent: 1,
+                last_read: u64::MAX,
+            },
         ]
         .into_iter()
         .enumerate()
@@ -391,15 +378,11 @@ mod tests {
         let later = NOW + 2 * CLOCK_TOLERANCE + 1;
         let newcomer = sealed(100, 1, later, &Note::Hello);
         assert!(guard.take(&newcomer, later).is_ok());
-        let endless = Note::typing(
-            Conversation::Direct(ThreadId(3)),
-            &Agent {
-                id: AgentId(7),
-                name: "x".repeat(MAX_BYTES),
-                role: String::new(),
-            },
-            &[],
-        );
+        let endless = Note::Typing {
+            to: Audience::new(Conversation::Direct(ThreadId(3)), &[]),
+            agent: 7,
+            name: "x".repeat(MAX_BYTES),
+        };
         assert_eq!(Seal::new("a secret").seal(1, 1, NOW, &endless), None);
     }
 }

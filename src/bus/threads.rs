@@ -13,7 +13,7 @@ use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::BadAddress;
-use super::note::{Guard, MAX_AGENTS, MAX_BYTES, Note, NoteRefused, Seal, conversation, keyed};
+use super::note::{Audience, Guard, MAX_AGENTS, MAX_BYTES, Note, NoteRefused, Seal, keyed};
 use crate::hub::{Command, DaemonId, Hub, Publication, RemotePresence, Weight};
 use crate::model::{Agent, AgentId, Conversation, MessageId};
 use crate::platform::failpoint;
@@ -46,25 +46,21 @@ pub struct Bus {
     notes: Sender<Note>,
 }
 
-/// A bus that is not running yet.
+/// Where the notes go, and what both threads know.
 pub(crate) struct Connector {
-    line: BusConfig,
-    seal: Seal,
-    own: u64,
-    notes: Receiver<Note>,
-}
-
-/// The threads of the bus, and what they share.
-pub(crate) struct BusThreads {
-    spoken: Receiver<()>,
-    stopping: Arc<AtomicBool>,
-}
-
-/// Where the notes go.
-#[derive(Clone)]
-struct BusConfig {
     redis: RedisAddress,
     channel: String,
+    seal: Seal,
+    /// This daemon.
+    own: u64,
+    notes: Receiver<Note>,
+    is_stopping: AtomicBool,
+}
+
+/// The threads of the bus.
+pub(crate) struct BusThreads {
+    spoken: Receiver<()>,
+    line: Arc<Connector>,
 }
 
 /// Prepares the bus at `url`. All daemons with the same `secret` share a channel and understand each other.
@@ -77,15 +73,13 @@ pub(crate) fn prepare(url: &str, secret: &str) -> Result<Option<(Bus, Connector)
     // Two containers may have the same pid, and two daemons may start at the same time.
     let random = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
     let itself = format!("{} {} {random}", milliseconds(), std::process::id());
-    let line = BusConfig {
+    let connector = Connector {
         redis,
         channel: format!("andrea-chat:2:{:016x}", id(secret, "chat bus: channel")),
-    };
-    let connector = Connector {
-        line,
         seal: Seal::new(secret),
         own: id(secret, &itself),
         notes: queue,
+        is_stopping: AtomicBool::new(false),
     };
     Ok(Some((Bus { notes }, connector)))
 }
@@ -114,7 +108,11 @@ impl Bus {
     /// An agent types, and these agents are to be told.
     pub fn typing(&self, conversation: Conversation, agent: &Agent, audience: &[AgentId]) {
         for part in audience.chunks(MAX_AGENTS) {
-            self.say(Note::typing(conversation, agent, part));
+            self.say(Note::Typing {
+                to: Audience::new(conversation, part),
+                agent: agent.id.0,
+                name: agent.name.clone(),
+            });
         }
     }
 
@@ -127,7 +125,11 @@ impl Bus {
         audience: &[AgentId],
     ) {
         for part in audience.chunks(MAX_AGENTS) {
-            self.say(Note::read(conversation, agent, last_read, part));
+            self.say(Note::Read {
+                to: Audience::new(conversation, part),
+                agent: agent.0,
+                last_read: last_read.0,
+            });
         }
     }
 }
@@ -174,39 +176,75 @@ impl Connector {
         bus: &Bus,
         look_now: impl Fn() + Send + 'static,
     ) -> io::Result<BusThreads> {
-        let stopping = Arc::new(AtomicBool::new(false));
+        let line = Arc::new(self);
         let mut listener = BusListener {
-            line: self.line.clone(),
-            guard: Guard::new(self.seal.clone(), milliseconds()),
-            own: self.own,
+            guard: Guard::new(line.seal.clone(), milliseconds()),
+            line: Arc::clone(&line),
             hub: hub.clone(),
             bus: bus.clone(),
             look_now: Box::new(look_now),
-            stopping: Arc::clone(&stopping),
         };
         // Neither is joined: it may be waiting for Redis, and the process does not wait for it.
         threads.spawn("bus-in", STACK, move || listener.run())?;
-        let mut speaker = Speaker {
-            line: self.line,
-            seal: self.seal,
-            own: self.own,
-            number: 0,
-            hub: hub.clone(),
-            stopping: Arc::clone(&stopping),
-        };
-        let (notes, (done, spoken)) = (self.notes, bounded(1));
+        let (done, spoken) = bounded(1);
+        let (speaker, hub) = (Arc::clone(&line), hub.clone());
         threads.spawn("bus-out", STACK, move || {
-            speaker.run(&notes);
+            speaker.speak(&hub);
             let _ = done.send(());
         })?;
-        Ok(BusThreads { spoken, stopping })
+        Ok(BusThreads { spoken, line })
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Acquire)
+    }
+
+    fn speak(&self, hub: &Hub) {
+        let mut connection: Option<RedisConnection> = None;
+        let mut number = 0;
+        let mut roll_call = Instant::now();
+        let mut retry = Instant::now();
+        loop {
+            // Also while notes wait all the time: others take a daemon that is not heard of for gone.
+            let received = match Instant::now() < roll_call {
+                true => self.notes.recv_deadline(roll_call),
+                false => Err(RecvTimeoutError::Timeout),
+            };
+            let note = match received {
+                Ok(note) => note,
+                Err(RecvTimeoutError::Timeout) => {
+                    roll_call = Instant::now() + ROLL_CALL_INTERVAL;
+                    Note::agents(&hub.local_agents())
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            failpoint::reach("bus-out");
+            let is_last = note == Note::Gone;
+            let deadline = Instant::now() + CALL_TIMEOUT;
+            if connection.is_none() && Instant::now() >= retry {
+                retry = Instant::now() + RETRY_PAUSE;
+                connection = RedisConnection::open(&self.redis, MAX_BYTES, deadline).ok();
+            }
+            number += 1;
+            if let Some(open) = &mut connection
+                && let Some(sealed) = self.seal.seal(self.own, number, milliseconds(), &note)
+                && open
+                    .call(&[b"PUBLISH", self.channel.as_bytes(), &sealed], deadline)
+                    .is_err()
+            {
+                connection = None;
+            }
+            if is_last || (self.is_stopping() && self.notes.is_empty()) {
+                return;
+            }
+        }
     }
 }
 
 impl BusThreads {
     /// Says goodbye to the other daemons and ends.
     pub(crate) fn stop(self, bus: &Bus) {
-        self.stopping.store(true, Ordering::Release);
+        self.line.is_stopping.store(true, Ordering::Release);
         bus.say(Note::Gone);
         // A Redis that does not answer delays the stop no longer than this.
         let _ = self.spoken.recv_timeout(GOODBYE_TIMEOUT);
@@ -214,19 +252,17 @@ impl BusThreads {
 }
 
 struct BusListener {
-    line: BusConfig,
+    line: Arc<Connector>,
     guard: Guard,
-    own: u64,
     hub: Hub,
     bus: Bus,
     look_now: Box<dyn Fn() + Send>,
-    stopping: Arc<AtomicBool>,
 }
 
 impl BusListener {
     fn run(&mut self) {
         let mut was_up = true;
-        while !self.stopping.load(Ordering::Acquire) {
+        while !self.line.is_stopping() {
             let pause = match self.listen(&mut was_up) {
                 Ok(()) => FLOOD_PAUSE,
                 Err(error) => {
@@ -258,7 +294,7 @@ impl BusListener {
         METRICS.bus_up.set(1);
         self.bus.say(Note::Hello);
         let mut refused = 0;
-        while !self.stopping.load(Ordering::Acquire) {
+        while !self.line.is_stopping() {
             let Reply::List(parts) = redis.reply(Instant::now() + 3 * ROLL_CALL_INTERVAL)? else {
                 continue;
             };
@@ -268,7 +304,9 @@ impl BusListener {
                 _ => Err(NoteRefused::TooLong),
             };
             match taken {
-                Ok((from, Some(note))) if from != self.own => self.hand_on(DaemonId(from), note),
+                Ok((from, Some(note))) if from != self.line.own => {
+                    self.hand_on(DaemonId(from), note)
+                }
                 Ok(_) => {}
                 Err(why) => {
                     debug!("a note on the bus is refused: {why}");
@@ -305,97 +343,32 @@ impl BusListener {
             }
             Note::Gone => self.hub.send(Command::Remote(from, RemotePresence::Gone)),
             Note::Posted => (self.look_now)(),
-            Note::Typing {
-                channel,
-                thread,
-                agent,
-                name,
-                audience,
-            } => {
-                if let Some(conversation) = conversation(channel, thread) {
-                    let agent = Agent {
-                        id: AgentId(agent),
-                        name,
-                        role: String::new(),
-                    };
-                    let text = protocol::typing(conversation, &agent);
-                    self.publish(audience, &text, Weight::Ephemeral);
-                }
+            Note::Typing { to, agent, name } => {
+                let agent = Agent {
+                    id: AgentId(agent),
+                    name,
+                    role: String::new(),
+                };
+                let text = |place| protocol::typing(place, &agent);
+                self.publish(to, text, Weight::Ephemeral);
             }
             Note::Read {
-                channel,
-                thread,
+                to,
                 agent,
                 last_read,
-                audience,
             } => {
-                if let Some(conversation) = conversation(channel, thread) {
-                    let (agent, last_read) = (AgentId(agent), MessageId(last_read));
-                    let text = protocol::read_updated(conversation, agent, last_read);
-                    self.publish(audience, &text, Weight::Essential);
-                }
+                let (agent, last_read) = (AgentId(agent), MessageId(last_read));
+                let text = |place| protocol::read_updated(place, agent, last_read);
+                self.publish(to, text, Weight::Essential);
             }
         }
     }
 
-    fn publish(&self, audience: Vec<u64>, text: &str, weight: Weight) {
-        let audience = audience.into_iter().map(AgentId).collect();
-        self.hub
-            .publish(Publication::new(audience, Frame::text(text), weight));
-    }
-}
-
-struct Speaker {
-    line: BusConfig,
-    seal: Seal,
-    own: u64,
-    number: u64,
-    hub: Hub,
-    stopping: Arc<AtomicBool>,
-}
-
-impl Speaker {
-    fn run(&mut self, notes: &Receiver<Note>) {
-        let mut connection: Option<RedisConnection> = None;
-        let mut roll_call = Instant::now();
-        let mut retry = Instant::now();
-        loop {
-            // Also while notes wait all the time: others take a daemon that is not heard of for gone.
-            let received = match Instant::now() < roll_call {
-                true => notes.recv_deadline(roll_call),
-                false => Err(RecvTimeoutError::Timeout),
-            };
-            let note = match received {
-                Ok(note) => note,
-                Err(RecvTimeoutError::Timeout) => {
-                    roll_call = Instant::now() + ROLL_CALL_INTERVAL;
-                    Note::agents(&self.hub.local_agents())
-                }
-                Err(RecvTimeoutError::Disconnected) => return,
-            };
-            failpoint::reach("bus-out");
-            let last = note == Note::Gone;
-            let deadline = Instant::now() + CALL_TIMEOUT;
-            if connection.is_none() && Instant::now() >= retry {
-                retry = Instant::now() + RETRY_PAUSE;
-                connection = RedisConnection::open(&self.line.redis, MAX_BYTES, deadline).ok();
-            }
-            if let Some(open) = &mut connection {
-                self.number += 1;
-                let at = milliseconds();
-                if let Some(sealed) = self.seal.seal(self.own, self.number, at, &note) {
-                    let channel = self.line.channel.as_bytes();
-                    if open
-                        .call(&[b"PUBLISH", channel, &sealed], deadline)
-                        .is_err()
-                    {
-                        connection = None;
-                    }
-                }
-            }
-            if last || (self.stopping.load(Ordering::Acquire) && notes.is_empty()) {
-                return;
-            }
+    fn publish(&self, to: Audience, text: impl FnOnce(Conversation) -> String, weight: Weight) {
+        if let Some(conversation) = to.conversation() {
+            let audience = to.audience.into_iter().map(AgentId).collect();
+            let frame = Frame::text(&text(conversation));
+            self.hub.publish(Publication::new(audience, frame, weight));
         }
     }
 }
