@@ -50,7 +50,7 @@ impl NotificationKind {
 /// # Errors
 /// A statement failed.
 pub(crate) fn insert<'m>(
-    store: &mut dyn DatabaseConnection,
+    store: &mut DatabaseConnection,
     push: Option<&push::Queue>,
     context: &PostingContext,
     messages: impl Iterator<Item = (&'m Message, &'m Vec<AgentId>)>,
@@ -73,14 +73,11 @@ pub(crate) fn insert<'m>(
     if rows.is_empty() {
         return Ok(Vec::new());
     }
-    if push.is_some_and(push::Queue::is_wanted)
-        && let Some(store) = store.push()
-    {
-        let new = store.insert_new_notifications(&rows)?.into_iter();
-        return Ok(new.map(|place| Notice::from(&rows[place])).collect());
+    let new = store.insert_notifications(&rows)?.into_iter();
+    match push.is_some_and(push::Queue::is_wanted) {
+        true => Ok(new.map(|place| Notice::from(&rows[place])).collect()),
+        false => Ok(Vec::new()),
     }
-    store.insert_notifications(&rows)?;
-    Ok(Vec::new())
 }
 
 /// Who is to be notified of a message, before their preferences are looked at.

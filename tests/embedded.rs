@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use andrea_chat_websocket::demo::data;
 use andrea_chat_websocket::model::{AgentId, Conversation};
 use andrea_chat_websocket::store::sqlite::SqliteStore;
-use andrea_chat_websocket::store::{History, PageLimit};
+use andrea_chat_websocket::store::{PageLimit, Store};
 
 use crate::support::daemon::{Daemon, Install, Options};
 use crate::support::embedded::File;
@@ -287,7 +287,7 @@ fn a_page_finds_what_an_agent_may_see_and_what_is_new_to_him() {
     let file = File::none();
     let store = SqliteStore::new(file.path());
     data::fill(&store).expect("fill");
-    let mut connection = store.open().expect("open");
+    let mut connection = store.connect().expect("open");
     let agents = connection.agents().expect("read the agents");
     let handles: Vec<_> = agents
         .iter()

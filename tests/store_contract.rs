@@ -64,7 +64,7 @@ impl StoreFixture {
         use andrea_chat_websocket::store::sqlite::SqliteStore;
         let file = crate::support::embedded::File::none();
         let store = SqliteStore::new(file.path());
-        store.open().expect("create the tables");
+        store.connect().expect("create the tables");
         let mut sql = file.conn();
         seed::reset(&mut sql);
         StoreFixture {
@@ -74,7 +74,7 @@ impl StoreFixture {
         }
     }
 
-    fn connect(&self) -> Box<dyn DatabaseConnection> {
+    fn connect(&self) -> DatabaseConnection {
         self.store
             .connect()
             .unwrap_or_else(|e| panic!("{}: {e}", self.store.describe()))
@@ -235,7 +235,7 @@ on_both_engines! {
 }
 
 /// Messages above an id that are not deleted, as the tail finds them.
-fn above(connection: &mut dyn DatabaseConnection, id: MessageId, most: usize) -> Vec<Message> {
+fn above(connection: &mut DatabaseConnection, id: MessageId, most: usize) -> Vec<Message> {
     let ids = connection.ids_above(id, 1000).expect("ask for ids");
     assert!(ids.is_sorted());
     let mut messages = connection.messages(&ids).expect("ask for messages");

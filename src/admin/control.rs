@@ -55,7 +55,7 @@ impl ControlRequest {
 pub(crate) fn leave(
     request: ControlRequest,
     mode: Mode,
-    store: &mut dyn DatabaseConnection,
+    store: &mut DatabaseConnection,
     from: &str,
 ) -> crate::store::Result<()> {
     let (flags, suffix) = match mode {

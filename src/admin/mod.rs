@@ -61,7 +61,7 @@ impl Database {
     /// The operation failed.
     pub fn run<T>(
         &mut self,
-        operation: impl FnOnce(&mut dyn DatabaseConnection) -> crate::store::Result<T>,
+        operation: impl FnOnce(&mut DatabaseConnection) -> crate::store::Result<T>,
     ) -> Result<T, Problem> {
         let result = self.pool.run(operation);
         result.map_err(|error| self.problem(error))
@@ -73,7 +73,7 @@ impl Database {
     /// The last failure.
     pub fn run_again<T>(
         &mut self,
-        operation: impl FnMut(&mut dyn DatabaseConnection) -> crate::store::Result<T>,
+        operation: impl FnMut(&mut DatabaseConnection) -> crate::store::Result<T>,
     ) -> Result<T, Problem> {
         let result = self
             .pool

@@ -55,7 +55,7 @@ impl Chat {
     /// The operation failed, or did not come back in time.
     pub(super) fn ask<T: Send + 'static>(
         &self,
-        operation: impl FnMut(&mut dyn DatabaseConnection) -> Result<T> + Send + 'static,
+        operation: impl FnMut(&mut DatabaseConnection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         self.ask_by(Instant::now() + STORE_TIMEOUT, 0, || false, operation)
     }
@@ -65,7 +65,7 @@ impl Chat {
         &self,
         from: &SubscriberRef,
         agent: AgentId,
-        operation: impl FnMut(&mut dyn DatabaseConnection) -> Result<T> + Send + 'static,
+        operation: impl FnMut(&mut DatabaseConnection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let deadline = Instant::now() + STORE_TIMEOUT;
         let asking = lock(&self.asking);
@@ -86,7 +86,7 @@ impl Chat {
         deadline: Instant,
         weight: usize,
         is_moot: impl FnOnce() -> bool + Send + 'static,
-        operation: impl FnMut(&mut dyn DatabaseConnection) -> Result<T> + Send + 'static,
+        operation: impl FnMut(&mut DatabaseConnection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (answer, answered) = bounded(1);
         let question: Question = Box::new(move |pool| {

@@ -7,8 +7,8 @@ use serde::Deserialize;
 
 use crate::config::settings::key;
 use crate::model::{AgentId, Conversation, MessageId};
-use crate::store::sqlite::{NewAgent, NewChannel, SqliteConnection, SqliteStore};
-use crate::store::{DatabaseConnection, NewMessage, Posting, Result};
+use crate::store::sqlite::{NewAgent, NewChannel, SqliteStore};
+use crate::store::{DatabaseConnection, NewMessage, Result, Store};
 use crate::text::{self, Tickets};
 
 /// What is written. Agents are named by their handles.
@@ -40,7 +40,7 @@ struct Channel {
 /// # Errors
 /// The database cannot be opened or written to.
 pub fn fill(store: &SqliteStore) -> Result<bool> {
-    let mut connection = store.open()?;
+    let mut connection = store.connect()?;
     connection.begin()?;
     // Checked within the transaction, so that only one of two concurrent starts fills the database.
     if connection.has_agents()? {
@@ -52,7 +52,7 @@ pub fn fill(store: &SqliteStore) -> Result<bool> {
     Ok(true)
 }
 
-fn write(connection: &mut SqliteConnection) -> Result<()> {
+fn write(connection: &mut DatabaseConnection) -> Result<()> {
     let data: Data = serde_json::from_str(include_str!("data.json")).expect("it has this form");
     let mut agents: HashMap<&String, AgentId> = HashMap::new();
     for (name, handle, role) in &data.agents {
@@ -105,7 +105,7 @@ fn write(connection: &mut SqliteConnection) -> Result<()> {
 
 /// Writes one message through all steps of a post except notifications.
 fn say(
-    connection: &mut SqliteConnection,
+    connection: &mut DatabaseConnection,
     conversation: Conversation,
     sender: AgentId,
     created_at: String,

@@ -14,8 +14,6 @@ use crate::admin::settings::{self, Setting, SettingKind};
 use crate::config::settings::{Rows, key};
 use crate::platform::clock::AppClock;
 use crate::platform::pid_file::is_live_daemon;
-use crate::store::DatabaseConnection;
-use crate::store::operations::Operations;
 use crate::supervisor::{Mode, Observed, Status};
 
 /// Rows of the audit log that the panel shows.

@@ -125,7 +125,7 @@ struct Demo {
 impl Demo {
     fn ask<T>(
         &self,
-        operation: impl FnOnce(&mut dyn DatabaseConnection) -> store::Result<T>,
+        operation: impl FnOnce(&mut DatabaseConnection) -> store::Result<T>,
     ) -> Result<T, Problem> {
         let result = self.pools.shared.run(operation);
         result.map_err(|error| no_database(self.store.as_ref(), error))

@@ -16,8 +16,8 @@ use crate::config::settings::Settings;
 use crate::http::{Site, SiteRequest};
 use crate::model::{AgentId, Conversation, MessageId, Unread};
 use crate::protocol;
-use crate::store::sqlite::{SqliteConnection, SqliteStore};
-use crate::store::{DatabaseConnection, History, PageLimit, Result};
+use crate::store::sqlite::SqliteStore;
+use crate::store::{DatabaseConnection, PageLimit, Result, Store};
 use crate::websocket::Server;
 
 /// Lifetime of a token in seconds: enough to open a socket, which the page does at once.
@@ -65,7 +65,7 @@ const JS: &str = "text/javascript; charset=utf-8";
 pub struct DemoSite {
     secret: String,
     address: String,
-    database: Mutex<SqliteConnection>,
+    database: Mutex<DatabaseConnection>,
     running: Mutex<Weak<Server>>,
 }
 
@@ -78,7 +78,7 @@ impl DemoSite {
         Ok(Arc::new(DemoSite {
             secret,
             address,
-            database: Mutex::new(store.open()?),
+            database: Mutex::new(store.connect()?),
             running: Mutex::default(),
         }))
     }
@@ -105,7 +105,7 @@ impl DemoSite {
     /// Runs `work` on the database; a failure becomes a 503 response.
     pub(super) fn with_database(
         &self,
-        work: impl FnOnce(&mut SqliteConnection) -> Result<PageResponse>,
+        work: impl FnOnce(&mut DatabaseConnection) -> Result<PageResponse>,
     ) -> PageResponse {
         let mut database = self.database.lock().unwrap_or_else(PoisonError::into_inner);
         work(&mut database).unwrap_or_else(|failed| {
@@ -119,7 +119,7 @@ impl DemoSite {
     pub(super) fn for_agent(
         &self,
         body: &[u8],
-        work: impl FnOnce(&mut SqliteConnection, AgentId) -> Result<PageResponse>,
+        work: impl FnOnce(&mut DatabaseConnection, AgentId) -> Result<PageResponse>,
     ) -> PageResponse {
         #[derive(Deserialize)]
         struct Body {
@@ -270,7 +270,7 @@ fn no_agent() -> PageResponse {
     PageResponse::refusal("404 Not Found", "there is no such agent")
 }
 
-fn channels(database: &mut SqliteConnection, agent: AgentId, unread: &[Unread]) -> Result<Value> {
+fn channels(database: &mut DatabaseConnection, agent: AgentId, unread: &[Unread]) -> Result<Value> {
     let mut channels = Vec::new();
     for channel in database.channels_of(agent)? {
         let conversation = Conversation::Channel(channel.id);
@@ -290,7 +290,7 @@ fn channels(database: &mut SqliteConnection, agent: AgentId, unread: &[Unread]) 
     Ok(channels.into())
 }
 
-fn threads(database: &mut SqliteConnection, agent: AgentId, unread: &[Unread]) -> Result<Value> {
+fn threads(database: &mut DatabaseConnection, agent: AgentId, unread: &[Unread]) -> Result<Value> {
     let mut threads = Vec::new();
     for thread in database.threads_of(agent)? {
         let conversation = Conversation::Direct(thread.id);
@@ -304,7 +304,7 @@ fn threads(database: &mut SqliteConnection, agent: AgentId, unread: &[Unread]) -
 
 /// The members that channels and threads share. Each message is in the form of the event that would have carried it.
 fn room(
-    database: &mut SqliteConnection,
+    database: &mut DatabaseConnection,
     conversation: Conversation,
     markers: &[(AgentId, MessageId)],
     unread: &[Unread],

@@ -31,7 +31,6 @@ use crate::platform::log_throttle::{self, Line, LogThrottle};
 use crate::platform::metrics::METRICS;
 use crate::platform::problem::Problem;
 use crate::platform::threads::lock;
-use crate::store::push::PushStore;
 use crate::store::{self, DatabaseConnection, Pool};
 
 /// Notices whose subscriptions one query reads.
@@ -414,18 +413,12 @@ impl Pusher {
         }
     }
 
-    fn ask<T: Default>(
+    fn ask<T>(
         &self,
-        mut operation: impl FnMut(&mut dyn PushStore) -> store::Result<T>,
+        operation: impl FnMut(&mut DatabaseConnection) -> store::Result<T>,
     ) -> store::Result<T> {
         let deadline = Instant::now() + STORE_TIMEOUT;
-        self.pool
-            .run_until(deadline, |store: &mut dyn DatabaseConnection| {
-                match store.push() {
-                    Some(store) => operation(store),
-                    None => Ok(T::default()),
-                }
-            })
+        self.pool.run_until(deadline, operation)
     }
 
     fn give_up(&self, work: &mut Work, delivery: &Delivery, why: &str) {
@@ -485,11 +478,7 @@ impl Pusher {
             (key::PUSH_LAST_SEND_FAILED_AT, time.as_str()),
             (key::PUSH_LAST_SEND_FAILURE, failure.as_str()),
         ];
-        let deadline = Instant::now() + STORE_TIMEOUT;
-        let written = self
-            .pool
-            .run_until(deadline, |store| store.update_settings(&rows));
-        if let Err(error) = written {
+        if let Err(error) = self.ask(|store| store.update_settings(&rows)) {
             warn!("{error}");
         }
     }

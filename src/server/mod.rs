@@ -111,7 +111,7 @@ pub(crate) fn serve(
     let store = startup::open_store(&config);
     let availability = Arc::default();
     let (rows, mut connection) = startup::wait_for_store(store.as_ref())?;
-    let connections = startup::db_connections(&config, connection.as_mut());
+    let connections = startup::db_connections(&config, &mut connection);
     let pools = Pools::new(&store, connections, &availability);
     pools.shared.adopt(connection);
     let claimed = startup::claim(&places, &config, &pools.shared, &rows)?;

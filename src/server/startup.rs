@@ -132,9 +132,7 @@ pub(crate) fn open_store(config: &Config) -> Arc<dyn Store> {
 
 /// Waits for a database that is down, with one log line a try; returns the settings, and the connection that they were
 /// read on: an account with only one connection could not open a second at once.
-pub(crate) fn wait_for_store(
-    store: &dyn Store,
-) -> Result<(Rows, Box<dyn DatabaseConnection>), Problem> {
+pub(crate) fn wait_for_store(store: &dyn Store) -> Result<(Rows, DatabaseConnection), Problem> {
     let deadline = Instant::now() + STORE_START_TIMEOUT;
     loop {
         let read = store.connect().and_then(|mut connection| {
@@ -167,7 +165,7 @@ pub(crate) fn wait_for_store(
 
 /// How many connections to the database to use: as configured, or fewer if the account may not have so many. One is
 /// left to the helpdesk, which may use the same account.
-pub(crate) fn db_connections(config: &Config, connection: &mut dyn DatabaseConnection) -> usize {
+pub(crate) fn db_connections(config: &Config, connection: &mut DatabaseConnection) -> usize {
     let wanted = config.limits.db_connections;
     let most = connection.line().ok().and_then(|line| line.connections);
     let Some(most) = most.map(|most| most as usize) else {
@@ -248,7 +246,7 @@ pub(crate) fn announce(
     let now = config.clock.now_text();
     let deadline = Instant::now() + STORE_START_TIMEOUT;
     let write =
-        |store: &mut dyn DatabaseConnection| store.update_settings(&[(key::LAST_STARTED_AT, &now)]);
+        |store: &mut DatabaseConnection| store.update_settings(&[(key::LAST_STARTED_AT, &now)]);
     let started = loop {
         let written = pool.run_anew(write);
         match written.and_then(|()| timer::beat(pool, &config.clock)) {

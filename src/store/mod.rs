@@ -1,32 +1,34 @@
-//! The chat's interface to a database, by task. Every engine implements [`Store`] and [`DatabaseConnection`]; nothing
-//! here knows SQL or an engine's types, and no rule about who may do what lives below this line.
+//! The chat's database, by task: a [`DatabaseConnection`] asks it in SQL, over an engine. It names every column, never creates
+//! or alters a table of the helpdesk, and uses nothing that only MySQL or only MariaDB has (contract: database.md, schema.sql).
+//! What SQLite calls otherwise its engine replaces. No rule about who may do what lives below this line.
 //!
 //! Connections come from a [`Pool`], which opens one on first use and again after a loss.
 
 pub(crate) mod cache_invalidation;
+mod connection;
+mod history;
 pub mod mysql;
 pub mod operations;
 mod page;
 mod pool;
+mod posting;
+#[cfg(feature = "push")]
 pub(crate) mod push;
+mod row;
 #[cfg(feature = "embedded")]
 pub mod sqlite;
 
-use std::collections::HashSet;
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-pub use operations::{ConnectionInfo, Operations};
+pub use connection::DatabaseConnection;
+pub use operations::ConnectionInfo;
 pub use page::{MessagePage, PageLimit};
 pub use pool::{Availability, Lent, Pool, Pools};
 
-use crate::config::settings::Rows;
-use crate::model::{
-    Agent, AgentId, ChannelId, Conversation, Message, MessageId, Search, ThreadId, Unread,
-};
-use crate::text::{Ticket, TicketReferences};
+use crate::model::{AgentId, ChannelId, Conversation, Message, MessageId, ThreadId};
 
 /// Unread counts look at this many of the newest messages of a conversation.
 const UNREAD_SCAN_LIMIT: u64 = 1000;
@@ -147,7 +149,7 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// The server cannot be reached or refuses.
-    fn connect(&self) -> Result<Box<dyn DatabaseConnection>>;
+    fn connect(&self) -> Result<DatabaseConnection>;
 
     /// Which database this is, without its password, for messages.
     fn describe(&self) -> String;
@@ -308,47 +310,6 @@ pub struct NewNotification {
     pub dedupe_key: String,
 }
 
-/// One connection to the database. After an error of [`Failure::Lost`] it is of no further use.
-pub trait DatabaseConnection: History + Posting + Operations + Send {
-    /// All rows of `settings` that the service may look at.
-    ///
-    /// # Errors
-    /// As every method here: the failure of the statement.
-    fn settings(&mut self) -> Result<Rows>;
-
-    /// Sets the values of rows of `settings` that exist; inserts none.
-    fn update_settings(&mut self, values: &[(&str, &str)]) -> Result<()>;
-
-    /// The agent with this id, if active.
-    fn active_agent(&mut self, id: AgentId) -> Result<Option<Agent>>;
-
-    /// Ids of all active agents.
-    fn active_agents(&mut self) -> Result<HashSet<AgentId>>;
-
-    /// The agents of a conversation: members of an active channel, or both agents of a thread. Empty where
-    /// there is no such conversation.
-    fn audience(&mut self, conversation: Conversation) -> Result<Vec<AgentId>>;
-
-    /// Moves an agent's read marker forward, never back and never beyond the newest message, deletes that
-    /// agent's notifications of the conversation, and returns the stored marker.
-    fn mark_read(
-        &mut self,
-        agent: AgentId,
-        conversation: Conversation,
-        last_read: MessageId,
-    ) -> Result<MessageId>;
-
-    /// Whether the server still answers; the pool asks this of a connection that has been idle.
-    fn is_alive(&mut self) -> bool {
-        true
-    }
-
-    /// This connection's interface to push subscriptions, if the engine has them.
-    fn push(&mut self) -> Option<&mut dyn push::PushStore> {
-        None
-    }
-}
-
 /// Messages that one search looks at. A first query finds where they end and a second looks at their texts, which reads
 /// twice as many rows; with the matches and the agent's conversations it stays below 20,000 rows in all.
 pub const SEARCH_SCAN_LIMIT: usize = 9_000;
@@ -360,130 +321,6 @@ pub struct SearchResult {
     pub messages: Vec<Message>,
     /// `before` of the next search, if not everything was looked at.
     pub next_before: Option<MessageId>,
-}
-
-impl SearchResult {
-    /// `floor` is the oldest row that was looked at, if there may be older ones.
-    fn of(newest: MessagePage, floor: Option<u64>) -> Self {
-        let oldest = newest.messages.first().map(|message| message.id);
-        SearchResult {
-            next_before: match newest.has_older {
-                true => oldest,
-                false => floor.map(MessageId),
-            },
-            messages: newest.messages,
-        }
-    }
-}
-
-/// The queries that read messages.
-pub trait History {
-    /// The database's clock and the ids of the newest messages, ascending, at most `most`.
-    fn newest_ids(&mut self, most: usize) -> Result<(String, Vec<MessageId>)>;
-
-    /// Ids above this one, those of deleted messages included, ascending, at most `most`.
-    fn ids_above(&mut self, id: MessageId, most: usize) -> Result<Vec<MessageId>>;
-
-    /// The messages with these ids that exist, deleted ones included, ascending by id.
-    fn messages(&mut self, ids: &[MessageId]) -> Result<Vec<Message>>;
-
-    /// Messages with ids above `above` that were edited or deleted at `since` or later, and the database's clock
-    /// when they were asked for.
-    fn changed_messages(&mut self, above: MessageId, since: &str)
-    -> Result<(String, Vec<Message>)>;
-
-    /// Messages of one conversation that are not deleted, with ids below `before`.
-    fn history(
-        &mut self,
-        conversation: Conversation,
-        before: Option<MessageId>,
-        room: PageLimit,
-    ) -> Result<MessagePage>;
-
-    /// Messages that this agent may see, not deleted, with ids above `after`.
-    fn missed(&mut self, agent: AgentId, after: MessageId, room: PageLimit) -> Result<MessagePage>;
-
-    /// Unread messages of this agent, for each active channel and thread. Looks only at the newest 1,000 of each.
-    fn unread(&mut self, agent: AgentId) -> Result<Vec<Unread>>;
-
-    /// Messages that contain a text and are not deleted. Looks at the newest [`SEARCH_SCAN_LIMIT`] below
-    /// `search.before`, of one conversation or of all; see [`Search`].
-    fn search(&mut self, search: &Search, room: PageLimit) -> Result<SearchResult>;
-
-    /// Messages of these senders with ids up to `until` or above `above`, and not older than `seconds`, that have a
-    /// `metadata_json`. Without their texts: there may be many, and few are of interest.
-    fn recent_with_metadata(
-        &mut self,
-        senders: &[AgentId],
-        until: MessageId,
-        above: MessageId,
-        seconds: u64,
-    ) -> Result<Vec<Sent>>;
-}
-
-/// The steps of one transaction that writes messages. [`Posting::begin`] opens it, [`Posting::commit`] or
-/// [`Posting::rollback`] ends it. Call [`Posting::end_posting`] before the connection is used for anything else.
-pub trait Posting {
-    /// Opens the transaction of a batch of messages.
-    fn begin(&mut self) -> Result<()>;
-
-    /// Keeps other connections from posting as these senders in these conversations until the transaction ends, so that
-    /// later reads show all that they have posted. Has to come first in a transaction.
-    fn lock_senders(&mut self, senders: &[(Conversation, AgentId)]) -> Result<()> {
-        let _ = senders;
-        Ok(())
-    }
-
-    /// What posting has to know of these conversations and senders.
-    fn posting_context(
-        &mut self,
-        channels: &[ChannelId],
-        threads: &[ThreadId],
-        senders: &[AgentId],
-    ) -> Result<PostingContext>;
-
-    /// Ids of the active agents with one of these handles, compared as the database compares.
-    fn agents_by_handle(&mut self, handles: &[String]) -> Result<Vec<AgentId>>;
-
-    /// The referenced tickets that exist and are not deleted.
-    fn tickets(&mut self, references: &TicketReferences) -> Result<Vec<Ticket>>;
-
-    /// `notification_preferences_json` of these agents.
-    fn notification_preferences(
-        &mut self,
-        agents: &[AgentId],
-    ) -> Result<Vec<(AgentId, Option<String>)>>;
-
-    /// Writes messages and returns their ids, ascending, in the same order.
-    fn insert_messages(&mut self, messages: &[NewMessage]) -> Result<Vec<MessageId>>;
-
-    /// Sets `last_message_at` of threads to now.
-    fn touch_threads(&mut self, threads: &[ThreadId]) -> Result<()>;
-
-    /// Writes who was mentioned where.
-    fn insert_mentions(&mut self, mentions: &[(MessageId, AgentId)]) -> Result<()>;
-
-    /// Writes notifications; a duplicate of (agent, dedupe key) is passed over.
-    fn insert_notifications(&mut self, notifications: &[NewNotification]) -> Result<()>;
-
-    /// Makes the transaction durable.
-    ///
-    /// # Errors
-    /// [`Failure::Lost`]: it is unknown whether it was committed; ask [`Posting::were_committed`] on another
-    /// connection.
-    fn commit(&mut self) -> Result<()>;
-
-    /// Rolls the transaction back.
-    fn rollback(&mut self) -> Result<()>;
-
-    /// Makes every statement a transaction by itself again.
-    fn end_posting(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    /// Whether the transaction that wrote these messages (id, sender and body) was committed, after its connection was
-    /// lost during the commit. Waits until the server has decided.
-    fn were_committed(&mut self, messages: &[(MessageId, AgentId, &str)]) -> Result<bool>;
 }
 
 /// The column that names a conversation in the tables of messages and read markers, and the id in it (contract:

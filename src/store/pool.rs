@@ -95,20 +95,31 @@ pub struct Pool {
 
 #[derive(Default)]
 struct OpenConnections {
-    idle: Vec<Idle>,
+    idle: Vec<Held>,
     /// Idle and lent ones.
     open: usize,
 }
 
-struct Idle {
-    connection: Box<dyn DatabaseConnection>,
+struct Held {
+    connection: DatabaseConnection,
     opened: Instant,
-    since: Instant,
+    /// When it was used last.
+    used: Instant,
     /// When it answered last.
     proven: Instant,
 }
 
-impl Idle {
+impl Held {
+    fn new(connection: DatabaseConnection) -> Self {
+        let now = Instant::now();
+        Held {
+            connection,
+            opened: now,
+            used: now,
+            proven: now,
+        }
+    }
+
     /// Whether it answered a moment ago, or answers now.
     fn is_good(&mut self, now: Instant) -> bool {
         let is_trusted = now.saturating_duration_since(self.proven) < TRUSTED;
@@ -123,10 +134,7 @@ impl Idle {
 /// A connection on loan; it goes back when this is dropped.
 pub struct Lent<'a> {
     pool: &'a Pool,
-    /// The idle connection as lent, until its first use.
-    idle: Option<Idle>,
-    connection: Option<Box<dyn DatabaseConnection>>,
-    opened: Instant,
+    held: Option<Held>,
     /// Whether it was opened for this loan: only then does a failure say something about the server.
     is_new: bool,
 }
@@ -166,17 +174,19 @@ impl Pool {
     pub fn lend(&self, deadline: Instant) -> Result<Lent<'_>> {
         let mut connections = lock(&self.connections);
         loop {
-            let idle = connections.idle.pop();
-            if idle.is_some() || connections.open < self.size {
-                connections.open += usize::from(idle.is_none());
-                METRICS.database_connections.add(u64::from(idle.is_none()));
-                return Ok(Lent {
+            let held = connections.idle.pop();
+            if held.is_some() || connections.open < self.size {
+                connections.open += usize::from(held.is_none());
+                METRICS.database_connections.add(u64::from(held.is_none()));
+                drop(connections);
+                let now = Instant::now();
+                let mut lent = Lent {
                     pool: self,
-                    idle,
-                    connection: None,
-                    opened: Instant::now(),
+                    held,
                     is_new: false,
-                });
+                };
+                lent.held = lent.held.take_if(|held| held.is_good(now));
+                return Ok(lent);
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -195,17 +205,11 @@ impl Pool {
     }
 
     /// Takes a connection that was opened elsewhere, into a pool that has lent none yet.
-    pub fn adopt(&self, connection: Box<dyn DatabaseConnection>) {
-        let now = Instant::now();
+    pub fn adopt(&self, connection: DatabaseConnection) {
         let mut connections = lock(&self.connections);
         connections.open += 1;
         METRICS.database_connections.add(1);
-        connections.idle.push(Idle {
-            connection,
-            opened: now,
-            since: now,
-            proven: now,
-        });
+        connections.idle.push(Held::new(connection));
     }
 
     /// Does one operation on a borrowed connection. Not tried again.
@@ -214,7 +218,7 @@ impl Pool {
     /// No connection was free in time, connecting failed, or the operation did.
     pub fn run<T>(
         &self,
-        operation: impl FnOnce(&mut dyn DatabaseConnection) -> Result<T>,
+        operation: impl FnOnce(&mut DatabaseConnection) -> Result<T>,
     ) -> Result<T> {
         self.lend(Instant::now() + STORE_TIMEOUT)?.run(operation)
     }
@@ -225,7 +229,7 @@ impl Pool {
     /// As [`Pool::run`].
     pub fn run_anew<T>(
         &self,
-        mut operation: impl FnMut(&mut dyn DatabaseConnection) -> Result<T>,
+        mut operation: impl FnMut(&mut DatabaseConnection) -> Result<T>,
     ) -> Result<T> {
         let mut lent = self.lend(Instant::now() + STORE_TIMEOUT)?;
         match lent.run(&mut operation) {
@@ -246,7 +250,7 @@ impl Pool {
     pub fn run_until<T>(
         &self,
         deadline: Instant,
-        operation: impl FnMut(&mut dyn DatabaseConnection) -> Result<T>,
+        operation: impl FnMut(&mut DatabaseConnection) -> Result<T>,
     ) -> Result<T> {
         self.lend(deadline)?.run_until(deadline, operation)
     }
@@ -254,50 +258,31 @@ impl Pool {
     /// Closes connections that have been unused for a while, and pings the others: a firewall in between may forget a
     /// silent connection.
     pub fn tend(&self, now: Instant) {
+        let is_due = |held: &mut Held| now.saturating_duration_since(held.proven) >= TRUSTED;
         let mut connections = lock(&self.connections);
-        let is_due = |idle: &mut Idle| now.saturating_duration_since(idle.proven) >= TRUSTED;
-        let mut due: Vec<Idle> = connections.idle.extract_if(.., is_due).collect();
+        let mut due: Vec<Held> = connections.idle.extract_if(.., is_due).collect();
         drop(connections);
         let count = due.len();
         // If one is gone, the others are too, and each would be waited for.
         let mut is_good = true;
-        due.retain_mut(|idle| {
-            let is_old = now.saturating_duration_since(idle.since) >= IDLE_TIMEOUT;
-            is_good = is_good && (is_old || idle.is_good(now));
+        due.retain_mut(|held| {
+            let is_old = now.saturating_duration_since(held.used) >= IDLE_TIMEOUT;
+            is_good = is_good && (is_old || held.is_good(now));
+            held.proven = Instant::now();
             is_good && !is_old
         });
-        let mut connections = lock(&self.connections);
-        connections.open -= count - due.len();
-        METRICS.database_connections.sub((count - due.len()) as u64);
-        let proven = Instant::now();
-        let due = due.into_iter().map(|idle| Idle { proven, ..idle });
-        connections.idle.splice(..0, due);
-        drop(connections);
+        self.take_back(count - due.len(), due);
         self.returned.notify_all();
     }
 
-    fn put_back(&self, idle: Idle) {
-        lock(&self.connections).idle.push(idle);
-        self.returned.notify_one();
-    }
-
-    fn take_back(&self, connection: Option<Box<dyn DatabaseConnection>>, opened: Instant) {
-        let now = Instant::now();
-        // What is not kept is closed here, before another may be opened in its place.
-        let kept = connection.filter(|_| now.duration_since(opened) < MAX_LIFETIME);
+    /// Takes connections back, of which so many more are closed.
+    fn take_back(&self, closed: usize, kept: impl IntoIterator<Item = Held>) {
         let mut connections = lock(&self.connections);
-        match kept {
-            Some(connection) => connections.idle.push(Idle {
-                connection,
-                opened,
-                since: now,
-                proven: now,
-            }),
-            None => {
-                connections.open -= 1;
-                METRICS.database_connections.sub(1);
-            }
-        }
+        connections.open -= closed;
+        METRICS.database_connections.sub(closed as u64);
+        connections.idle.extend(kept);
+        // The one that was used last is lent first, so that those that are not needed grow old.
+        connections.idle.sort_by_key(|held| held.used);
         drop(connections);
         self.returned.notify_one();
     }
@@ -310,27 +295,26 @@ impl Lent<'_> {
     /// Connecting or the operation failed.
     pub fn run<T>(
         &mut self,
-        operation: impl FnOnce(&mut dyn DatabaseConnection) -> Result<T>,
+        operation: impl FnOnce(&mut DatabaseConnection) -> Result<T>,
     ) -> Result<T> {
         let begun = Instant::now();
-        if let Some(idle) = self.idle.take_if(|idle| idle.is_good(begun)) {
-            (self.connection, self.opened) = (Some(idle.connection), idle.opened);
-        }
-        self.idle = None;
-        let result = match &mut self.connection {
-            Some(connection) => operation(connection.as_mut()),
+        let result = match &mut self.held {
+            Some(held) => operation(&mut held.connection),
             None => {
                 self.is_new = true;
                 self.pool.store.connect().and_then(|connection| {
-                    self.opened = Instant::now();
-                    operation(self.connection.insert(connection).as_mut())
+                    operation(&mut self.held.insert(Held::new(connection)).connection)
                 })
             }
         };
         let failure = result.as_ref().err().map(|error| error.failure);
         METRICS.asked(begun.elapsed(), failure.map(Failure::name));
         if let Some(Failure::Lost | Failure::Stale | Failure::Denied) = failure {
-            self.connection = None;
+            self.held = None;
+        }
+        if let Some(held) = &mut self.held {
+            held.used = Instant::now();
+            held.proven = held.used;
         }
         match &result {
             // An older connection may be gone although the server is up.
@@ -350,7 +334,7 @@ impl Lent<'_> {
     pub fn run_until<T>(
         &mut self,
         deadline: Instant,
-        mut operation: impl FnMut(&mut dyn DatabaseConnection) -> Result<T>,
+        mut operation: impl FnMut(&mut DatabaseConnection) -> Result<T>,
     ) -> Result<T> {
         loop {
             let error = match self.run(&mut operation) {
@@ -373,22 +357,21 @@ impl Lent<'_> {
 
     /// Whether it is connected, as far as is known.
     pub fn is_connected(&self) -> bool {
-        self.connection.is_some()
+        self.held.is_some()
     }
 
     /// Gives up the connection, whatever its state.
     pub fn disconnect(&mut self) {
-        self.idle = None;
-        self.connection = None;
+        self.held = None;
     }
 }
 
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
-        match self.idle.take() {
-            Some(unused) => self.pool.put_back(unused),
-            None => self.pool.take_back(self.connection.take(), self.opened),
-        }
+        // What is not kept is closed here, before another may be opened in its place.
+        let kept = self.held.take();
+        let kept = kept.filter(|held| held.opened.elapsed() < MAX_LIFETIME);
+        self.pool.take_back(usize::from(kept.is_none()), kept);
     }
 }
 

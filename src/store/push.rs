@@ -1,16 +1,17 @@
-//! Web Push's interface to a database, apart from [`DatabaseConnection`](super::DatabaseConnection): an engine without it pushes nothing.
+//! What Web Push asks of a database.
 
 use std::fmt;
 
-use super::{NewNotification, Result};
+use super::Result;
+use super::connection::DatabaseConnection;
 use crate::model::AgentId;
 
 /// Most subscriptions of one agent that are pushed to.
-pub(crate) const MAX_SUBSCRIPTIONS: usize = 20;
+const MAX_SUBSCRIPTIONS: usize = 20;
 
 /// A row of `agent_push_subscriptions`: a browser of an agent.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct PushSubscription {
+pub(crate) struct PushSubscription {
     /// Key of the row.
     pub id: u64,
     /// Whose it is, `agent_id`.
@@ -33,19 +34,35 @@ impl fmt::Debug for PushSubscription {
     }
 }
 
-/// A connection that can be asked about subscriptions.
-pub trait PushStore {
-    /// As [`Posting::insert_notifications`](super::Posting::insert_notifications), and returns the indices of the new
-    /// ones, ascending.
-    ///
-    /// # Errors
-    /// As every method here: the failure of the statement.
-    fn insert_new_notifications(&mut self, notifications: &[NewNotification])
-    -> Result<Vec<usize>>;
-
+impl DatabaseConnection {
     /// The newest [`MAX_SUBSCRIPTIONS`] of each of these agents.
-    fn subscriptions(&mut self, agents: &[AgentId]) -> Result<Vec<PushSubscription>>;
+    pub(crate) fn subscriptions(&mut self, agents: &[AgentId]) -> Result<Vec<PushSubscription>> {
+        // One query for each agent: an agent may have any number of rows, and each has its own limit.
+        let sql = format!(
+            "SELECT id, agent_id, endpoint, endpoint_hash, p256dh, auth, content_encoding \
+             FROM agent_push_subscriptions WHERE agent_id = ? ORDER BY id DESC LIMIT {MAX_SUBSCRIPTIONS}"
+        );
+        let mut found = Vec::new();
+        for agent in agents {
+            found.extend(self.rows("read push subscriptions", &sql, [agent], |row| {
+                Ok(PushSubscription {
+                    id: row.take()?,
+                    agent: row.take()?,
+                    endpoint: row.take()?,
+                    endpoint_hash: row.take()?,
+                    p256dh: row.take()?,
+                    auth: row.take()?,
+                    content_encoding: row.take()?,
+                })
+            })?);
+        }
+        Ok(found)
+    }
 
     /// Forgets a subscription that the push service no longer knows.
-    fn delete_subscription(&mut self, endpoint_hash: &str) -> Result<()>;
+    pub(crate) fn delete_subscription(&mut self, endpoint_hash: &str) -> Result<()> {
+        let sql = "DELETE FROM agent_push_subscriptions WHERE endpoint_hash = ?";
+        self.execute("delete a push subscription", sql, [endpoint_hash])
+            .map(drop)
+    }
 }

@@ -56,7 +56,7 @@ impl Desk {
     pub fn without_commit() -> Desk {
         let file = File::none();
         let store = SqliteStore::new(file.path());
-        store.open().expect("create the tables");
+        store.connect().expect("create the tables");
         let mut sql = file.conn();
         seed::reset(&mut sql);
         let store: Arc<dyn Store> = Arc::new(store);

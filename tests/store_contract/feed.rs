@@ -36,7 +36,7 @@ pub fn messages_come_whole_and_in_order(fixture: &mut StoreFixture) {
          body_rendered_html = NULL WHERE body_text = 'edited'",
     );
     let mut connection = fixture.connect();
-    let mut above = |id, most| super::above(connection.as_mut(), id, most);
+    let mut above = |id, most| super::above(&mut connection, id, most);
     let bodies = |messages: &[Message]| -> Vec<String> {
         messages.iter().map(|one| one.body_text.clone()).collect()
     };

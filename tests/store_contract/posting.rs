@@ -230,10 +230,10 @@ pub fn text_is_stored_to_the_last_byte_and_no_longer(fixture: &mut StoreFixture)
         new.body_rendered_html = body.to_owned();
         let id = fixture.post(&[new])[0];
         let mut connection = fixture.connect();
-        let above = super::above(connection.as_mut(), id, 1);
+        let above = super::above(&mut connection, id, 1);
         assert_eq!(above, []);
         let below = andrea_chat_websocket::model::MessageId(id.0 - 1);
-        let stored = super::above(connection.as_mut(), below, 1);
+        let stored = super::above(&mut connection, below, 1);
         assert_eq!(stored[0].body_text, body);
         assert_eq!(stored[0].body_rendered_html.as_deref(), Some(body));
     }

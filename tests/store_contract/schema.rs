@@ -135,13 +135,15 @@ fn assert_same(ours: &[String], helpdesk: &[String]) {
 #[test]
 fn a_new_file_has_the_settings_of_a_fresh_install() {
     needs!(MariaDb);
+    use andrea_chat_websocket::store::Store;
+
     use crate::support::embedded::File;
     use crate::support::mariadb::Database;
     use crate::support::rows;
     let query = "SELECT key_name, value, type, group_name, label FROM settings ORDER BY key_name";
     let file = File::none();
     andrea_chat_websocket::store::sqlite::SqliteStore::new(file.path())
-        .open()
+        .connect()
         .expect("create the tables");
     let ours = rows::select(&mut file.conn(), query);
     assert_eq!(ours, rows::select(&mut Database::fresh().conn(), query));

@@ -16,7 +16,7 @@ pub fn what_is_committed_is_there_when_opened_again(fixture: &mut StoreFixture) 
     let new = message(GENERAL, ANN, "for good");
     let ids = fixture.post(std::slice::from_ref(&new));
     let mut connection = fixture.connect();
-    let stored = above(connection.as_mut(), MessageId(0), 10);
+    let stored = above(&mut connection, MessageId(0), 10);
     assert_eq!(stored.len(), 1);
     assert_eq!(
         (stored[0].id, stored[0].body_text.as_str()),
@@ -257,9 +257,9 @@ pub fn a_reader_waits_for_no_writer(fixture: &mut StoreFixture) {
     let began = Instant::now();
     let rows = reader.settings().expect("read the settings");
     assert_eq!(rows.text("chat_websocket_status", ""), "stopped");
-    assert_eq!(above(reader.as_mut(), MessageId(0), 1), []);
+    assert_eq!(above(&mut reader, MessageId(0), 1), []);
     reader.audience(GENERAL).expect("read an audience");
     assert!(began.elapsed() < Duration::from_secs(1));
     writer.commit().expect("commit");
-    assert_eq!(above(reader.as_mut(), MessageId(0), 1).len(), 1);
+    assert_eq!(above(&mut reader, MessageId(0), 1).len(), 1);
 }

@@ -126,7 +126,7 @@ pub(super) fn attempt(
 
 /// Everything before the commit: reads, decides, writes.
 fn write(
-    store: &mut dyn DatabaseConnection,
+    store: &mut DatabaseConnection,
     batch: &[Waiting],
     chat: &Chat,
     may_notify: &mut bool,
@@ -214,7 +214,7 @@ pub(super) fn key(post: &Post) -> Option<IdempotencyKey> {
 
 /// The messages of a batch that were sent before, as stored, by their places.
 fn find_repeated(
-    store: &mut dyn DatabaseConnection,
+    store: &mut DatabaseConnection,
     batch: &[Waiting],
     chat: &Chat,
 ) -> Result<HashMap<usize, Message>> {
@@ -250,7 +250,7 @@ fn find_repeated(
     Ok(found.collect())
 }
 
-fn read_context(store: &mut dyn DatabaseConnection, batch: &[Waiting]) -> Result<PostingContext> {
+fn read_context(store: &mut DatabaseConnection, batch: &[Waiting]) -> Result<PostingContext> {
     let posts = || batch.iter().map(|one| &one.post);
     let channels = posts().filter_map(|post| post.conversation.channel_id());
     let threads = posts().filter_map(|post| post.conversation.thread_id());
@@ -271,7 +271,7 @@ enum PostDecision {
 
 /// Decides whether a message is stored. The checks are in the order of the contract.
 fn decide(
-    store: &mut dyn DatabaseConnection,
+    store: &mut DatabaseConnection,
     context: &PostingContext,
     post: &Post,
     external_links: bool,
@@ -319,7 +319,7 @@ fn may_post(context: &PostingContext, post: &Post) -> std::result::Result<(), Re
 /// Writes who was mentioned in each message, and returns it in the order of `stored`. The database looks the handles up,
 /// with one query per message: only its collation knows which handles are equal.
 fn insert_mentions(
-    store: &mut dyn DatabaseConnection,
+    store: &mut DatabaseConnection,
     batch: &[Waiting],
     stored: &[(usize, Stored)],
 ) -> Result<Vec<Vec<AgentId>>> {

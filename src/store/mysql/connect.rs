@@ -10,7 +10,7 @@ use mysql::{Conn, DriverError, Error as MysqlError, OptsBuilder};
 
 use super::address::ServerAddress;
 use super::verdict::{Doing, failed, panicked};
-use super::{MysqlConnection, MysqlStore};
+use super::{MysqlEngine, MysqlStore};
 use crate::config::TlsMode;
 use crate::store::Result;
 
@@ -36,7 +36,7 @@ const OPERATION: &str = "connect to the database";
 type Facts = (String, u64, u64);
 
 impl MysqlStore {
-    pub(super) fn open(&self) -> Result<MysqlConnection> {
+    pub(super) fn open(&self) -> Result<MysqlEngine> {
         let failed = |error| failed(OPERATION, Doing::Connecting, &error);
         let mut conn = self.log_in()?;
         let (version, max_packet, id_step): Facts = conn
@@ -46,9 +46,8 @@ impl MysqlStore {
         for statement in self.session(&version) {
             conn.query_drop(statement).map_err(failed)?;
         }
-        Ok(MysqlConnection {
+        Ok(MysqlEngine {
             conn,
-            cache: self.cache.clone(),
             is_posting: false,
             max_packet,
             id_step,
@@ -57,9 +56,7 @@ impl MysqlStore {
 
     fn log_in(&self) -> Result<Conn> {
         let options = self.options();
-        let opened = |options: OptsBuilder| {
-            quietly(|| Conn::new(options)).map_err(|Panic(words)| panicked(OPERATION, &words))
-        };
+        let opened = |options: OptsBuilder| quietly(|| Conn::new(options));
         let mut conn = opened(options.clone())?;
         if self.config.tls.mode == TlsMode::Preferred
             && let Err(MysqlError::DriverError(DriverError::TlsNotSupported)) = &conn
@@ -133,12 +130,9 @@ impl MysqlStore {
     }
 }
 
-/// What a panic said.
-struct Panic(String);
-
 /// Catches a panic of the driver and keeps it out of the log. The driver panics at an authentication plugin that it was
 /// built without, at an invalid key of the server, and if the system has no random numbers.
-fn quietly<T>(run: impl FnOnce() -> T) -> std::result::Result<T, Panic> {
+fn quietly<T>(run: impl FnOnce() -> T) -> Result<T> {
     thread_local!(static IS_QUIET: Cell<bool> = const { Cell::new(false) });
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -152,15 +146,10 @@ fn quietly<T>(run: impl FnOnce() -> T) -> std::result::Result<T, Panic> {
     IS_QUIET.set(true);
     let result = panic::catch_unwind(AssertUnwindSafe(run));
     IS_QUIET.set(false);
-    result.map_err(|words| match words.downcast::<String>() {
-        Ok(words) => Panic(*words),
-        Err(words) => Panic(
-            words
-                .downcast_ref::<&str>()
-                .copied()
-                .unwrap_or_default()
-                .to_owned(),
-        ),
+    result.map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let words = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        panicked(OPERATION, words.unwrap_or_default())
     })
 }
 

@@ -18,6 +18,8 @@ struct Remedy {
 
 const RIGHTS: &str =
     "grant the database user SELECT, INSERT, UPDATE and DELETE on the helpdesk's tables";
+const HOST: &str = "let the database user come from this machine (CREATE USER 'name'@'host')";
+const EXPIRED: &str = "give the database user a new password (ALTER USER … IDENTIFIED BY)";
 const WORDS: &str = "correct DB_CHARSET or DB_COLLATION, which have to belong together";
 const LOGIN: &str = "correct DB_DATABASE, DB_USERNAME or DB_PASSWORD, or set DB_SSL_MODE where the account asks for an encrypted line";
 const NAME: &str = "correct DB_DATABASE, DB_USERNAME or DB_PASSWORD, or grant the database user rights on that database";
@@ -132,38 +134,26 @@ fn of_server(doing: Doing, code: u16, state: &str) -> Failure {
 
 /// What to do about an error.
 fn remedy(code: u16, state: &str) -> Option<Remedy> {
-    let passes = match code {
-        1021 | 1114 | 1878 => Some(DISK),
-        1040 => Some(SERVER_IS_FULL),
-        1203 | 1226 => Some(ACCOUNT_IS_FULL),
-        _ => None,
-    };
-    if let Some(words) = passes {
-        return Some(Remedy {
-            words,
-            is_needed: false,
-        });
-    }
-    let words = match (code, state) {
-        (1044 | 1049, _) => NAME,
-        (1115 | 1231 | 1253 | 1273, _) => WORDS,
-        (1130, _) => "let the database user come from this machine (CREATE USER 'name'@'host')",
-        (1129, _) => "let the server take this machine again (FLUSH HOSTS)",
-        (1142 | 1143 | 1227 | 1370, _) => RIGHTS,
-        (1193, _) => "use MySQL 8, MariaDB 10.4 or a later version",
-        (1251 | 1524, _) => PLUGIN,
-        (1290 | 1792 | 1836 | 1874 | 1881, _) => WRITABLE,
-        (1698, _) => NO_PASSWORD,
-        (1820 | 1862, _) => "give the database user a new password (ALTER USER … IDENTIFIED BY)",
-        (3118 | 3955 | 4150 | 4151, _) => LOCKED,
-        (3159, _) => ENCRYPTED,
-        (_, "28000") => LOGIN,
+    let (words, is_needed) = match (code, state) {
+        (1021 | 1114 | 1878, _) => (DISK, false),
+        (1040, _) => (SERVER_IS_FULL, false),
+        (1203 | 1226, _) => (ACCOUNT_IS_FULL, false),
+        (1044 | 1049, _) => (NAME, true),
+        (1115 | 1231 | 1253 | 1273, _) => (WORDS, true),
+        (1130, _) => (HOST, true),
+        (1129, _) => ("let the server take this machine again (FLUSH HOSTS)", true),
+        (1142 | 1143 | 1227 | 1370, _) => (RIGHTS, true),
+        (1193, _) => ("use MySQL 8, MariaDB 10.4 or a later version", true),
+        (1251 | 1524, _) => (PLUGIN, true),
+        (1290 | 1792 | 1836 | 1874 | 1881, _) => (WRITABLE, true),
+        (1698, _) => (NO_PASSWORD, true),
+        (1820 | 1862, _) => (EXPIRED, true),
+        (3118 | 3955 | 4150 | 4151, _) => (LOCKED, true),
+        (3159, _) => (ENCRYPTED, true),
+        (_, "28000") => (LOGIN, true),
         _ => return None,
     };
-    Some(Remedy {
-        words,
-        is_needed: true,
-    })
+    Some(Remedy { words, is_needed })
 }
 
 /// The text for an error of the server, whose own words may repeat a client's text. Errors that docs/troubleshooting.md

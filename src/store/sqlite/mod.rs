@@ -6,14 +6,9 @@
 //! - What was committed survives a crash of the process and of the machine: write-ahead log, synced at every commit.
 //! - A transaction takes the write lock when it begins, and waits for it for [`STORE_TIMEOUT`]; readers never wait.
 
-mod audit;
 mod collation;
 mod connection;
 mod helpdesk;
-mod history;
-mod operations;
-mod overview;
-mod rows;
 mod schema;
 
 use std::fs::{self, OpenOptions};
@@ -23,18 +18,18 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection as Sqlite, Error as SqliteError, ErrorCode, OpenFlags};
 
-pub use audit::AuditRow;
-pub use connection::SqliteConnection;
-pub use helpdesk::{NewAgent, NewChannel};
-pub use overview::{AgentOverview, ChannelMember, ChannelOverview, ThreadOverview};
+pub use helpdesk::{
+    AgentOverview, AuditRow, ChannelMember, ChannelOverview, NewAgent, NewChannel, ThreadOverview,
+};
 
+use self::connection::SqliteEngine;
+use super::cache_invalidation::AppCache;
 use super::{DatabaseConnection, Failure, Result, Store, StoreError};
 use crate::config::limits::STORE_TIMEOUT;
 
-/// Name of the collation that compares as the helpdesk's database does.
-const COLLATION: &str = "helpdesk";
 /// Mode of a new file, before the umask: messages are for the service's own user and group.
 const FILE_MODE: u32 = 0o660;
 /// Pause before the journal mode is switched again.
@@ -50,19 +45,17 @@ impl SqliteStore {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         SqliteStore { path: path.into() }
     }
+}
 
-    /// Opens one connection, as [`Store::connect`] does, for a caller that knows the engine.
-    ///
-    /// # Errors
-    /// The file cannot be opened, or is no database of ours.
-    pub fn open(&self) -> Result<SqliteConnection> {
+impl Store for SqliteStore {
+    fn connect(&self) -> Result<DatabaseConnection> {
         const OPERATION: &str = "open the database";
         create(&self.path)?;
         // Not read as a URI, whatever the path looks like; one connection is used by one thread at a time.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut conn = Sqlite::open_with_flags(&self.path, flags)
-            .map_err(|error| open_failed(OPERATION, error))?;
-        let mode = configure(&conn).map_err(|error| open_failed(OPERATION, error))?;
+        let failed = |error| open_failed(OPERATION, error);
+        let mut conn = Sqlite::open_with_flags(&self.path, flags).map_err(failed)?;
+        let mode = configure(&conn).map_err(failed)?;
         if mode != "wal" {
             return Err(StoreError::new(
                 OPERATION,
@@ -71,13 +64,14 @@ impl SqliteStore {
             ));
         }
         schema::prepare(&mut conn)?;
-        Ok(SqliteConnection::new(conn, &self.path))
-    }
-}
-
-impl Store for SqliteStore {
-    fn connect(&self) -> Result<Box<dyn DatabaseConnection>> {
-        Ok(Box::new(self.open()?))
+        // As MySQL's IGNORE does: a notification of an agent that is gone is passed over.
+        conn.execute_batch(
+            "CREATE TEMP TRIGGER agent_is_gone BEFORE INSERT ON main.agent_notifications \
+             WHEN NEW.agent_id NOT IN (SELECT id FROM agents) BEGIN SELECT RAISE(IGNORE); END",
+        )
+        .map_err(failed)?;
+        let engine = SqliteEngine::new(conn, &self.path);
+        Ok(DatabaseConnection::new(engine, AppCache::none()))
     }
 
     fn describe(&self) -> String {
@@ -122,7 +116,14 @@ fn create(path: &Path) -> Result<()> {
 /// Sets a connection up and returns the journal mode of its file.
 fn configure(conn: &Sqlite) -> rusqlite::Result<String> {
     conn.busy_timeout(STORE_TIMEOUT)?;
-    conn.create_collation(COLLATION, collation::compare)?;
+    conn.create_collation("helpdesk", collation::compare)?;
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+    conn.create_scalar_function("holds", 2, flags, |args| {
+        Ok(collation::holds(
+            args.get_raw(0).as_str()?,
+            args.get_raw(1).as_str()?,
+        ))
+    })?;
     let mode = switch_to_wal(conn)?;
     conn.pragma_update(None, "synchronous", "FULL")?;
     conn.pragma_update(None, "foreign_keys", true)?;
@@ -197,6 +198,7 @@ fn failure(error: &SqliteError) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::row::{NOTHING, Row};
 
     /// A folder that goes with the test.
     struct Folder(PathBuf);
@@ -226,7 +228,7 @@ mod tests {
     }
 
     fn denied(store: &SqliteStore) -> String {
-        let error = store.open().err().expect("it cannot be opened");
+        let error = store.connect().err().expect("it cannot be opened");
         assert_eq!(error.failure, Failure::Denied, "{error}");
         error.to_string()
     }
@@ -235,7 +237,7 @@ mod tests {
     fn every_connection_is_as_durable_and_as_strict_as_promised() {
         let folder = Folder::new("pragmas");
         for _ in 0..2 {
-            let connection = folder.store().open().expect("open");
+            let mut connection = folder.store().connect().expect("open");
             for (pragma, column, value) in [
                 ("journal_mode", "journal_mode", "wal"),
                 // FULL.
@@ -245,10 +247,8 @@ mod tests {
                 ("user_version", "user_version", "2"),
             ] {
                 let sql = format!("SELECT CAST({column} AS TEXT) FROM pragma_{pragma}");
-                let found: String = connection
-                    .read("ask", |conn| conn.query_row(&sql, (), |row| row.get(0)))
-                    .expect(pragma);
-                assert_eq!(found, value, "{pragma}");
+                let found = connection.first("ask", &sql, NOTHING, Row::take::<String>);
+                assert_eq!(found.expect(pragma).as_deref(), Some(value), "{pragma}");
             }
         }
     }
@@ -260,7 +260,7 @@ mod tests {
             thread::scope(|scope| {
                 for _ in 0..8 {
                     scope.spawn(|| {
-                        let mut connection = folder.store().open().expect("open");
+                        let mut connection = folder.store().connect().expect("open");
                         let rows = connection.settings().expect("read the settings");
                         assert_eq!(rows.text("chat_websocket_port", ""), "8090");
                     });
@@ -284,7 +284,7 @@ mod tests {
         folder.run("CREATE TABLE foreign_table (id INTEGER)");
         assert!(denied(&folder.store()).contains("another program"));
         fs::remove_file(&path).expect("remove it");
-        folder.store().open().expect("open");
+        folder.store().connect().expect("open");
         folder.run("PRAGMA user_version = 3");
         assert!(denied(&folder.store()).contains("use the newer program"));
     }
@@ -293,7 +293,7 @@ mod tests {
     fn an_empty_file_is_a_new_one() {
         let folder = Folder::new("empty");
         fs::write(folder.0.join("chat.sqlite"), "").expect("make a file");
-        folder.store().open().expect("open");
+        folder.store().connect().expect("open");
     }
 
     fn code(code: std::ffi::c_int) -> SqliteError {

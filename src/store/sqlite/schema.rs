@@ -89,7 +89,9 @@ mod tests {
         )
         .expect("a message");
         drop(old);
-        SqliteStore::new(&file).open().expect("brought up to date");
+        SqliteStore::new(&file)
+            .connect()
+            .expect("brought up to date");
         let new = Connection::open(&file).expect("open");
         let text = |sql: &str| {
             new.query_row(sql, (), |row| row.get::<_, String>(0))
