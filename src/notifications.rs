@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::model::{AgentId, Conversation, Message};
-use crate::push::{self, Notice};
+use crate::push;
 use crate::store::{DatabaseConnection, Member, NewNotification, PostingContext, Result};
 use crate::text;
 
@@ -54,7 +54,7 @@ pub(crate) fn insert<'m>(
     push: Option<&push::Queue>,
     context: &PostingContext,
     messages: impl Iterator<Item = (&'m Message, &'m Vec<AgentId>)>,
-) -> Result<Vec<Notice>> {
+) -> Result<Vec<NewNotification>> {
     let candidates: Vec<_> = messages
         .map(|(message, mentioned)| (message, candidates(context, message, mentioned)))
         .collect();
@@ -75,7 +75,7 @@ pub(crate) fn insert<'m>(
     }
     let new = store.insert_notifications(&rows)?.into_iter();
     match push.is_some_and(push::Queue::is_wanted) {
-        true => Ok(new.map(|place| Notice::from(&rows[place])).collect()),
+        true => Ok(new.map(|place| rows[place].clone()).collect()),
         false => Ok(Vec::new()),
     }
 }

@@ -1,14 +1,13 @@
 //! Encrypts a payload for one subscription: aes128gcm (RFC 8291 over RFC 8188), and aesgcm (draft 4 of RFC 8291, draft
 //! 3 of RFC 8188) for older subscriptions. One record, no padding.
 
-use std::fmt;
-
 use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::agreement::{ECDH_P256, EphemeralPrivateKey, UnparsedPublicKey, agree_ephemeral};
 use ring::hkdf::{HKDF_SHA256, KeyType, Salt};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::key::{from_base64, to_base64url};
+use super::schedule::Unsent;
 use crate::store::push::PushSubscription;
 
 /// Length of an uncompressed point of P-256.
@@ -21,86 +20,37 @@ const RECORD_BYTES: usize = 4096;
 /// Largest plaintext: a record less a header of 86 bytes, a delimiter and a tag (17).
 const PLAINTEXT_BYTES: usize = RECORD_BYTES - 86 - 17;
 
-/// An encrypted payload and the headers that say how to read it.
+/// An encrypted payload.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Sealed {
-    /// `aes128gcm` or `aesgcm`.
-    pub encoding: Encoding,
     /// For aesgcm, whose body does not hold them: base64url of the sender's public key and of the salt.
     pub key_and_salt: Option<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
 }
 
-/// How a subscription wants to be written to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Encoding {
-    /// RFC 8188.
-    Aes128Gcm,
-    /// Draft 3 of it.
-    AesGcm,
-}
-
-impl Encoding {
-    /// Name in `Content-Encoding` and in the subscription.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Encoding::Aes128Gcm => "aes128gcm",
-            Encoding::AesGcm => "aesgcm",
-        }
-    }
-
-    /// By its name; an unknown one is taken for the standard.
-    pub(super) fn of_name(name: &str) -> Self {
-        match name.trim().eq_ignore_ascii_case("aesgcm") {
-            true => Encoding::AesGcm,
-            false => Encoding::Aes128Gcm,
-        }
-    }
-}
-
-/// Why nothing can be encrypted for a subscription.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SealError {
-    /// `p256dh` is no point of the curve.
-    PublicKey,
-    /// `auth` is not 16 bytes.
-    Auth,
-    /// The payload does not fit.
-    TooLong,
-    /// The system gives no random numbers.
-    Random,
-}
-
-impl fmt::Display for SealError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            SealError::PublicKey => "expected a point of P-256 in base64url as p256dh",
-            SealError::Auth => "expected 16 bytes in base64url as auth",
-            SealError::TooLong => "expected a payload of at most 3,993 bytes",
-            SealError::Random => "the system gives no random numbers",
-        })
-    }
-}
-
-impl std::error::Error for SealError {}
-
 /// Encrypts `plaintext` for the browser that subscribed.
 ///
 /// # Errors
 /// The subscription's keys are invalid, or the payload is too long.
-pub(super) fn seal(subscription: &PushSubscription, plaintext: &[u8]) -> Result<Sealed, SealError> {
+pub(super) fn seal(subscription: &PushSubscription, plaintext: &[u8]) -> Result<Sealed, Unsent> {
+    let refused = |why: &str| Unsent::refused(format!("cannot encrypt: {why}"));
+    let no_point = || refused("expected a point of P-256 in base64url as p256dh");
+    let no_random = |_| refused("the system gives no random numbers");
     let random = SystemRandom::new();
     let receiver = from_base64(&subscription.p256dh)
         .filter(|point| point.len() == POINT_BYTES)
-        .ok_or(SealError::PublicKey)?;
+        .ok_or_else(no_point)?;
     let auth = from_base64(&subscription.auth)
         .filter(|auth| auth.len() == AUTH_BYTES)
-        .ok_or(SealError::Auth)?;
+        .ok_or_else(|| refused("expected 16 bytes in base64url as auth"))?;
+    if plaintext.len() > PLAINTEXT_BYTES {
+        return Err(refused("expected a payload of at most 3,993 bytes"));
+    }
     let mut salt = [0; SALT_BYTES];
-    random.fill(&mut salt).map_err(|_| SealError::Random)?;
-    let own = EphemeralPrivateKey::generate(&ECDH_P256, &random).map_err(|_| SealError::Random)?;
-    let sender = own.compute_public_key().map_err(|_| SealError::Random)?;
+    random.fill(&mut salt).map_err(no_random)?;
+    let own = EphemeralPrivateKey::generate(&ECDH_P256, &random).map_err(no_random)?;
+    let sender = own.compute_public_key().map_err(no_random)?;
     let peer = UnparsedPublicKey::new(&ECDH_P256, &receiver);
     agree_ephemeral(own, &peer, |secret| {
         let keys = Keys {
@@ -110,9 +60,17 @@ pub(super) fn seal(subscription: &PushSubscription, plaintext: &[u8]) -> Result<
             auth: &auth,
             salt: &salt,
         };
-        keys.seal(Encoding::of_name(&subscription.content_encoding), plaintext)
+        // An unknown encoding is taken for the standard.
+        match subscription
+            .content_encoding
+            .trim()
+            .eq_ignore_ascii_case("aesgcm")
+        {
+            true => keys.aesgcm(plaintext),
+            false => keys.aes128gcm(plaintext),
+        }
     })
-    .unwrap_or(Err(SealError::PublicKey))
+    .map_err(|_| no_point())
 }
 
 /// All that an encryption depends on.
@@ -125,16 +83,6 @@ struct Keys<'a> {
 }
 
 impl Keys<'_> {
-    fn seal(&self, encoding: Encoding, plaintext: &[u8]) -> Result<Sealed, SealError> {
-        if plaintext.len() > PLAINTEXT_BYTES {
-            return Err(SealError::TooLong);
-        }
-        Ok(match encoding {
-            Encoding::Aes128Gcm => self.aes128gcm(plaintext),
-            Encoding::AesGcm => self.aesgcm(plaintext),
-        })
-    }
-
     fn aes128gcm(&self, plaintext: &[u8]) -> Sealed {
         let info: [&[u8]; 3] = [b"WebPush: info\0", self.receiver, self.sender];
         let input: [u8; 32] = hkdf(self.auth, self.secret, &info);
@@ -150,7 +98,6 @@ impl Keys<'_> {
         body.extend(self.sender);
         body.append(&mut record);
         Sealed {
-            encoding: Encoding::Aes128Gcm,
             key_and_salt: None,
             body,
         }
@@ -176,7 +123,6 @@ impl Keys<'_> {
         body.extend(plaintext);
         encrypt(&key, nonce, &mut body);
         Sealed {
-            encoding: Encoding::AesGcm,
             key_and_salt: Some((to_base64url(self.sender), to_base64url(self.salt))),
             body,
         }
@@ -230,12 +176,7 @@ mod tests {
             auth: &bytes("BTBZMqHH6r4Tts7J_aSIgg"),
             salt: &bytes("DGv6ra1nlYgDCS1FRnbzlw"),
         };
-        let sealed = keys
-            .seal(
-                Encoding::Aes128Gcm,
-                b"When I grow up, I want to be a watermelon",
-            )
-            .expect("short");
+        let sealed = keys.aes128gcm(b"When I grow up, I want to be a watermelon");
         assert_eq!(
             to_base64url(&sealed.body),
             "DGv6ra1nlYgDCS1FRnbzlwAAEABBBP4z9KsN6nGRTbVYI_c7VJSPQTBtkgcy27mlmlMoZIIgDll6e3vCYLocInmYWAmS6TlzAC8wEqKK6PBru3jl\
@@ -257,16 +198,17 @@ mod tests {
         let good = subscription(point, auth);
         let full = seal(&good, &[b'x'; 3993]).expect("fits");
         assert_eq!(full.body.len(), 4096);
-        assert_eq!(seal(&good, &[b'x'; 3994]), Err(SealError::TooLong));
+        let why = |sealed: Result<Sealed, Unsent>| sealed.expect_err("refused").why;
+        assert!(why(seal(&good, &[b'x'; 3994])).contains("3,993"));
         let off_the_curve = point.replace('C', "D");
-        for (bad, why) in [
-            (subscription("", auth), SealError::PublicKey),
-            (subscription(&point[..80], auth), SealError::PublicKey),
-            (subscription(&off_the_curve, auth), SealError::PublicKey),
-            (subscription(point, "BTBZMqHH6r4"), SealError::Auth),
-            (subscription(point, "?"), SealError::Auth),
+        for (bad, word) in [
+            (subscription("", auth), "p256dh"),
+            (subscription(&point[..80], auth), "p256dh"),
+            (subscription(&off_the_curve, auth), "p256dh"),
+            (subscription(point, "BTBZMqHH6r4"), "auth"),
+            (subscription(point, "?"), "auth"),
         ] {
-            assert_eq!(seal(&bad, b"x"), Err(why));
+            assert!(why(seal(&bad, b"x")).ends_with(word));
         }
     }
 
@@ -281,7 +223,6 @@ mod tests {
         };
         let one = seal(&subscription, b"x").expect("seal");
         let two = seal(&subscription, b"x").expect("seal");
-        assert_eq!(one.encoding, Encoding::AesGcm);
         let ((key, salt), (other_key, other_salt)) = (
             one.key_and_salt.expect("headers"),
             two.key_and_salt.expect("headers"),

@@ -1,16 +1,17 @@
 //! The threads that push. `push` takes notices, finds the subscriptions they go to, and writes down what failed; it
 //! waits for the database and for nothing else, and nothing waits for it. Each sender takes one push at a time from the
-//! schedule. Senders start when something waits and end when idle.
+//! schedule. Senders start with the first push.
 
 use std::io;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded, select};
+use crossbeam_channel::{Receiver, Sender, bounded, select, tick};
 use log::{debug, error, info, warn};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -21,17 +22,17 @@ use super::payload::payload;
 use super::schedule::{Delivery, Next, PushOutcome, Schedule, Settled};
 use super::send::send;
 use super::vapid::Identity;
-use super::{Notice, PushSettings, PushShared, Queue};
+use super::{PushSettings, PushShared, Queue};
 use crate::config::PushOptions;
 use crate::config::limits::STORE_TIMEOUT;
 use crate::config::settings::key;
 use crate::model::AgentId;
-use crate::platform::clock::{AppClock, epoch_seconds};
+use crate::platform::clock::AppClock;
 use crate::platform::log_throttle::{self, Line, LogThrottle};
 use crate::platform::metrics::METRICS;
 use crate::platform::problem::Problem;
 use crate::platform::threads::lock;
-use crate::store::{self, DatabaseConnection, Pool};
+use crate::store::{self, DatabaseConnection, NewNotification, Pool};
 
 /// Notices whose subscriptions one query reads.
 const BATCH: usize = 64;
@@ -43,17 +44,15 @@ const FAILURE_CHARS: usize = 500;
 const FAULT_PAUSE: Duration = Duration::from_secs(10);
 /// Threads that send at once.
 const MAX_SENDERS: usize = 4;
-/// How long one of them waits for the next push before it ends.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Stack of each thread, in bytes: `push` talks to the database, and a TLS handshake takes a tenth of it.
 const STACK_BYTES: usize = 512 * 1024;
 
 /// A thread that is not running yet.
 pub(crate) struct Starter {
     options: PushOptions,
-    roots: Vec<CertificateDer<'static>>,
+    client: PushClient,
     shared: Arc<PushShared>,
-    notices: Receiver<Box<Notice>>,
+    notices: Receiver<Box<NewNotification>>,
 }
 
 /// The thread that pushes.
@@ -68,7 +67,7 @@ pub(crate) struct Worker {
 /// # Errors
 /// The file of certificates cannot be read, or has none.
 pub(crate) fn prepare(options: &PushOptions) -> Result<Option<(Queue, Starter)>, Problem> {
-    let roots = read_roots(options)?;
+    let client = client(options)?;
     let (sender, notices) = bounded(options.queue);
     let shared = Arc::new(PushShared::default());
     let queue = Queue {
@@ -77,17 +76,15 @@ pub(crate) fn prepare(options: &PushOptions) -> Result<Option<(Queue, Starter)>,
     };
     let starter = Starter {
         options: options.clone(),
-        roots,
+        client,
         shared,
         notices,
     };
     Ok(Some((queue, starter)))
 }
 
-fn read_roots(options: &PushOptions) -> Result<Vec<CertificateDer<'static>>, Problem> {
-    let Some(path) = &options.ca_file else {
-        return Ok(Vec::new());
-    };
+fn client(options: &PushOptions) -> Result<PushClient, Problem> {
+    let path = options.ca_file.as_deref().unwrap_or(Path::new(""));
     let failed = |why: Box<dyn std::error::Error + Send + Sync>| {
         let path = path.display();
         Problem::of_config(format!(
@@ -96,18 +93,20 @@ fn read_roots(options: &PushOptions) -> Result<Vec<CertificateDer<'static>>, Pro
         .because(why)
         .with_remedy("name a file of certificates in PEM, or leave it out")
     };
-    // Opening a pipe would block.
-    if path.exists() && !path.is_file() {
-        return Err(failed("it is no file".into()));
+    let mut roots = Vec::new();
+    if options.ca_file.is_some() {
+        // Opening a pipe would block.
+        if path.exists() && !path.is_file() {
+            return Err(failed("it is no file".into()));
+        }
+        roots = CertificateDer::pem_file_iter(path)
+            .and_then(Iterator::collect)
+            .map_err(|error| failed(error.into()))?;
+        if roots.is_empty() {
+            return Err(failed("there is none".into()));
+        }
     }
-    let roots: Vec<_> = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(|error| failed(error.into()))?;
-    if roots.is_empty() {
-        return Err(failed("there is none".into()));
-    }
-    PushClient::new(&roots, options.timeout).map_err(|error| failed(error.into()))?;
-    Ok(roots)
+    PushClient::new(&roots, options.timeout).map_err(|error| failed(error.into()))
 }
 
 impl Starter {
@@ -176,43 +175,37 @@ struct Pusher {
 #[derive(Default)]
 struct Work {
     schedule: Schedule,
-    identity: Option<Identity>,
+    identity: Option<Arc<Identity>>,
     /// What the identity was made from.
     settings: PushSettings,
     /// A failure that is not stored yet.
     failure: Option<String>,
     /// When it may be logged again that something was dropped.
     dropped_due: Option<Instant>,
-    /// `None` without senders: the last one closes the kept connections.
-    client: Option<Arc<PushClient>>,
     senders: usize,
-    /// Senders with a push on its way.
-    busy: usize,
     /// Subscriptions that have expired, by their hashes.
     expired: Vec<String>,
-    /// When a failure may be stored again.
-    failure_due: Option<Instant>,
     is_stopping: bool,
 }
 
 impl Pusher {
     /// The thread `push`. A fault costs the notices that were being looked at.
     fn run(self: &Arc<Self>, stop: &Receiver<Instant>) {
-        let notices = &self.starter.notices;
+        let (notices, tidy) = (&self.starter.notices, tick(TIDY_INTERVAL));
         loop {
             let worked = catch_unwind(AssertUnwindSafe(|| {
-                let mut stop_by = None;
-                select! {
+                let stop_by = select! {
                     recv(notices) -> notice => match notice {
-                        Ok(notice) => self.take(notice),
+                        Ok(notice) => {
+                            self.take(notice);
+                            return false;
+                        }
                         // The service is gone, so this thread ends.
-                        Err(_) => stop_by = Some(Instant::now()),
+                        Err(_) => Some(Instant::now()),
                     },
-                    recv(stop) -> until => {
-                        stop_by = Some(until.unwrap_or_else(|_| Instant::now()));
-                    }
-                    default(TIDY_INTERVAL) => {}
-                }
+                    recv(stop) -> until => Some(until.unwrap_or_else(|_| Instant::now())),
+                    recv(tidy) -> _ => None,
+                };
                 if let Some(until) = stop_by {
                     self.finish(until);
                 }
@@ -233,7 +226,7 @@ impl Pusher {
     }
 
     /// Looks for the subscriptions of a notice, and of those that wait with it.
-    fn take(self: &Arc<Self>, first: Box<Notice>) {
+    fn take(self: &Arc<Self>, first: Box<NewNotification>) {
         let mut notices = vec![first];
         notices.extend(self.starter.notices.try_iter().take(BATCH - 1));
         self.follow_settings();
@@ -261,7 +254,7 @@ impl Pusher {
                     Ok(endpoint) => endpoint,
                     Err(why) => {
                         METRICS.pushes[2].add(1);
-                        self.failed(&mut work, &format!("{subscription:?}"), why.to_string());
+                        self.failed(&mut work, &format!("{subscription:?}"), why.why);
                         continue;
                     }
                 };
@@ -285,13 +278,13 @@ impl Pusher {
 
     /// Takes over the keys if the settings have changed.
     fn follow_settings(&self) {
-        let settings = self.starter.shared.settings().clone();
+        let settings = lock(&self.starter.shared.settings).clone();
         let mut work = lock(&self.work);
         if settings != work.settings {
             work.identity = None;
             if settings.are_complete() {
                 match Identity::new(&settings, &self.jwt_secret) {
-                    Ok(identity) => work.identity = Some(identity),
+                    Ok(identity) => work.identity = Some(Arc::new(identity)),
                     Err(why) => {
                         self.failed(&mut work, "Web Push", format!("{why}; no push is sent"));
                     }
@@ -301,18 +294,9 @@ impl Pusher {
         }
     }
 
-    /// Starts as many senders as there is work for. If the system refuses a thread, the next second tries again.
+    /// Starts the senders as soon as something waits. If the system refuses a thread, the next second tries again.
     fn start_senders(self: &Arc<Self>, work: &mut Work) {
-        while work.senders < MAX_SENDERS.min(work.busy + work.schedule.len()) {
-            if work.client.is_none() {
-                match PushClient::new(&self.starter.roots, self.starter.options.timeout) {
-                    Ok(client) => work.client = Some(Arc::new(client)),
-                    Err(error) => {
-                        self.failure_log.warn(|| format!("cannot push: {error}"));
-                        return;
-                    }
-                }
-            }
+        while work.schedule.len() > 0 && work.senders < MAX_SENDERS {
             let pusher = Arc::clone(self);
             let started = thread::Builder::new()
                 .name("push-send".to_owned())
@@ -320,7 +304,8 @@ impl Pusher {
                 .spawn(move || {
                     // A fault in `send` is caught there; any other ends this thread alone.
                     let _ = catch_unwind(AssertUnwindSafe(|| pusher.send_all()));
-                    pusher.sender_has_ended();
+                    lock(&pusher.work).senders -= 1;
+                    pusher.changed.notify_all();
                 });
             if let Err(error) = started {
                 self.failure_log
@@ -331,7 +316,7 @@ impl Pusher {
         }
     }
 
-    /// Sends pushes until there has been none for [`IDLE_TIMEOUT`].
+    /// Sends pushes until the stop.
     fn send_all(&self) {
         let mut work = lock(&self.work);
         loop {
@@ -341,17 +326,12 @@ impl Pusher {
             }
             let next = work.schedule.next(Instant::now());
             self.count_waiting(&work);
-            let due = match next {
+            match next {
                 Next::Send(delivery) => {
-                    let client = work.client.clone();
-                    let identity = work.identity.as_mut();
-                    let credentials = identity.map(|identity| {
-                        identity.credentials(&delivery.endpoint.origin, epoch_seconds())
-                    });
-                    work.busy += 1;
+                    let identity = work.identity.clone();
                     drop(work);
-                    let outcome = client.zip(credentials).and_then(|(client, credentials)| {
-                        let sent = || send(&client, &delivery, &credentials);
+                    let outcome = identity.and_then(|identity| {
+                        let sent = || send(&self.starter.client, &delivery, &identity);
                         catch_unwind(AssertUnwindSafe(sent)).ok()
                     });
                     let outcome = outcome.unwrap_or_else(|| {
@@ -359,58 +339,39 @@ impl Pusher {
                     });
                     self.settle(delivery, outcome);
                     work = lock(&self.work);
-                    continue;
                 }
                 Next::GiveUp(delivery) => {
                     self.give_up(&mut work, &delivery, "no answer for long");
-                    continue;
                 }
-                Next::Wait(due) => due,
-            };
-            if work.is_stopping {
-                break;
-            }
-            let left = due.map_or(IDLE_TIMEOUT, |due| {
-                due.saturating_duration_since(Instant::now())
-            });
-            let waited = self.changed.wait_timeout(work, left.min(IDLE_TIMEOUT));
-            let waited = waited.unwrap_or_else(PoisonError::into_inner);
-            work = waited.0;
-            if waited.1.timed_out() && work.schedule.len() == 0 {
-                break;
+                Next::Wait(_) if work.is_stopping => return,
+                Next::Wait(due) => {
+                    let left = due.map(|due| due.saturating_duration_since(Instant::now()));
+                    let waited = self
+                        .changed
+                        .wait_timeout(work, left.unwrap_or(Duration::MAX));
+                    work = waited.unwrap_or_else(PoisonError::into_inner).0;
+                }
             }
         }
-    }
-
-    fn sender_has_ended(&self) {
-        let mut work = lock(&self.work);
-        work.senders -= 1;
-        if work.senders == 0 {
-            work.client = None;
-        }
-        drop(work);
-        self.changed.notify_all();
     }
 
     fn settle(&self, delivery: Delivery, outcome: PushOutcome) {
         let who = format!("{:?}", delivery.subscription);
         let hash = delivery.subscription.endpoint_hash.clone();
         let mut work = lock(&self.work);
-        work.busy -= 1;
         let settled = work.schedule.settle(delivery, outcome, Instant::now());
         METRICS.pushes[place(&settled)].add(1);
-        match &settled {
-            Settled::Failed(why) => self.failed(&mut work, &who, why.clone()),
-            Settled::Forget => work.expired.push(hash),
-            Settled::Done | Settled::Waits(_) => {}
+        match settled {
+            Settled::Done => {}
+            Settled::Failed(why) => self.failed(&mut work, &who, why),
+            Settled::Waits(why) => debug!("{who}: {why}; tried again later"),
+            Settled::Forget => {
+                info!("{who} has expired and is deleted");
+                work.expired.push(hash);
+            }
         }
         drop(work);
         self.changed.notify_all();
-        match settled {
-            Settled::Done | Settled::Failed(_) => {}
-            Settled::Waits(why) => debug!("{who}: {why}; tried again later"),
-            Settled::Forget => info!("{who} has expired and is deleted"),
-        }
     }
 
     fn ask<T>(
@@ -449,14 +410,11 @@ impl Pusher {
         self.count_waiting(&work);
         let now = Instant::now();
         let expired = mem::take(&mut work.expired);
-        let may_write = work.is_stopping || work.failure_due.is_none_or(|due| due <= now);
-        let failure = work.failure.take_if(|_| may_write);
-        if failure.is_some() {
-            work.failure_due = Some(now + TIDY_INTERVAL);
-        }
+        let failure = work.failure.take();
         let is_due = work.dropped_due.is_none_or(|due| due <= now);
         drop(work);
         self.failure_log.settle("failed pushes", now);
+        self.starter.client.close_old();
         for hash in expired {
             if let Err(error) = self.ask(|store| store.delete_subscription(&hash)) {
                 warn!("{error}");

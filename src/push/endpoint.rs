@@ -5,9 +5,11 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 
+use rustls::pki_types::ServerName;
 use url::{Host, Url};
 
 use super::ip_filter::is_public;
+use super::schedule::Unsent;
 
 /// Longest endpoint; those of browsers have some 200 characters.
 const MAX_CHARS: usize = 2048;
@@ -33,50 +35,8 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-/// Why an endpoint is not called.
-#[derive(Debug)]
-pub(super) enum Unreachable {
-    /// It is no URL that could be called.
-    NoUrl,
-    /// Not `https`.
-    Scheme,
-    /// Another port than that of HTTPS.
-    Port(u16),
-    /// None of its host's addresses is public.
-    Inside(String),
-    /// Its host cannot be looked up.
-    Unknown(String, io::Error),
-}
-
-impl fmt::Display for Unreachable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Unreachable::NoUrl => f.write_str("the endpoint is no URL that can be called"),
-            Unreachable::Scheme => f.write_str("the endpoint is not https, and is never called"),
-            Unreachable::Port(port) => {
-                write!(
-                    f,
-                    "the endpoint has port {port} instead of 443, and is never called"
-                )
-            }
-            Unreachable::Inside(host) => {
-                write!(
-                    f,
-                    "{host} is inside or reserved, not a public address, and is never called"
-                )
-            }
-            Unreachable::Unknown(host, error) => write!(f, "cannot look up {host}: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for Unreachable {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Unreachable::Unknown(_, error) => Some(error),
-            _ => None,
-        }
-    }
+fn no_url() -> Unsent {
+    Unsent::refused("the endpoint is no URL that can be called")
 }
 
 impl Endpoint {
@@ -84,24 +44,28 @@ impl Endpoint {
     ///
     /// # Errors
     /// It may not be called, whatever its host resolves to.
-    pub(super) fn parse(text: &str, allow: &[(String, u16)]) -> Result<Self, Unreachable> {
+    pub(super) fn parse(text: &str, allow: &[(String, u16)]) -> Result<Self, Unsent> {
         if text.len() > MAX_CHARS {
-            return Err(Unreachable::NoUrl);
+            return Err(no_url());
         }
-        let url = Url::parse(text).map_err(|_| Unreachable::NoUrl)?;
+        let url = Url::parse(text).map_err(|_| no_url())?;
         if url.scheme() != "https" {
-            return Err(Unreachable::Scheme);
+            return Err(Unsent::refused(
+                "the endpoint is not https, and is never called",
+            ));
         }
-        let host = url.host().ok_or(Unreachable::NoUrl)?.to_owned();
+        let host = url.host().ok_or_else(no_url)?.to_owned();
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(Unreachable::NoUrl);
+            return Err(no_url());
         }
         let port = url.port().unwrap_or(HTTPS);
         let is_allowed = allow
             .iter()
             .any(|(name, number)| *number == port && *name == host.to_string());
         if port != HTTPS && !is_allowed {
-            return Err(Unreachable::Port(port));
+            return Err(Unsent::refused(format!(
+                "the endpoint has port {port} instead of 443, and is never called"
+            )));
         }
         let mut target = url.path().to_owned();
         if let Some(query) = url.query() {
@@ -121,26 +85,31 @@ impl Endpoint {
     ///
     /// # Errors
     /// The host is unknown, or has no public address.
-    pub(super) fn addresses(&self) -> Result<Vec<SocketAddr>, Unreachable> {
+    pub(super) fn addresses(&self) -> Result<Vec<SocketAddr>, Unsent> {
         self.judged(|name, port| Ok((name, port).to_socket_addrs()?.collect()))
     }
 
     fn judged(
         &self,
         look_up: impl FnOnce(&str, u16) -> io::Result<Vec<SocketAddr>>,
-    ) -> Result<Vec<SocketAddr>, Unreachable> {
+    ) -> Result<Vec<SocketAddr>, Unsent> {
         let addresses = match &self.host {
             Host::Ipv4(address) => vec![SocketAddr::from((*address, self.port))],
             Host::Ipv6(address) => vec![SocketAddr::from((*address, self.port))],
-            Host::Domain(name) => look_up(name, self.port)
-                .map_err(|error| Unreachable::Unknown(name.clone(), error))?,
+            Host::Domain(name) => look_up(name, self.port).map_err(|error| Unsent {
+                why: format!("cannot look up {name}: {error}"),
+                is_final: false,
+            })?,
         };
         let reachable: Vec<SocketAddr> = addresses
             .into_iter()
             .filter(|address| self.is_allowed || is_public(address.ip()))
             .collect();
         match reachable.is_empty() {
-            true => Err(Unreachable::Inside(self.host.to_string())),
+            true => Err(Unsent::refused(format!(
+                "{} is inside or reserved, not a public address, and is never called",
+                self.host
+            ))),
             false => Ok(reachable),
         }
     }
@@ -151,12 +120,13 @@ impl Endpoint {
     }
 
     /// Host, as a certificate names it.
-    pub(super) fn name(&self) -> String {
-        match &self.host {
+    pub(super) fn name(&self) -> Result<ServerName<'static>, Unsent> {
+        ServerName::try_from(match &self.host {
             Host::Domain(name) => name.clone(),
             Host::Ipv4(address) => address.to_string(),
             Host::Ipv6(address) => address.to_string(),
-        }
+        })
+        .map_err(|_| no_url())
     }
 }
 
@@ -164,7 +134,18 @@ impl Endpoint {
 mod tests {
     use super::*;
 
-    fn addresses(text: &str) -> Result<Vec<SocketAddr>, Unreachable> {
+    const NO_URL: &str = "no URL";
+    const SCHEME: &str = "not https";
+    const PORT: &str = "instead of 443";
+    const INSIDE: &str = "is inside or reserved";
+
+    /// Whether it is refused for this reason.
+    fn is<T>(found: &Result<T, Unsent>, why: &str) -> bool {
+        let unsent = found.as_ref().err();
+        unsent.is_some_and(|unsent| unsent.is_final && unsent.why.contains(why))
+    }
+
+    fn addresses(text: &str) -> Result<Vec<SocketAddr>, Unsent> {
         Endpoint::parse(text, &[])?.judged(|_, _| panic!("nothing to look up in {text}"))
     }
 
@@ -188,10 +169,7 @@ mod tests {
             "https://0/",
         ] {
             assert!(
-                matches!(
-                    addresses(text),
-                    Err(Unreachable::Inside(_) | Unreachable::NoUrl)
-                ),
+                is(&addresses(text), INSIDE) || is(&addresses(text), NO_URL),
                 "{text}"
             );
         }
@@ -208,14 +186,14 @@ mod tests {
             "file:///etc/passwd",
             "wss://push.test/",
         ] {
-            assert!(matches!(parse(text), Err(Unreachable::Scheme)), "{text}");
+            assert!(is(&parse(text), SCHEME), "{text}");
         }
         for text in [
             "https://push.test:80/",
             "https://push.test:8443/",
             "https://1.1.1.1:22/",
         ] {
-            assert!(matches!(parse(text), Err(Unreachable::Port(_))), "{text}");
+            assert!(is(&parse(text), PORT), "{text}");
         }
         let long = format!("https://push.test/{}", "x".repeat(MAX_CHARS));
         for text in [
@@ -226,7 +204,7 @@ mod tests {
             "https://u:p@push.test/",
             &long,
         ] {
-            assert!(matches!(parse(text), Err(Unreachable::NoUrl)), "{text}");
+            assert!(is(&parse(text), NO_URL), "{text}");
         }
         let endpoint = parse("HTTPS://Push.Test:443/a%20b/é?c=1&d#e").expect("a URL");
         assert_eq!(endpoint.origin, "https://push.test");
@@ -250,17 +228,14 @@ mod tests {
                 Ok(found)
             })
         };
-        assert!(matches!(
-            of(&["127.0.0.1:443", "[fd00::1]:443"]),
-            Err(Unreachable::Inside(_))
-        ));
-        assert!(matches!(of(&[]), Err(Unreachable::Inside(_))));
+        assert!(is(&of(&["127.0.0.1:443", "[fd00::1]:443"]), INSIDE));
+        assert!(is(&of(&[]), INSIDE));
         assert_eq!(
             of(&["10.0.0.1:443", "1.1.1.1:443"]).expect("one is public"),
             ["1.1.1.1:443".parse().expect("address")]
         );
         let failed = endpoint.judged(|_, _| Err(io::Error::other("no such host")));
-        assert!(matches!(failed, Err(Unreachable::Unknown(..))));
+        assert!(failed.is_err_and(|unsent| !unsent.is_final));
     }
 
     #[test]
@@ -275,21 +250,9 @@ mod tests {
             ["127.0.0.1:8443".parse().expect("address")]
         );
         assert!(found("https://[::1]/x").is_ok());
-        assert!(matches!(
-            found("https://localhost/x"),
-            Err(Unreachable::Inside(_))
-        ));
-        assert!(matches!(
-            found("https://localhost:8444/x"),
-            Err(Unreachable::Port(8444))
-        ));
-        assert!(matches!(
-            found("https://127.0.0.1:8443/x"),
-            Err(Unreachable::Port(8443))
-        ));
-        assert!(matches!(
-            found("http://localhost:8443/x"),
-            Err(Unreachable::Scheme)
-        ));
+        assert!(is(&found("https://localhost/x"), INSIDE));
+        assert!(is(&found("https://localhost:8444/x"), PORT));
+        assert!(is(&found("https://127.0.0.1:8443/x"), PORT));
+        assert!(is(&found("http://localhost:8443/x"), SCHEME));
     }
 }

@@ -1,18 +1,19 @@
 //! The HTTPS client for pushes: one POST over HTTP/1.1 to a checked address, with one deadline for the whole exchange, no
 //! redirects, and connections kept for the next push to the same server.
 
-use std::fmt;
 use std::io::{self, Write};
-use std::net::TcpStream;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use super::endpoint::{Endpoint, Unreachable};
+use super::endpoint::Endpoint;
 use super::response::{self, Response};
+use super::schedule::Unsent;
 use crate::platform::net::{Wire, left};
+use crate::platform::threads::lock;
 
 /// Longest time for one address to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -37,53 +38,6 @@ struct Kept {
 }
 
 type Stream = StreamOwned<ClientConnection, Wire>;
-
-/// Why a push has no answer.
-#[derive(Debug)]
-pub(super) enum PostError {
-    /// No connection was attempted.
-    Unreachable(Unreachable),
-    /// Connecting or the exchange failed.
-    Io(io::Error),
-}
-
-impl PostError {
-    /// Whether another server answered than the intended one: a retry would not help.
-    pub(super) fn is_impostor(&self) -> bool {
-        let PostError::Io(error) = self else {
-            return false;
-        };
-        let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
-        matches!(cause, Some(rustls::Error::InvalidCertificate(_)))
-    }
-}
-
-impl fmt::Display for PostError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            PostError::Unreachable(why) => why.fmt(f),
-            PostError::Io(error) if error.kind() == io::ErrorKind::TimedOut => {
-                f.write_str("no answer in time")
-            }
-            PostError::Io(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for PostError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            PostError::Unreachable(why) => Some(why),
-            PostError::Io(error) => Some(error),
-        }
-    }
-}
-
-impl From<io::Error> for PostError {
-    fn from(error: io::Error) -> Self {
-        PostError::Io(error)
-    }
-}
 
 impl PushClient {
     /// A client that trusts Mozilla's roots and `extra`.
@@ -122,27 +76,41 @@ impl PushClient {
         endpoint: &Endpoint,
         headers: &[(&str, String)],
         body: &[u8],
-    ) -> Result<Response, PostError> {
+    ) -> Result<Response, Unsent> {
+        let failed = |error: io::Error| unsent(endpoint, &error);
         let deadline = Instant::now() + self.timeout;
         let request = request(endpoint, headers, body);
-        if let Some(mut stream) = self.take_kept(&endpoint.origin) {
+        let kept = self.take_kept(&endpoint.origin).and_then(|mut stream| {
             stream.sock.deadline = deadline;
             match exchange(&mut stream, &request) {
                 // The server closed the kept connection just before; try a new one.
-                Err(error) if response::is_unanswered(&error) => {}
-                Err(error) => return Err(error.into()),
-                Ok(answer) => return Ok(self.finished(endpoint, stream, answer)),
+                Err(error) if response::is_unanswered(&error) => None,
+                answer => Some((stream, answer)),
             }
+        });
+        let (stream, answer) = match kept {
+            Some(exchanged) => exchanged,
+            None => {
+                let (addresses, name) = (endpoint.addresses()?, endpoint.name()?);
+                let stream = self.connect(&addresses, name, deadline);
+                let mut stream = stream.map_err(failed)?;
+                let answer = exchange(&mut stream, &request);
+                (stream, answer)
+            }
+        };
+        let answer = answer.map_err(failed)?;
+        if answer.may_go_on {
+            self.keep(&endpoint.origin, stream);
         }
-        let mut stream = self.connect(endpoint, deadline)?;
-        let answer = exchange(&mut stream, &request)?;
-        Ok(self.finished(endpoint, stream, answer))
+        Ok(answer)
     }
 
-    fn connect(&self, endpoint: &Endpoint, deadline: Instant) -> Result<Stream, PostError> {
-        let addresses = endpoint.addresses().map_err(PostError::Unreachable)?;
-        let name = ServerName::try_from(endpoint.name())
-            .map_err(|_| PostError::Unreachable(Unreachable::NoUrl))?;
+    fn connect(
+        &self,
+        addresses: &[SocketAddr],
+        name: ServerName<'static>,
+        deadline: Instant,
+    ) -> io::Result<Stream> {
         let mut failed = io::Error::from(io::ErrorKind::TimedOut);
         for (place, address) in addresses.iter().enumerate() {
             let share = left(deadline)? / (addresses.len() - place) as u32;
@@ -156,34 +124,48 @@ impl PushClient {
                 Err(error) => failed = error,
             }
         }
-        Err(failed.into())
+        Err(failed)
     }
 
-    fn finished(&self, endpoint: &Endpoint, stream: Stream, answer: Response) -> Response {
-        if answer.may_go_on {
-            let mut kept = self.kept();
-            kept.retain(|one| one.since.elapsed() < KEEP);
-            if kept.len() >= MOST_KEPT {
-                kept.remove(0);
-            }
-            kept.push(Kept {
-                origin: endpoint.origin.clone(),
-                since: Instant::now(),
-                stream,
-            });
+    fn keep(&self, origin: &str, stream: Stream) {
+        let mut kept = lock(&self.kept);
+        if kept.len() >= MOST_KEPT {
+            kept.remove(0);
         }
-        answer
+        kept.push(Kept {
+            origin: origin.to_owned(),
+            since: Instant::now(),
+            stream,
+        });
     }
 
     fn take_kept(&self, origin: &str) -> Option<Stream> {
-        let mut kept = self.kept();
-        kept.retain(|one| one.since.elapsed() < KEEP);
+        self.close_old();
+        let mut kept = lock(&self.kept);
         let place = kept.iter().rposition(|one| one.origin == origin)?;
         Some(kept.remove(place).stream)
     }
 
-    fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Closes connections that were kept for long.
+    pub(super) fn close_old(&self) {
+        lock(&self.kept).retain(|one| one.since.elapsed() < KEEP);
+    }
+}
+
+/// What a failure with a push service means. Another server than the intended one stays that.
+fn unsent(endpoint: &Endpoint, error: &io::Error) -> Unsent {
+    let place = endpoint.authority();
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    if let Some(rustls::Error::InvalidCertificate(_)) = cause {
+        return Unsent::refused(format!("cannot trust {place}: {error}"));
+    }
+    let why = match error.kind() {
+        io::ErrorKind::TimedOut => "no answer in time".to_owned(),
+        _ => error.to_string(),
+    };
+    Unsent {
+        why: format!("cannot reach {place}: {why}"),
+        is_final: false,
     }
 }
 

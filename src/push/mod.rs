@@ -31,8 +31,8 @@ mod send;
 mod vapid;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crossbeam_channel::Sender;
 
@@ -42,36 +42,9 @@ pub(crate) use self::disabled::{Starter, Worker, prepare};
 pub(crate) use self::dispatch::{Starter, Worker, prepare};
 
 use crate::config::settings::Rows;
-use crate::model::AgentId;
 use crate::platform::metrics::METRICS;
+use crate::platform::threads::lock;
 use crate::store::NewNotification;
-
-/// What one agent is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice {
-    /// Who.
-    pub agent: AgentId,
-    /// Heading.
-    pub title: String,
-    /// Sender and preview.
-    pub body: String,
-    /// Route within the application.
-    pub link: String,
-    /// A later push with the same key replaces this one in the browser.
-    pub dedupe_key: String,
-}
-
-impl From<&NewNotification> for Notice {
-    fn from(row: &NewNotification) -> Self {
-        Notice {
-            agent: row.agent,
-            title: row.title.to_owned(),
-            body: row.body.clone(),
-            link: row.link.clone(),
-            dedupe_key: row.dedupe_key.clone(),
-        }
-    }
-}
 
 /// The rows of `settings` with the install's VAPID identity.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -114,7 +87,7 @@ impl fmt::Debug for PushSettings {
 #[derive(Debug)]
 pub struct Queue {
     /// Boxed, since a bounded queue allocates all its slots at once.
-    notices: Sender<Box<Notice>>,
+    notices: Sender<Box<NewNotification>>,
     shared: Arc<PushShared>,
 }
 
@@ -122,34 +95,22 @@ pub struct Queue {
 #[derive(Debug, Default)]
 struct PushShared {
     settings: Mutex<PushSettings>,
-    is_wanted: AtomicBool,
     dropped: AtomicUsize,
-}
-
-impl PushShared {
-    fn settings(&self) -> MutexGuard<'_, PushSettings> {
-        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Queue {
     /// Whether this install pushes.
     pub fn is_wanted(&self) -> bool {
-        self.shared.is_wanted.load(Ordering::Relaxed)
+        lock(&self.shared.settings).are_complete()
     }
 
     /// Takes over settings that were read again.
     pub fn configure(&self, settings: PushSettings) {
-        let mut current = self.shared.settings();
-        if *current != settings {
-            let is_wanted = settings.are_complete();
-            self.shared.is_wanted.store(is_wanted, Ordering::Relaxed);
-            *current = settings;
-        }
+        *lock(&self.shared.settings) = settings;
     }
 
     /// Hands notices in. If the queue is full, they are dropped and counted, and the log says so now and then.
-    pub fn offer(&self, notices: Vec<Notice>) {
+    pub fn offer(&self, notices: Vec<NewNotification>) {
         for notice in notices {
             if self.notices.try_send(Box::new(notice)).is_err() {
                 METRICS.pushes[4].add(1);

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Notice;
+use crate::store::NewNotification;
 use crate::text::collapse;
 
 const TITLE_CHARS: usize = 180;
@@ -19,9 +19,9 @@ struct Payload {
 }
 
 /// The JSON of a notice.
-pub(super) fn payload(notice: &Notice) -> Vec<u8> {
+pub(super) fn payload(notice: &NewNotification) -> Vec<u8> {
     let payload = Payload {
-        title: collapse(&notice.title, TITLE_CHARS),
+        title: collapse(notice.title, TITLE_CHARS),
         body: collapse(&notice.body, BODY_CHARS),
         link: notice.link.chars().take(LINK_CHARS).collect(),
         tag: format!("andrea-helpdesk-{}", notice.dedupe_key),
@@ -37,9 +37,11 @@ mod tests {
 
     #[test]
     fn white_space_is_collapsed_and_each_text_has_its_length() {
-        let notice = Notice {
+        let notice = NewNotification {
             agent: AgentId(1),
-            title: format!(" a\n\tb{}", "é".repeat(200)),
+            kind: "chat_mention",
+            data_json: String::new(),
+            title: format!(" a\n\tb{}", "é".repeat(200)).leak(),
             body: format!("A  \"Name\"\r\n · {}", "日".repeat(300)),
             link: format!("/chat/{}", "x".repeat(300)),
             dedupe_key: "chat:mention:7".to_owned(),

@@ -41,7 +41,6 @@ pub(super) fn read(from: &mut impl Read) -> io::Result<Response> {
     let mut reader = ResponseReader {
         from,
         bytes: Vec::new(),
-        is_at_end: false,
     };
     loop {
         let head = reader.head()?;
@@ -75,7 +74,6 @@ struct Body {
 struct ResponseReader<'a, R> {
     from: &'a mut R,
     bytes: Vec<u8>,
-    is_at_end: bool,
 }
 
 impl<R: Read> ResponseReader<'_, R> {
@@ -89,7 +87,6 @@ impl<R: Read> ResponseReader<'_, R> {
             Err(error) => return Err(error),
         };
         if count == 0 {
-            self.is_at_end = true;
             let kind = match self.bytes.is_empty() {
                 true => io::ErrorKind::UnexpectedEof,
                 false => io::ErrorKind::InvalidData,
@@ -135,7 +132,7 @@ impl<R: Read> ResponseReader<'_, R> {
             status: head.status,
             retry_after: head.retry_after,
             body: body.bytes,
-            may_go_on: body.is_whole && !head.closes && !self.is_at_end && self.bytes.is_empty(),
+            may_go_on: body.is_whole && !head.closes && self.bytes.is_empty(),
         }
     }
 

@@ -6,6 +6,7 @@
 //! served in turn, and unresponsive endpoints take at most half of the threads.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -62,6 +63,33 @@ pub(super) enum PushOutcome {
     /// There was no answer.
     Silent(String),
 }
+
+/// Why a push was not sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unsent {
+    /// In words.
+    pub why: String,
+    /// Whether it will never work.
+    pub is_final: bool,
+}
+
+impl Unsent {
+    /// It will never work.
+    pub(super) fn refused(why: impl Into<String>) -> Self {
+        Unsent {
+            why: why.into(),
+            is_final: true,
+        }
+    }
+}
+
+impl fmt::Display for Unsent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+impl std::error::Error for Unsent {}
 
 /// What there is to do.
 #[derive(Debug)]
@@ -127,15 +155,10 @@ impl Schedule {
                 *counts.entry(one.subscription.agent).or_default() += 1;
             }
             let most = |one: &Delivery| counts[&one.subscription.agent];
-            let (place, _) = self
-                .waiting
-                .iter()
-                .enumerate()
-                .fold((0, 0), |best, (place, one)| match most(one) > best.1 {
-                    true => (place, most(one)),
-                    false => best,
-                });
-            self.waiting.remove(place)
+            // Of equals the last one that it comes across, which is the oldest.
+            let places = (0..self.waiting.len()).rev();
+            let place = places.max_by_key(|place| most(&self.waiting[*place]));
+            self.waiting.remove(place.unwrap_or(0))
         });
         self.waiting.push(delivery);
         given_up

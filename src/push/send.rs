@@ -3,38 +3,29 @@
 use std::time::Duration;
 
 use super::crypt::seal;
-use super::endpoint::Unreachable;
-use super::http::{PostError, PushClient};
+use super::http::PushClient;
 use super::response::Response;
-use super::schedule::{Delivery, PushOutcome};
-use super::vapid::Credentials;
+use super::schedule::{Delivery, PushOutcome, Unsent};
+use super::vapid::Identity;
 use crate::platform::clock;
 
 /// Most characters of a service's own words that are passed on.
 const WORDS: usize = 200;
 
 /// Encrypts a push and posts it.
-pub(super) fn send(
-    client: &PushClient,
-    delivery: &Delivery,
-    credentials: &Credentials,
-) -> PushOutcome {
-    let sealed = match seal(&delivery.subscription, &delivery.payload) {
-        Ok(sealed) => sealed,
-        Err(why) => return PushOutcome::Refused(format!("cannot encrypt: {why}")),
-    };
+pub(super) fn send(client: &PushClient, delivery: &Delivery, identity: &Identity) -> PushOutcome {
     let endpoint = &delivery.endpoint;
-    let place = endpoint.authority();
-    match client.post(endpoint, &credentials.headers(&sealed), &sealed.body) {
-        Ok(answer) => judge(&answer, place, &endpoint.target),
-        Err(PostError::Unreachable(why @ Unreachable::Unknown(..))) => {
-            PushOutcome::Silent(why.to_string())
-        }
-        Err(PostError::Unreachable(why)) => PushOutcome::Refused(why.to_string()),
-        Err(error) if error.is_impostor() => {
-            PushOutcome::Refused(format!("cannot trust {place}: {error}"))
-        }
-        Err(error) => PushOutcome::Silent(format!("cannot reach {place}: {error}")),
+    let answer = seal(&delivery.subscription, &delivery.payload).and_then(|sealed| {
+        let headers = identity.headers(&endpoint.origin, clock::epoch_seconds(), &sealed);
+        client.post(endpoint, &headers, &sealed.body)
+    });
+    match answer {
+        Ok(answer) => judge(&answer, endpoint.authority(), &endpoint.target),
+        Err(Unsent {
+            why,
+            is_final: true,
+        }) => PushOutcome::Refused(why),
+        Err(Unsent { why, .. }) => PushOutcome::Silent(why),
     }
 }
 

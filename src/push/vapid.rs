@@ -2,14 +2,16 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Mutex;
 
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use serde::Serialize;
 
 use super::PushSettings;
-use super::crypt::{Encoding, POINT_BYTES, Sealed};
+use super::crypt::{POINT_BYTES, Sealed};
 use super::key::{candidates, from_base64, to_base64url};
+use crate::platform::threads::lock;
 
 /// How long a token is good for, in seconds; RFC 8292 allows a day.
 const TOKEN_SECONDS: u64 = 12 * 3600;
@@ -48,35 +50,8 @@ pub(super) struct Identity {
     public: String,
     subject: String,
     random: SystemRandom,
-    tokens: HashMap<String, VapidToken>,
-}
-
-/// The authorization of one push.
-pub(super) struct Credentials {
-    token: String,
-    public: String,
-}
-
-impl Credentials {
-    /// The headers of a push with this body.
-    pub(super) fn headers(&self, sealed: &Sealed) -> Vec<(&'static str, String)> {
-        let Credentials { token, public } = self;
-        let mut headers = vec![("Content-Encoding", sealed.encoding.name().to_owned())];
-        match (sealed.encoding, &sealed.key_and_salt) {
-            (Encoding::AesGcm, Some((key, salt))) => {
-                headers.push(("Authorization", format!("WebPush {token}")));
-                headers.push(("Crypto-Key", format!("dh={key};p256ecdsa={public}")));
-                headers.push(("Encryption", format!("salt={salt}")));
-            }
-            _ => headers.push(("Authorization", format!("vapid t={token}, k={public}"))),
-        }
-        headers
-    }
-}
-
-struct VapidToken {
-    text: String,
-    signed_at: u64,
+    /// By the push service, each with when it was signed.
+    tokens: Mutex<HashMap<String, (String, u64)>>,
 }
 
 #[derive(Serialize)]
@@ -113,34 +88,42 @@ impl Identity {
             public: to_base64url(&public),
             subject: settings.subject.clone(),
             random,
-            tokens: HashMap::new(),
+            tokens: Mutex::default(),
         })
     }
 
-    /// The authorization of a push to `origin` at `now`, seconds since 1970.
-    pub(super) fn credentials(&mut self, origin: &str, now: u64) -> Credentials {
-        Credentials {
-            token: self.token(origin, now),
-            public: self.public.clone(),
+    /// The headers of a push to `origin` at `now`, seconds since 1970.
+    pub(super) fn headers(
+        &self,
+        origin: &str,
+        now: u64,
+        sealed: &Sealed,
+    ) -> Vec<(&'static str, String)> {
+        let (token, public) = (self.token(origin, now), &self.public);
+        match &sealed.key_and_salt {
+            Some((key, salt)) => vec![
+                ("Content-Encoding", "aesgcm".to_owned()),
+                ("Authorization", format!("WebPush {token}")),
+                ("Crypto-Key", format!("dh={key};p256ecdsa={public}")),
+                ("Encryption", format!("salt={salt}")),
+            ],
+            None => vec![
+                ("Content-Encoding", "aes128gcm".to_owned()),
+                ("Authorization", format!("vapid t={token}, k={public}")),
+            ],
         }
     }
 
-    fn token(&mut self, origin: &str, now: u64) -> String {
+    fn token(&self, origin: &str, now: u64) -> String {
+        let mut tokens = lock(&self.tokens);
         // Either way: the clock may have been set back.
-        let is_fresh = |token: &VapidToken| now.abs_diff(token.signed_at) < USE_SECONDS;
-        if let Some(token) = self.tokens.get(origin).filter(|token| is_fresh(token)) {
-            return token.text.clone();
+        tokens.retain(|_, (_, signed_at)| now.abs_diff(*signed_at) < USE_SECONDS);
+        if tokens.len() >= MOST_TOKENS {
+            tokens.clear();
         }
-        if self.tokens.len() >= MOST_TOKENS {
-            self.tokens.clear();
-        }
-        let text = self.sign(origin, now);
-        let token = VapidToken {
-            text: text.clone(),
-            signed_at: now,
-        };
-        self.tokens.insert(origin.to_owned(), token);
-        text
+        let signed = || (self.sign(origin, now), now);
+        let (token, _) = tokens.entry(origin.to_owned()).or_insert_with(signed);
+        token.clone()
     }
 
     fn sign(&self, origin: &str, now: u64) -> String {
@@ -179,7 +162,6 @@ mod tests {
 
     fn sealed() -> Sealed {
         Sealed {
-            encoding: Encoding::Aes128Gcm,
             key_and_salt: None,
             body: Vec::new(),
         }
@@ -188,10 +170,8 @@ mod tests {
     #[test]
     fn a_token_says_to_whom_and_until_when_and_is_signed() {
         let settings = settings();
-        let mut identity = Identity::new(&settings, "secret").expect("a pair");
-        let headers = identity
-            .credentials("https://push.example.test", 1_000_000)
-            .headers(&sealed());
+        let identity = Identity::new(&settings, "secret").expect("a pair");
+        let headers = identity.headers("https://push.example.test", 1_000_000, &sealed());
         let (name, value) = &headers[1];
         assert_eq!(*name, "Authorization");
         let token = value
@@ -216,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_token_is_used_again_for_its_origin_and_a_while() {
-        let mut identity = Identity::new(&settings(), "secret").expect("a pair");
+        let identity = Identity::new(&settings(), "secret").expect("a pair");
         let first = identity.token("https://a.test", 1_000_000);
         assert_eq!(
             identity.token("https://a.test", 1_000_000 + USE_SECONDS - 1),
@@ -235,7 +215,7 @@ mod tests {
         for number in 0..2 * MOST_TOKENS {
             identity.token(&format!("https://{number}.test"), 1_000_000);
         }
-        assert!(identity.tokens.len() <= MOST_TOKENS);
+        assert!(lock(&identity.tokens).len() <= MOST_TOKENS);
     }
 
     #[test]

@@ -14,10 +14,10 @@ use crate::model::{AgentId, Conversation, Message, MessageId, Refusal};
 use crate::notifications;
 use crate::protocol;
 use crate::protocol::frame::Frame;
-use crate::push::Notice;
 use crate::session::Post;
 use crate::store::{
-    DatabaseConnection, Failure, Lent, NewMessage, PostingContext, Result, StoreError,
+    DatabaseConnection, Failure, Lent, NewMessage, NewNotification, PostingContext, Result,
+    StoreError,
 };
 use crate::text::{self, Tickets};
 
@@ -46,7 +46,7 @@ pub(super) struct BatchResult {
     pub(super) stored: Vec<(usize, Stored)>,
     pub(super) answered: Vec<(usize, Unwritten)>,
     /// The new notifications, if they are pushed as well.
-    pub(super) notices: Vec<Notice>,
+    pub(super) notices: Vec<NewNotification>,
 }
 
 /// Why a message was not written.
