@@ -204,7 +204,7 @@ impl Chat {
     /// Gives up a message whose deadline has passed at `now`; without a `now`, whatever its deadline is.
     pub fn refuse_overdue(&self, pending: &PendingPost, now: Option<Instant>) {
         if now.is_none_or(|now| pending.deadline <= now)
-            && let Some(refusal) = pending.give_up()
+            && let Some(refusal) = pending.take_answer()
         {
             self.say_refused(&pending.from, refusal, pending.reference.as_ref());
             pending.set_done();
@@ -213,7 +213,7 @@ impl Chat {
 
     /// Refuses a message, unless its sender has been answered already.
     fn refuse_post(&self, pending: &PendingPost, refusal: Refusal) {
-        if pending.take_answer().is_ok() {
+        if pending.take_answer().is_some() {
             self.say_refused(&pending.from, refusal, pending.reference.as_ref());
         }
         pending.set_done();

@@ -73,16 +73,9 @@ impl PendingPost {
         self.state.load(Ordering::Acquire) == ANSWERED
     }
 
-    /// Takes the answer: the caller is to give it.
-    pub(super) fn take_answer(&self) -> Result<(), AlreadyAnswered> {
-        match self.state.swap(ANSWERED, Ordering::AcqRel) {
-            ANSWERED => Err(AlreadyAnswered),
-            _ => Ok(()),
-        }
-    }
-
-    /// Takes the answer for a message that is given up: what to tell its sender. `None` if it was answered already.
-    pub(super) fn give_up(&self) -> Option<Refusal> {
+    /// Takes the answer, which the caller is to give: this refusal if the outcome is not known. `None` if the message was
+    /// answered already.
+    pub(super) fn take_answer(&self) -> Option<Refusal> {
         match self.state.swap(ANSWERED, Ordering::AcqRel) {
             WAITING => Some(Refusal::Unavailable),
             COMMITTING => Some(Refusal::OutcomeUnknown),
@@ -138,24 +131,21 @@ mod tests {
     #[test]
     fn a_message_is_answered_once_and_not_stored_against_its_answer() {
         let late = pending();
-        assert_eq!(late.give_up(), Some(Refusal::Unavailable));
-        assert_eq!(late.take_answer(), Err(AlreadyAnswered));
+        assert_eq!(late.take_answer(), Some(Refusal::Unavailable));
+        assert_eq!(late.take_answer(), None);
         assert_eq!(late.begin_commit(), Err(AlreadyAnswered));
-        assert!(late.is_answered());
         let early = pending();
-        assert_eq!(early.begin_commit().and(early.take_answer()), Ok(()));
-        assert_eq!(early.give_up(), None);
+        assert_eq!(early.begin_commit(), Ok(()));
+        assert_eq!(early.take_answer(), Some(Refusal::OutcomeUnknown));
+        assert!(early.is_answered());
     }
 
     #[test]
     fn what_is_being_committed_may_be_stored_and_after_a_rollback_is_not() {
         let post = pending();
         assert_eq!(post.begin_commit(), Ok(()));
-        assert_eq!(post.give_up(), Some(Refusal::OutcomeUnknown));
-        let post = pending();
-        assert_eq!(post.begin_commit(), Ok(()));
         post.end_commit();
-        assert_eq!(post.give_up(), Some(Refusal::Unavailable));
+        assert_eq!(post.take_answer(), Some(Refusal::Unavailable));
     }
 
     #[test]

@@ -132,19 +132,15 @@ impl Poller<'_> {
 
     fn deliver_new(&mut self) -> Result<()> {
         let feed = &self.chat.feed;
-        let low_watermark = {
-            let mut state = feed.lock();
-            state.sequencer.forget(Instant::now());
-            state.sequencer.low_watermark()
-        };
+        feed.lock().sequencer.forget(Instant::now());
+        let low_watermark = feed.low_watermark();
         // Ids before rows: while an id is missing, every look finds all delivered ids above it again.
         let mut ids = self
             .pool
             .run(|store| store.ids_above(low_watermark, IDS_PER_LOOK))?;
-        {
-            let state = feed.lock();
-            ids.retain(|id| !state.sequencer.is_delivered(*id));
-        }
+        let state = feed.lock();
+        ids.retain(|id| !state.sequencer.is_delivered(*id));
+        drop(state);
         ids.truncate(ROWS_PER_LOOK);
         if ids.is_empty() {
             return Ok(());
@@ -180,8 +176,8 @@ impl Poller<'_> {
     }
 
     fn announce_changes(&mut self) -> Result<()> {
-        let low_watermark = self.chat.feed.lock().sequencer.low_watermark().0;
-        let above = MessageId(low_watermark.saturating_sub(CHANGES_AMONG));
+        let low_watermark = self.chat.feed.low_watermark();
+        let above = MessageId(low_watermark.0.saturating_sub(CHANGES_AMONG));
         let since = self.changes_since.clone();
         let (now, rows) = self
             .pool

@@ -52,15 +52,12 @@ impl Chat {
         if let Some(after) = after {
             // Fails if the hub has refused the socket, or has ended: then there is nothing to send. The timeout starts anew,
             // because `wake` may have used up `deadline`.
-            let backlog = newest.recv_timeout(STORE_TIMEOUT);
-            let backlog = backlog.map_or_else(
-                |_| Backlog::default(),
-                |last| self.backlog(subscriber, id, after, last),
-            );
+            let last = newest.recv_timeout(STORE_TIMEOUT);
+            let backlog = last.map(|last| self.backlog(subscriber, id, after, last));
             self.hub.send(Command::Release {
                 subscriber: Arc::clone(subscriber),
                 agent: id,
-                backlog,
+                backlog: backlog.unwrap_or_default(),
             });
         }
     }

@@ -118,22 +118,17 @@ impl Presence {
     }
 
     fn is_online(&self, agent: AgentId) -> bool {
-        self.local.contains(&agent)
-            || self
-                .remote
-                .values()
-                .any(|remote| remote.agents.contains(&agent))
+        let mut remotes = self.remote.values();
+        self.local.contains(&agent) || remotes.any(|remote| remote.agents.contains(&agent))
     }
 
     fn changes_since(&self, before: &BTreeSet<AgentId>) -> Vec<PresenceChange> {
         let after = self.all();
-        let changed = before.symmetric_difference(&after).copied();
-        changed
-            .map(|agent| PresenceChange {
-                agent,
-                is_online: after.contains(&agent),
-            })
-            .collect()
+        let change = |agent: &AgentId| PresenceChange {
+            agent: *agent,
+            is_online: after.contains(agent),
+        };
+        before.symmetric_difference(&after).map(change).collect()
     }
 }
 

@@ -314,14 +314,8 @@ impl HubState {
             });
             self.sockets += 1;
         }
-        let here = PresenceChange {
-            agent: id,
-            is_online: true,
-        };
-        let change = lock(&self.presence).set_local(here);
-        if appears && !is_renewal {
-            self.announce(change.as_slice());
-            (self.config.on_presence)(here);
+        if appears {
+            self.set_presence(id, true);
         }
         self.joining.push(newcomer);
     }
@@ -388,15 +382,17 @@ impl HubState {
             let is_away = |agent: &ConnectedAgent| agent.offline_at == Some(deadline);
             if self.agents.get(&id).is_some_and(is_away) {
                 self.agents.remove(&id);
-                let here = PresenceChange {
-                    agent: id,
-                    is_online: false,
-                };
-                let change = lock(&self.presence).set_local(here);
-                self.announce(change.as_slice());
-                (self.config.on_presence)(here);
+                self.set_presence(id, false);
             }
         }
+    }
+
+    /// An agent's first socket came here, or its last one is gone for good.
+    fn set_presence(&mut self, agent: AgentId, is_online: bool) {
+        let here = PresenceChange { agent, is_online };
+        let change = lock(&self.presence).set_local(here);
+        self.announce(change.as_slice());
+        (self.config.on_presence)(here);
     }
 
     /// Queues changes for all other sockets. An agent's own sockets do not get them: when it appears, its only socket learns

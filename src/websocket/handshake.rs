@@ -122,6 +122,7 @@ fn decide<'h>(
     target: &Target<'h>,
     policy: &Policy<'_>,
 ) -> Result<&'h [u8], Refused> {
+    let bad = |why| Err(Refused::BadRequest(why));
     if target.path != PATH {
         return Err(Refused::NotFound);
     }
@@ -129,20 +130,18 @@ fn decide<'h>(
         return Err(Refused::Method);
     }
     if request.version != Some(1) {
-        return Err(Refused::BadRequest("HTTP/1.1 is required"));
+        return bad("HTTP/1.1 is required");
     }
     let values = |name| http::values(request, name);
     let host = http::host(request, target)?.unwrap_or_default();
     if !host.is_empty() && without_port(host).is_none() {
-        return Err(Refused::BadRequest(
-            "the Host is no host with or without a port",
-        ));
+        return bad("the Host is no host with or without a port");
     }
     // A body would be taken for frames.
     if values("Transfer-Encoding").next().is_some()
         || values("Content-Length").any(|length| length != b"0")
     {
-        return Err(Refused::BadRequest("a request with a body cannot upgrade"));
+        return bad("a request with a body cannot upgrade");
     }
     if !has_token(values("Upgrade"), b"websocket") || !has_token(values("Connection"), b"upgrade") {
         return Err(Refused::UpgradeRequired);
@@ -153,14 +152,10 @@ fn decide<'h>(
     }
     let mut keys = values("Sec-WebSocket-Key");
     let (Some(key), None) = (keys.next(), keys.next()) else {
-        return Err(Refused::BadRequest(
-            "exactly one Sec-WebSocket-Key header is required",
-        ));
+        return bad("exactly one Sec-WebSocket-Key header is required");
     };
     if !is_key(key) {
-        return Err(Refused::BadRequest(
-            "Sec-WebSocket-Key is not 16 bytes in base64",
-        ));
+        return bad("Sec-WebSocket-Key is not 16 bytes in base64");
     }
     let mut origins = values("Origin");
     if let Some(origin) = origins.next()
@@ -188,10 +183,8 @@ fn is_allowed(origin: &[u8], host: &str, policy: &Policy<'_>) -> bool {
     let Some(origin) = std::str::from_utf8(origin).ok().and_then(host_of_url) else {
         return false;
     };
-    let apps = policy
-        .app_urls
-        .iter()
-        .filter_map(|url| host_of_app_url(url));
+    let urls = policy.app_urls.iter();
+    let apps = urls.filter_map(|url| host_of_app_url(url));
     let mut hosts = without_port(host).into_iter().chain(apps);
     hosts.any(|allowed| allowed.eq_ignore_ascii_case(origin))
 }

@@ -128,15 +128,11 @@ impl Outbox {
     }
 
     /// Queues the last words.
-    pub(super) fn close(
-        &mut self,
-        last_words: &[u8],
-        closing: Closing,
-    ) -> Result<(), AlreadyClosing> {
+    pub(super) fn close(&mut self, words: &[u8], closing: Closing) -> Result<(), AlreadyClosing> {
         if self.is_closing() {
             return Err(AlreadyClosing);
         }
-        self.pending.extend_from_slice(last_words);
+        self.pending.extend_from_slice(words);
         self.closing = Some((closing, Instant::now()));
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! What operators learn of connections: who is connected, and what the log says.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Instant;
 
 use log::debug;
@@ -33,7 +34,17 @@ impl Server {
     /// All connections, in no particular order.
     pub fn connections(&self, clock: &AppClock) -> Vec<ConnectionReport> {
         let all = self.registry.all();
-        all.iter().map(|one| report(one, clock)).collect()
+        let report = |one: &Arc<Connection>| {
+            let since = lock(&one.state).since;
+            ConnectionReport {
+                connection: one.id.0,
+                agent: one.agent.get().map(|agent| agent.0),
+                since: clock.text_ago(since.elapsed().as_secs()),
+                address: one.address(),
+                waiting_bytes: lock(&one.outbox).backlog(),
+            }
+        };
+        all.iter().map(report).collect()
     }
 }
 
@@ -92,16 +103,5 @@ impl fmt::Display for Connection {
             write!(f, " (agent {agent})")?;
         }
         write!(f, " from {}", self.address())
-    }
-}
-
-fn report(connection: &Connection, clock: &AppClock) -> ConnectionReport {
-    let since = lock(&connection.state).since;
-    ConnectionReport {
-        connection: connection.id.0,
-        agent: connection.agent.get().map(|agent| agent.0),
-        since: clock.text_ago(since.elapsed().as_secs()),
-        address: connection.address(),
-        waiting_bytes: lock(&connection.outbox).backlog(),
     }
 }

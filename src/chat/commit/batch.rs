@@ -112,15 +112,12 @@ pub(super) fn attempt(
     }
     match lent.run(|store| store.commit()) {
         Ok(()) => AttemptOutcome::Done(written),
-        Err(error)
-            if matches!(
-                error.failure,
-                Failure::Lost | Failure::Stale | Failure::TookTooLong
-            ) =>
-        {
-            AttemptOutcome::Unknown(written)
-        }
-        Err(error) => AttemptOutcome::Failed(error),
+        Err(error) => match error.failure {
+            Failure::Lost | Failure::Stale | Failure::TookTooLong => {
+                AttemptOutcome::Unknown(written)
+            }
+            _ => AttemptOutcome::Failed(error),
+        },
     }
 }
 

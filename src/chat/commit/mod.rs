@@ -247,7 +247,7 @@ impl Committer<'_> {
                 Unwritten::Refused(refusal) => chat.refuse_post(pending, refusal),
                 Unwritten::Repeated(message) => {
                     // Answered with the message as it was stored the first time.
-                    if pending.take_answer().is_ok() {
+                    if pending.take_answer().is_some() {
                         let text = protocol::message_created(&message);
                         chat.say(&pending.from, text, pending.reference.as_ref());
                     }
