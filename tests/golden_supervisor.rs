@@ -92,7 +92,7 @@ fn play(row: &Json) -> Run {
         .map(|(key, value)| (key.to_owned(), Some(value.to_owned())));
     let holder = alive.then_some(Holder {
         pid: PID,
-        verified: true,
+        is_verified: true,
     });
     let age = match text(row, "heartbeat") {
         "fresh" => Some(0),

@@ -224,8 +224,12 @@ impl Demo {
     fn is_start_due(&self) -> Result<bool, Problem> {
         let decision = decide(&self.ask(|store| store.settings())?, false);
         let settled = match decision {
-            Decision::Start { clear_restart } if clear_restart => Some(key::RESTART_REQUESTED),
-            Decision::Report { clear_stop, .. } if clear_stop => Some(key::STOP_REQUESTED),
+            Decision::Start {
+                has_restart_request,
+            } if has_restart_request => Some(key::RESTART_REQUESTED),
+            Decision::Report {
+                has_stop_request, ..
+            } if has_stop_request => Some(key::STOP_REQUESTED),
             _ => None,
         };
         if let Some(request) = settled {
@@ -239,7 +243,7 @@ impl Demo {
 fn decide(rows: &Rows, is_running: bool) -> Decision {
     let holder = is_running.then(|| Holder {
         pid: std::process::id(),
-        verified: true,
+        is_verified: true,
     });
     let age = AppClock::utc().seconds_since(rows.text(key::LAST_SEEN_AT, ""));
     supervisor::decide(&Observed::new(rows, holder, age))

@@ -33,7 +33,7 @@ pub enum Occupied {
         /// Its process id, 0 where the file does not say.
         pid: u32,
         /// Whether it holds the lock.
-        locked: bool,
+        is_locked: bool,
     },
     /// The file cannot be opened, locked or read.
     ByError(io::Error),
@@ -53,7 +53,10 @@ impl PidFile {
                 Ok(()) => {}
                 Err(rustix::io::Errno::WOULDBLOCK) => {
                     let pid = read_pid(&mut file).unwrap_or(0);
-                    return Err(Occupied::ByDaemon { pid, locked: true });
+                    return Err(Occupied::ByDaemon {
+                        pid,
+                        is_locked: true,
+                    });
                 }
                 Err(error) => return Err(Occupied::ByError(error.into())),
             }
@@ -63,9 +66,10 @@ impl PidFile {
             }
             return match read_pid(&mut file) {
                 // Of any install: the caller checks the heartbeat, and only a process to be signalled must be ours.
-                Some(pid) if php_daemon(pid).is_some() => {
-                    Err(Occupied::ByDaemon { pid, locked: false })
-                }
+                Some(pid) if php_daemon(pid).is_some() => Err(Occupied::ByDaemon {
+                    pid,
+                    is_locked: false,
+                }),
                 _ => Ok(PidFile {
                     path: path.to_owned(),
                     file,
@@ -84,7 +88,7 @@ impl PidFile {
             flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
                 Occupied::ByDaemon {
                     pid: 0,
-                    locked: true,
+                    is_locked: true,
                 }
             })?;
             // As above: a file that was removed meanwhile guards nothing.
@@ -126,7 +130,7 @@ pub struct Holder {
     pub pid: u32,
     /// Whether that number is known to be the daemon's, so that it may be signalled. It is not while a daemon has
     /// locked the file and not yet written it, nor where the daemon runs in another container.
-    pub verified: bool,
+    pub is_verified: bool,
 }
 
 /// Who holds the pid file. Makes and changes nothing.
@@ -140,17 +144,17 @@ pub fn holder(places: &Paths) -> io::Result<Option<Holder>> {
         Err(error) => return Err(error),
     };
     // Shared, so that two inspections do not take each other for a daemon; released when the file is closed.
-    let locked = match flock(&file, FlockOperation::NonBlockingLockShared) {
+    let is_locked = match flock(&file, FlockOperation::NonBlockingLockShared) {
         Ok(()) => false,
         Err(rustix::io::Errno::WOULDBLOCK) => true,
         Err(error) => return Err(error.into()),
     };
     let pid = read_pid(&mut file).unwrap_or(0);
-    let verified = match locked {
+    let is_verified = match is_locked {
         true => is_own_daemon(pid, places),
         false => is_php_daemon(pid, places),
     };
-    Ok((locked || verified).then_some(Holder { pid, verified }))
+    Ok((is_locked || is_verified).then_some(Holder { pid, is_verified }))
 }
 
 /// The process of a holder, if it is one that may be signalled and still is what it was. The descriptor is taken
@@ -158,7 +162,7 @@ pub fn holder(places: &Paths) -> io::Result<Option<Holder>> {
 pub fn process_of(holder: Holder, places: &Paths) -> Option<Process> {
     let process = Process::open(holder.pid)?;
     let now = self::holder(places).ok().flatten()?;
-    (holder.verified && now == holder).then_some(process)
+    (holder.is_verified && now == holder).then_some(process)
 }
 
 fn read_pid(file: &mut File) -> Option<u32> {
@@ -289,7 +293,10 @@ mod tests {
             std::process::id().to_string()
         );
         match PidFile::lock(&places(&path)) {
-            Err(Occupied::ByDaemon { pid, locked: true }) => assert_eq!(pid, std::process::id()),
+            Err(Occupied::ByDaemon {
+                pid,
+                is_locked: true,
+            }) => assert_eq!(pid, std::process::id()),
             other => panic!("{other:?}"),
         }
         first.remove();
@@ -335,7 +342,7 @@ mod tests {
         let unverified = |pid| {
             Some(Holder {
                 pid,
-                verified: false,
+                is_verified: false,
             })
         };
         assert_eq!(holder(&places(&path)).expect("readable"), unverified(0));
@@ -393,7 +400,7 @@ mod tests {
             }
             fs::write(&pid_file, other.id().to_string()).expect("written");
             let seen = holder(place).expect("readable").expect("held");
-            assert_eq!(seen.verified, is_ours, "{name:?} {argument:?}");
+            assert_eq!(seen.is_verified, is_ours, "{name:?} {argument:?}");
             assert_eq!(process_of(seen, place).is_some(), is_ours);
             drop(other.stdin.take());
             other.wait().expect("waited");
@@ -432,7 +439,7 @@ mod tests {
         }
         let verified = Holder {
             pid: daemon.id(),
-            verified: true,
+            is_verified: true,
         };
         assert_eq!(holder(&places(&one)).expect("readable"), Some(verified));
         assert_eq!(holder(&places(&two)).expect("readable"), None);
@@ -443,7 +450,7 @@ mod tests {
         assert!(process_of(verified, &places(&one)).is_some());
         let refused = PidFile::lock(&places(&one));
         assert!(
-            matches!(refused, Err(Occupied::ByDaemon { pid, locked: false }) if pid == daemon.id()),
+            matches!(refused, Err(Occupied::ByDaemon { pid, is_locked: false }) if pid == daemon.id()),
             "{refused:?}"
         );
         drop(daemon.stdin.take());

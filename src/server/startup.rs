@@ -193,22 +193,22 @@ pub(crate) fn claim(
     let deadline = Instant::now() + FIRST_BEAT_TIMEOUT;
     let mut rows = rows.clone();
     loop {
-        let (pid, locked) = match PidFile::lock(places) {
+        let (pid, is_locked) = match PidFile::lock(places) {
             Ok(pid_file) => return Ok(Some(pid_file)),
             Err(Occupied::ByError(error)) => {
                 return Err(cannot_create(PathError::of("lock the pid file", path)(
                     error,
                 )));
             }
-            Err(Occupied::ByDaemon { pid, locked }) => (pid, locked),
+            Err(Occupied::ByDaemon { pid, is_locked }) => (pid, is_locked),
         };
         let waited = Instant::now() > deadline;
         // A process that has just locked the file has not written its pid yet; the old pid would mislead.
-        if is_fresh(config, &rows) && (!locked || waited || is_live_daemon(pid)) {
+        if is_fresh(config, &rows) && (!is_locked || waited || is_live_daemon(pid)) {
             eprintln!("A healthy chat websocket daemon is already running with PID {pid}.");
             return Ok(None);
         }
-        if !locked {
+        if !is_locked {
             let seen = config.clock.seconds_since(rows.text(key::LAST_SEEN_AT, ""));
             let seen = seen.map_or("no heartbeat".to_owned(), |age| {
                 format!("last heartbeat {age} s ago")

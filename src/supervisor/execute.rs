@@ -42,9 +42,12 @@ pub fn carry_out(decision: Decision, effects: &mut dyn Effects) -> Result<u8, Pr
             effects.say("external mode: status only");
             Ok(exit_code::OK)
         }
-        Decision::Report { status, clear_stop } => {
+        Decision::Report {
+            status,
+            has_stop_request,
+        } => {
             effects.write(&[(key::STATUS, status.as_str())])?;
-            if clear_stop {
+            if has_stop_request {
                 effects.write(&[(key::STOP_REQUESTED, "0")])?;
             }
             effects.say("chat websocket status checked");
@@ -53,8 +56,10 @@ pub fn carry_out(decision: Decision, effects: &mut dyn Effects) -> Result<u8, Pr
         Decision::Stop(target) => stop(target, effects),
         Decision::Restart(target) => restart(target, effects),
         Decision::Replace(target) => replace(target, effects),
-        Decision::Start { clear_restart } => {
-            if clear_restart {
+        Decision::Start {
+            has_restart_request,
+        } => {
+            if has_restart_request {
                 effects.write(&[(key::RESTART_REQUESTED, "0")])?;
             }
             Ok(start(effects))

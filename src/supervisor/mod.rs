@@ -176,7 +176,7 @@ pub enum Decision {
         /// The status.
         status: Status,
         /// Whether there was such a request.
-        clear_stop: bool,
+        has_stop_request: bool,
     },
     /// End the daemon.
     Stop(RunningDaemon),
@@ -187,7 +187,7 @@ pub enum Decision {
     /// Start a daemon.
     Start {
         /// Whether there is a restart request to clear.
-        clear_restart: bool,
+        has_restart_request: bool,
     },
 }
 
@@ -212,16 +212,16 @@ pub fn decide(seen: &Observed) -> Decision {
             } else {
                 Decision::Report {
                     status: Status::Running,
-                    clear_stop: false,
+                    has_stop_request: false,
                 }
             }
         }
         None if stop => Decision::Report {
             status: Status::Stopped,
-            clear_stop: seen.stop_requested,
+            has_stop_request: seen.stop_requested,
         },
         None => Decision::Start {
-            clear_restart: seen.restart_requested,
+            has_restart_request: seen.restart_requested,
         },
     }
 }
@@ -242,7 +242,7 @@ mod tests {
     };
     const HOLDER: Holder = Holder {
         pid: 812,
-        verified: true,
+        is_verified: true,
     };
 
     /// The contract's table from top to bottom, with the improvements over the recorded behaviour; the first row that fits
@@ -259,8 +259,13 @@ mod tests {
             holder: HOLDER,
             may_kill: !fresh,
         };
-        let report = |clear_stop| Decision::Report { status, clear_stop };
-        let start = |clear_restart| Decision::Start { clear_restart };
+        let report = |has_stop_request| Decision::Report {
+            status,
+            has_stop_request,
+        };
+        let start = |has_restart_request| Decision::Start {
+            has_restart_request,
+        };
         let rows = [
             (
                 "external: any",
@@ -352,7 +357,7 @@ mod tests {
         };
         let report = Decision::Report {
             status: Status::Stopped,
-            clear_stop: true,
+            has_stop_request: true,
         };
         assert_eq!(decide(&stop), report);
         let restart = Observed {
@@ -360,7 +365,7 @@ mod tests {
             ..stop
         };
         let start = Decision::Start {
-            clear_restart: true,
+            has_restart_request: true,
         };
         assert_eq!(decide(&restart), start);
     }

@@ -114,7 +114,7 @@ pub(super) fn who_answers(config: &Config, rows: Option<&Rows>) -> (Local, Strin
         Ok(None) => false,
         // The pid may come from another container's pid namespace.
         Ok(Some(holder)) => {
-            listening.is_empty() || !holder.verified || listening.contains(&holder.pid)
+            listening.is_empty() || !holder.is_verified || listening.contains(&holder.pid)
         }
         Err(_) => true,
     };

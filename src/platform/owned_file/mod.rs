@@ -70,20 +70,20 @@ pub(crate) fn open_private(path: &Path, purpose: Use) -> io::Result<File> {
     open_as(path, purpose, 0o600, true)
 }
 
-fn open_as(path: &Path, purpose: Use, mode: u32, strict: bool) -> io::Result<File> {
-    let (folder, name) = parent(path, strict)?;
+fn open_as(path: &Path, purpose: Use, mode: u32, is_strict: bool) -> io::Result<File> {
+    let (folder, name) = parent(path, is_strict)?;
     let mut flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     flags |= match purpose {
         Use::Read => OFlags::RDONLY,
         Use::Change => OFlags::RDWR | OFlags::CREATE,
         Use::Append => OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE,
     };
-    if strict {
+    if is_strict {
         flags |= OFlags::NOFOLLOW;
     }
     let opened = rustix::fs::openat(&folder, name, flags, Mode::from_raw_mode(mode));
     let file = opened.map_err(|error| match error {
-        Errno::LOOP if strict => refused("it is a link, and none is followed there"),
+        Errno::LOOP if is_strict => refused("it is a link, and none is followed there"),
         // What a FIFO without a reader, a socket and some devices answer.
         Errno::NXIO => refused("it is no regular file"),
         error => error.into(),
@@ -92,7 +92,7 @@ fn open_as(path: &Path, purpose: Use, mode: u32, strict: bool) -> io::Result<Fil
     if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
         return Err(refused("it is no regular file"));
     }
-    if strict {
+    if is_strict {
         let owner = rustix::fs::fstat(&folder)?.st_uid;
         if found.st_uid != 0 && found.st_uid != owner {
             return Err(refused("it belongs to another user than its folder"));
@@ -141,12 +141,12 @@ pub(crate) fn resolve(path: PathBuf) -> PathBuf {
     real.unwrap_or(path)
 }
 
-/// Makes a folder and those above it that are missing; `strict`: for every user, not only for root.
+/// Makes a folder and those above it that are missing; `is_strict`: for every user, not only for root.
 ///
 /// # Errors
 /// It cannot be made, or a link of another user leads there.
-pub(crate) fn make_folder(path: &Path, mode: u32, strict: bool) -> io::Result<OwnedFd> {
-    folder(path, Some(mode), strict || geteuid().is_root())
+pub(crate) fn make_folder(path: &Path, mode: u32, is_strict: bool) -> io::Result<OwnedFd> {
+    folder(path, Some(mode), is_strict || geteuid().is_root())
 }
 
 /// Puts a file with this text in the place of `path`, so that a reader sees the old text or the new one. It belongs to
@@ -180,15 +180,15 @@ pub(crate) fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
 
 /// Whether `path` still names this file.
 pub(crate) fn is_named(file: &File, path: &Path) -> bool {
-    let strict = geteuid().is_root();
-    parent(path, strict).is_ok_and(|(folder, name)| is_in(&folder, name, strict, file))
+    let is_strict = geteuid().is_root();
+    parent(path, is_strict).is_ok_and(|(folder, name)| is_in(&folder, name, is_strict, file))
 }
 
 /// Removes the file that `path` names, if it is this one.
 pub(crate) fn remove(file: &File, path: &Path) {
-    let strict = geteuid().is_root();
-    if let Ok((folder, name)) = parent(path, strict)
-        && is_in(&folder, name, strict, file)
+    let is_strict = geteuid().is_root();
+    if let Ok((folder, name)) = parent(path, is_strict)
+        && is_in(&folder, name, is_strict, file)
     {
         let _ = rustix::fs::unlinkat(&folder, name, AtFlags::empty());
     }
@@ -249,8 +249,8 @@ fn short_name(folder: &OwnedFd, name: &OsStr) -> PathBuf {
         .join(name)
 }
 
-fn is_in(folder: &OwnedFd, name: &OsStr, strict: bool, file: &File) -> bool {
-    let flags = match strict {
+fn is_in(folder: &OwnedFd, name: &OsStr, is_strict: bool, file: &File) -> bool {
+    let flags = match is_strict {
         true => AtFlags::SYMLINK_NOFOLLOW,
         false => AtFlags::empty(),
     };
@@ -301,18 +301,18 @@ pub(crate) fn become_owner(path: &Path) -> io::Result<()> {
 }
 
 /// The opened folder of a file, and the file's name in it.
-fn parent(path: &Path, strict: bool) -> io::Result<(OwnedFd, &OsStr)> {
+fn parent(path: &Path, is_strict: bool) -> io::Result<(OwnedFd, &OsStr)> {
     let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
     let above = match path.parent() {
         Some(above) if above != Path::new("") => above,
         _ => Path::new("."),
     };
-    Ok((folder(above, None, strict)?, name))
+    Ok((folder(above, None, is_strict)?, name))
 }
 
-/// Opens a folder; if `strict`, step by step, so that nothing changes between the check of a step and its use.
-fn folder(path: &Path, make: Option<u32>, strict: bool) -> io::Result<OwnedFd> {
-    if !strict {
+/// Opens a folder; if `is_strict`, step by step, so that nothing changes between the check of a step and its use.
+fn folder(path: &Path, make: Option<u32>, is_strict: bool) -> io::Result<OwnedFd> {
+    if !is_strict {
         if let Some(mode) = make {
             DirBuilder::new().recursive(true).mode(mode).create(path)?;
         }

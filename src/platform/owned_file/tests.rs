@@ -51,9 +51,9 @@ fn what_is_no_regular_file_is_refused_without_waiting() {
     fs::create_dir(scratch.path("folder")).expect("make a folder");
     for name in ["fifo", "device", "link", "folder"] {
         for purpose in [Use::Read, Use::Change, Use::Append] {
-            for strict in [false, true] {
-                let result = open_as(&scratch.path(name), purpose, FILE_MODE, strict);
-                assert!(result.is_err(), "{name} {purpose:?} {strict}");
+            for is_strict in [false, true] {
+                let result = open_as(&scratch.path(name), purpose, FILE_MODE, is_strict);
+                assert!(result.is_err(), "{name} {purpose:?} {is_strict}");
             }
         }
     }
@@ -187,18 +187,18 @@ fn another_users_links_lead_root_nowhere_and_its_folder_keeps_what_is_made_there
 #[test]
 fn folders_are_made_as_they_are_missing() {
     let scratch = Scratch::new("folders");
-    for strict in [false, true] {
-        let path = scratch.path(&format!("{strict}/one/two"));
-        make_folder(&path, 0o700, strict).expect("made");
-        make_folder(&path, 0o700, strict).expect("there");
+    for is_strict in [false, true] {
+        let path = scratch.path(&format!("{is_strict}/one/two"));
+        make_folder(&path, 0o700, is_strict).expect("made");
+        make_folder(&path, 0o700, is_strict).expect("there");
         assert_eq!(
             fs::metadata(&path).expect("there").permissions().mode() & 0o777,
             0o700
         );
     }
     fs::write(scratch.path("file"), "").expect("write");
-    for strict in [false, true] {
-        assert!(folder(&scratch.path("file/one"), None, strict).is_err());
-        assert!(folder(&scratch.path("missing"), None, strict).is_err());
+    for is_strict in [false, true] {
+        assert!(folder(&scratch.path("file/one"), None, is_strict).is_err());
+        assert!(folder(&scratch.path("missing"), None, is_strict).is_err());
     }
 }
