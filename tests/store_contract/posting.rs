@@ -2,7 +2,7 @@
 
 use andrea_chat_websocket::model::{AgentId, ChannelId, ThreadId};
 use andrea_chat_websocket::store::{
-    Member, NewMessage, NewNotification, Participant, Sender, Thread,
+    Member, NewMessage, NewNotification, Participant, Sender, StoreError, Thread,
 };
 use andrea_chat_websocket::text::{Ticket, TicketReferences};
 
@@ -326,8 +326,9 @@ pub fn a_notification_is_written_once(fixture: &mut StoreFixture) {
     let mut connection = fixture.connect();
     let mut insert = |notes: &[NewNotification]| {
         connection.begin()?;
-        connection.insert_notifications(notes)?;
-        connection.commit()
+        let new = connection.insert_notifications(notes)?;
+        connection.commit()?;
+        Ok::<_, StoreError>(new)
     };
     insert(&[
         // There already; in another case, too.
@@ -341,6 +342,12 @@ pub fn a_notification_is_written_once(fixture: &mut StoreFixture) {
     ])
     .expect("insert notifications");
     insert(&[note(1, "chat:mention:1")]).expect("insert one again");
+    let new = insert(&[
+        note(2, "chat:mention:1"),
+        note(4, "chat:mention:9"),
+        note(77, "chat:mention:9"),
+    ]);
+    assert_eq!(new.expect("insert one that is new"), [1]);
     let many: Vec<NewNotification> = (0..1200).map(|n| note(3, &format!("k{n}"))).collect();
     insert(&many).expect("insert many");
     assert_eq!(
