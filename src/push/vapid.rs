@@ -1,7 +1,6 @@
 //! The install's VAPID identity: its key pair, and the tokens it signs for push services (RFC 8292, ES256).
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Mutex;
 
 use ring::rand::SystemRandom;
@@ -11,6 +10,7 @@ use serde::Serialize;
 use super::PushSettings;
 use super::crypt::{POINT_BYTES, Sealed};
 use super::key::{candidates, from_base64, to_base64url};
+use super::schedule::Unsent;
 use crate::platform::threads::lock;
 
 /// How long a token is good for, in seconds; RFC 8292 allows a day.
@@ -20,29 +20,7 @@ const USE_SECONDS: u64 = 6 * 3600;
 /// Tokens that are cached; with subscriptions at more push services, tokens are signed more often.
 const MOST_TOKENS: usize = 256;
 
-/// Why an install cannot push.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum IdentityError {
-    /// The public key is invalid.
-    PublicKey,
-    /// The private key does not belong to the public one.
-    PrivateKey,
-}
-
-impl fmt::Display for IdentityError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            IdentityError::PublicKey => {
-                "push_vapid_public_key is no point of P-256 in base64url"
-            }
-            IdentityError::PrivateKey => {
-                "push_vapid_private_key does not belong to push_vapid_public_key, or was encrypted under another JWT_SECRET"
-            }
-        })
-    }
-}
-
-impl std::error::Error for IdentityError {}
+const NO_PAIR: &str = "push_vapid_private_key does not belong to push_vapid_public_key, or was encrypted under another JWT_SECRET";
 
 /// An install that may push.
 pub(super) struct Identity {
@@ -66,10 +44,12 @@ impl Identity {
     ///
     /// # Errors
     /// The keys are invalid, or not a pair.
-    pub(super) fn new(settings: &PushSettings, jwt_secret: &str) -> Result<Self, IdentityError> {
+    pub(super) fn new(settings: &PushSettings, jwt_secret: &str) -> Result<Self, Unsent> {
         let public = from_base64(&settings.public_key)
             .filter(|point| point.len() == POINT_BYTES)
-            .ok_or(IdentityError::PublicKey)?;
+            .ok_or_else(|| {
+                Unsent::refused("push_vapid_public_key is no point of P-256 in base64url")
+            })?;
         let random = SystemRandom::new();
         let pair = candidates(&settings.private_key, jwt_secret)
             .into_iter()
@@ -82,7 +62,7 @@ impl Identity {
                 )
                 .ok()
             })
-            .ok_or(IdentityError::PrivateKey)?;
+            .ok_or_else(|| Unsent::refused(NO_PAIR))?;
         Ok(Identity {
             pair,
             public: to_base64url(&public),
@@ -223,10 +203,11 @@ mod tests {
         let with = |change: fn(&mut PushSettings)| {
             let mut settings = settings();
             change(&mut settings);
-            Identity::new(&settings, "secret").err().expect("no pair")
+            let unsent = Identity::new(&settings, "secret").err();
+            unsent.expect("no pair").why
         };
-        assert!(with(|one| one.public_key.truncate(20)) == IdentityError::PublicKey);
-        assert!(with(|one| one.private_key.replace_range(0..1, "x")) == IdentityError::PrivateKey);
-        assert!(with(|one| one.private_key = "?".to_owned()) == IdentityError::PrivateKey);
+        assert!(with(|one| one.public_key.truncate(20)).contains("no point of P-256"));
+        assert!(with(|one| one.private_key.replace_range(0..1, "x")) == NO_PAIR);
+        assert!(with(|one| one.private_key = "?".to_owned()) == NO_PAIR);
     }
 }
