@@ -53,7 +53,7 @@ impl Effects for Stage {
         Ok(())
     }
 
-    fn terminate(&mut self, holder: Holder) -> bool {
+    fn ends_when_told(&mut self, holder: Holder) -> bool {
         assert_eq!(holder.pid, PID);
         if self.is_deaf {
             return false;
@@ -62,7 +62,7 @@ impl Effects for Stage {
         true
     }
 
-    fn kill(&mut self, holder: Holder) -> bool {
+    fn ends_when_killed(&mut self, holder: Holder) -> bool {
         assert_eq!(holder.pid, PID);
         self.run.old_process = Some("ended");
         true

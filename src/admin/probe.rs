@@ -15,7 +15,7 @@ const MAX_ANSWER: usize = 64 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
     /// Whether the connection uses TLS.
-    pub secure: bool,
+    pub is_secure: bool,
     /// The host; an IPv6 address keeps its brackets.
     pub host: String,
     /// The port, or the scheme's default.
@@ -36,7 +36,7 @@ impl Url {
                 "{text:?} is no URL; give one such as wss://HOST/ws/chat"
             ))
         })?;
-        let secure = match scheme.to_ascii_lowercase().as_str() {
+        let is_secure = match scheme.to_ascii_lowercase().as_str() {
             "ws" | "http" => false,
             "wss" | "https" => true,
             _ => return Err(wrong(format!("{scheme}:// is not ws, wss, http or https"))),
@@ -50,11 +50,11 @@ impl Url {
             }
             _ => (authority, None),
         };
-        let default = if secure { 443 } else { 80 };
+        let default = if is_secure { 443 } else { 80 };
         let port = port.map_or(Some(default), |port| port.parse().ok());
         match port {
             Some(port) if crate::config::is_listen_host(host) => Ok(Url {
-                secure,
+                is_secure,
                 host: host.to_owned(),
                 port,
                 path: match path {
@@ -77,7 +77,7 @@ impl Url {
 
     /// `host`, with the port where it is not the scheme's own: what a browser sends as `Host`.
     pub fn authority(&self) -> String {
-        match (self.secure, self.port) {
+        match (self.is_secure, self.port) {
             (true, 443) | (false, 80) => self.host.clone(),
             _ => format!("{}:{}", self.host, self.port),
         }
@@ -85,7 +85,7 @@ impl Url {
 
     /// What a browser sends as `Origin` from a page of the same site.
     pub fn origin(&self) -> String {
-        let scheme = if self.secure { "https" } else { "http" };
+        let scheme = if self.is_secure { "https" } else { "http" };
         format!("{scheme}://{}", self.authority())
     }
 }
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn urls_are_taken_apart() {
         let url = Url::parse("wss://helpdesk.example/ws/chat").expect("good");
-        assert_eq!((url.secure, url.port), (true, 443));
+        assert_eq!((url.is_secure, url.port), (true, 443));
         assert_eq!(url.authority(), "helpdesk.example");
         assert_eq!(url.origin(), "https://helpdesk.example");
         let url = Url::parse("http://[::1]:8080/desk/ws/chat?a#b").expect("good");

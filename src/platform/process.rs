@@ -40,7 +40,7 @@ impl Process {
 
     /// Whether it still runs.
     pub fn is_alive(&self) -> bool {
-        !self.ended_within(Duration::ZERO)
+        !self.has_ended_within(Duration::ZERO)
     }
 
     /// Its command line, word by word; empty where it cannot be read.
@@ -74,11 +74,11 @@ impl Process {
         Ok(())
     }
 
-    /// Waits for its end for `timeout` at most; returns whether it has ended.
-    pub fn ended_within(&self, timeout: Duration) -> bool {
+    /// Waits for its end, for `timeout` at most.
+    pub fn has_ended_within(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         let Some(handle) = &self.handle else {
-            return self.seen_ended_before(deadline);
+            return self.has_ended_before(deadline);
         };
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -96,7 +96,7 @@ impl Process {
         }
     }
 
-    fn seen_ended_before(&self, deadline: Instant) -> bool {
+    fn has_ended_before(&self, deadline: Instant) -> bool {
         loop {
             let gone = test_kill_process(self.pid) == Err(rustix::io::Errno::SRCH);
             if gone || self.is_zombie() {
@@ -219,9 +219,9 @@ mod tests {
         }
         assert_eq!(process.arguments(), ["sleep", "60"]);
         assert_eq!(process.folder(), std::env::current_dir().ok());
-        assert!(!process.ended_within(Duration::from_millis(1)));
+        assert!(!process.has_ended_within(Duration::from_millis(1)));
         process.signal(Signal::TERM).expect("allowed");
-        assert!(process.ended_within(Duration::from_secs(10)));
+        assert!(process.has_ended_within(Duration::from_secs(10)));
         assert!(
             Process::open(child.id()).is_none(),
             "a zombie is no process"
@@ -240,7 +240,7 @@ mod tests {
         };
         assert!(process.is_alive());
         process.signal(Signal::KILL).expect("allowed");
-        assert!(process.ended_within(Duration::from_secs(10)));
+        assert!(process.has_ended_within(Duration::from_secs(10)));
         child.wait().expect("waited");
         assert!(!process.is_alive());
     }

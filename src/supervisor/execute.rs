@@ -18,11 +18,11 @@ pub trait Effects {
     /// The database does not take them.
     fn write(&mut self, rows: &[(&str, &str)]) -> Result<(), Problem>;
 
-    /// Asks the daemon to end (SIGTERM) and waits for it; returns whether it has ended.
-    fn terminate(&mut self, holder: Holder) -> bool;
+    /// Asks the daemon to end (SIGTERM), and waits for that.
+    fn ends_when_told(&mut self, holder: Holder) -> bool;
 
-    /// Kills the daemon (SIGKILL) and waits for its end; returns whether it has ended.
-    fn kill(&mut self, holder: Holder) -> bool;
+    /// Kills the daemon (SIGKILL), and waits for its end.
+    fn ends_when_killed(&mut self, holder: Holder) -> bool;
 
     /// Starts a daemon, waits until it is up, and returns its process id.
     ///
@@ -69,7 +69,7 @@ pub fn carry_out(decision: Decision, effects: &mut dyn Effects) -> Result<u8, Pr
 
 fn stop(target: RunningDaemon, effects: &mut dyn Effects) -> Result<u8, Problem> {
     let pid = target.holder.pid;
-    if end(target, effects)? {
+    if ends(target, effects)? {
         effects.write(&[
             (key::STATUS, Status::Stopped.as_str()),
             (key::STOP_REQUESTED, "0"),
@@ -84,7 +84,7 @@ fn stop(target: RunningDaemon, effects: &mut dyn Effects) -> Result<u8, Problem>
 }
 
 fn restart(target: RunningDaemon, effects: &mut dyn Effects) -> Result<u8, Problem> {
-    if end(target, effects)? {
+    if ends(target, effects)? {
         effects.write(&[(key::RESTART_REQUESTED, "0")])?;
         return Ok(start(effects));
     }
@@ -99,7 +99,7 @@ fn restart(target: RunningDaemon, effects: &mut dyn Effects) -> Result<u8, Probl
 fn replace(target: RunningDaemon, effects: &mut dyn Effects) -> Result<u8, Problem> {
     let pid = target.holder.pid;
     effects.write(&[(key::STATUS, Status::Stale.as_str())])?;
-    if end(target, effects)? {
+    if ends(target, effects)? {
         effects.say(&format!("restarting stale chat websocket daemon pid={pid}"));
         return Ok(start(effects));
     }
@@ -109,13 +109,13 @@ fn replace(target: RunningDaemon, effects: &mut dyn Effects) -> Result<u8, Probl
     Ok(exit_code::FAILED)
 }
 
-/// Ends the daemon and returns whether that was possible.
-fn end(target: RunningDaemon, effects: &mut dyn Effects) -> Result<bool, Problem> {
+/// Ends the daemon, if that is possible.
+fn ends(target: RunningDaemon, effects: &mut dyn Effects) -> Result<bool, Problem> {
     let RunningDaemon { holder, may_kill } = target;
-    if effects.terminate(holder) {
+    if effects.ends_when_told(holder) {
         return Ok(true);
     }
-    if !may_kill || !effects.kill(holder) {
+    if !may_kill || !effects.ends_when_killed(holder) {
         return Ok(false);
     }
     // A killed daemon could not clear its row itself, as one that stops cleanly does.

@@ -141,22 +141,22 @@ impl Effects for Supervisor<'_> {
             .map_err(no_database)
     }
 
-    fn terminate(&mut self, holder: Holder) -> bool {
+    fn ends_when_told(&mut self, holder: Holder) -> bool {
         match pid_file::process_of(holder, &self.places) {
             Some(process) => {
                 if let Err(error) = process.signal(Signal::TERM) {
                     self.say(&format!("cannot signal process {}: {error}", holder.pid));
                 }
-                process.ended_within(STOP_TIMEOUT)
+                process.has_ended_within(STOP_TIMEOUT)
             }
             None => self.is_gone_within(STOP_TIMEOUT),
         }
     }
 
-    fn kill(&mut self, holder: Holder) -> bool {
+    fn ends_when_killed(&mut self, holder: Holder) -> bool {
         let process = pid_file::process_of(holder, &self.places);
         process.is_some_and(|process| {
-            process.signal(Signal::KILL).is_ok() && process.ended_within(KILL_TIMEOUT)
+            process.signal(Signal::KILL).is_ok() && process.has_ended_within(KILL_TIMEOUT)
         })
     }
 

@@ -38,7 +38,7 @@ pub(super) fn agree(
     let stream = socket
         .try_clone()
         .map_err(|error| symptoms::TLS_FAILED.failed(ABOUT, &tried, error))?;
-    if !way.url.secure {
+    if !way.url.is_secure {
         return Ok(Box::new(stream));
     }
     let (stream, version) = shake_hands(way, stream, &tried)?;
