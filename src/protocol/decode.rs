@@ -1,10 +1,6 @@
 //! Decodes a client's text frame into a [`Request`].
 
-use std::fmt;
-
-use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{Ref, reference};
 use crate::model::{AgentId, ChannelId, Conversation, MessageId, Private, Refusal, ThreadId};
@@ -109,136 +105,70 @@ impl ConversationName {
     }
 }
 
-/// The members of an event that have a meaning.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(field_identifier, rename_all = "snake_case")]
-enum Name {
-    Type,
-    Ref,
-    Token,
-    AfterId,
-    Scope,
-    ChannelId,
-    ThreadId,
-    Body,
-    LastReadMessageId,
-    BeforeId,
-    Limit,
-    Query,
-    SenderAgentId,
-    #[serde(other)]
-    Other,
-}
-
-/// The members of an object that have a meaning; of several with one name the last. The others must be valid JSON as well.
-/// Each is parsed in full, which finds all faults, and then dropped: at most one takes memory at a time.
-struct Members(Vec<(Name, Value)>);
-
-impl Members {
-    fn get(&self, name: Name) -> Option<&Value> {
-        let mut members = self.0.iter();
-        members.find_map(|(one, value)| (*one == name).then_some(value))
-    }
-}
-
-impl<'de> Deserialize<'de> for Members {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Gather;
-        impl<'de> Visitor<'de> for Gather {
-            type Value = Members;
-
-            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
-                let mut members: Vec<(Name, Value)> = Vec::with_capacity(4);
-                while let Some((name, value)) = map.next_entry()? {
-                    let mut known = members.iter_mut();
-                    match known.find(|(one, _)| *one == name) {
-                        Some((_, before)) => *before = value,
-                        None if name == Name::Other => {}
-                        None => members.push((name, value)),
-                    }
-                }
-                Ok(Members(members))
-            }
-        }
-        from.deserialize_map(Gather)
-    }
-}
-
 /// Decodes one text frame.
 ///
 /// # Errors
 /// The text is no JSON object with a non-empty string `type`: the error is the `ref` of the event, if it has a usable one.
 /// The answer to that is [`Refusal::InvalidEvent`].
 pub fn decode(text: &str) -> Result<Request, Option<Ref>> {
-    let Ok(members) = serde_json::from_str::<Members>(text) else {
+    // Of several members with one name the last counts.
+    let Ok(members) = serde_json::from_str::<Map<String, Value>>(text) else {
         return Err(None);
     };
-    let reference = members.get(Name::Ref).and_then(reference);
-    let Some(kind) = members
-        .get(Name::Type)
-        .and_then(Value::as_str)
-        .filter(|kind| !kind.is_empty())
-    else {
+    let reference = members.get("ref").and_then(reference);
+    let text_of = |name: &str| members.get(name).and_then(Value::as_str);
+    let Some(kind) = text_of("type").filter(|kind| !kind.is_empty()) else {
         return Err(reference);
     };
-    let number = |name| members.get(name).and_then(positive_integer);
-    let private = |name| {
-        let text = members.get(name).and_then(Value::as_str);
-        text.map(|text| Private(text.to_owned()))
-    };
-    let channel = || ConversationName::Channel(number(Name::ChannelId).map(ChannelId));
-    let thread = || ConversationName::Direct(number(Name::ThreadId).map(ThreadId));
-    let scoped = || match members.get(Name::Scope).and_then(Value::as_str) {
+    let unsigned = |name: &str| members.get(name).and_then(unsigned_integer);
+    let number = |name: &str| unsigned(name).filter(|number| *number > 0);
+    let private = |name: &str| text_of(name).map(|text| Private(text.to_owned()));
+    let channel = || ConversationName::Channel(number("channel_id").map(ChannelId));
+    let thread = || ConversationName::Direct(number("thread_id").map(ThreadId));
+    let scoped = || match text_of("scope") {
         Some("direct") => thread(),
         _ => channel(),
     };
     let limit = |most: usize| {
-        number(Name::Limit).map_or(DEFAULT_HISTORY, |limit| {
+        number("limit").map_or(DEFAULT_HISTORY, |limit| {
             usize::try_from(limit).map_or(most, |limit| limit.min(most))
         })
     };
     let event = match kind {
         "auth" => Event::Auth {
-            token: private(Name::Token),
-            after: members
-                .get(Name::AfterId)
-                .and_then(unsigned_integer)
-                .map(MessageId),
+            token: private("token"),
+            after: unsigned("after_id").map(MessageId),
         },
         "chat.channel.message.send" => Event::Send {
             target: channel(),
-            body: private(Name::Body),
+            body: private("body"),
         },
         "chat.direct.message.send" => Event::Send {
             target: thread(),
-            body: private(Name::Body),
+            body: private("body"),
         },
         "chat.typing" => Event::Typing { target: scoped() },
         "chat.read" => Event::Read {
             target: scoped(),
-            last_read: MessageId(number(Name::LastReadMessageId).unwrap_or(0)),
+            last_read: MessageId(number("last_read_message_id").unwrap_or(0)),
         },
         "chat.history" => Event::History {
-            target: match number(Name::ThreadId) {
-                Some(_) if number(Name::ChannelId).is_none() => thread(),
+            target: match number("thread_id") {
+                Some(_) if number("channel_id").is_none() => thread(),
                 _ => scoped(),
             },
-            before: number(Name::BeforeId).map(MessageId),
+            before: number("before_id").map(MessageId),
             limit: limit(MAX_HISTORY),
         },
         "chat.search" => Event::Search {
-            target: match (number(Name::ChannelId), number(Name::ThreadId)) {
-                (None, None) if members.get(Name::Scope).is_none() => None,
+            target: match (number("channel_id"), number("thread_id")) {
+                (None, None) if !members.contains_key("scope") => None,
                 (None, Some(_)) => Some(thread()),
                 _ => Some(scoped()),
             },
-            query: private(Name::Query).map(|query| Private(query.0.trim().to_owned())),
-            sender: number(Name::SenderAgentId).map(AgentId),
-            before: number(Name::BeforeId).map(MessageId),
+            query: private("query").map(|query| Private(query.0.trim().to_owned())),
+            sender: number("sender_agent_id").map(AgentId),
+            before: number("before_id").map(MessageId),
             limit: limit(MAX_SEARCH),
         },
         "chat.unread" => Event::Unread,
@@ -272,18 +202,10 @@ pub fn kind_of(text: &str) -> &'static str {
 
 /// The `ref` of an event that is refused without a look at its contents.
 pub fn reference_of(text: &str) -> Option<Ref> {
-    match decode(text) {
-        Ok(request) => request.reference,
-        Err(reference) => reference,
-    }
+    decode(text).map_or_else(|reference| reference, |request| request.reference)
 }
 
-/// An integer above 0, or a string of digits that is one; everything else counts as missing.
-fn positive_integer(value: &Value) -> Option<u64> {
-    unsigned_integer(value).filter(|number| *number > 0)
-}
-
-/// An integer that is not negative, or a string of digits.
+/// An integer that is not negative, or a string of digits; everything else counts as missing.
 fn unsigned_integer(value: &Value) -> Option<u64> {
     match value {
         Value::Number(number) => number.as_u64(),

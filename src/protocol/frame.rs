@@ -32,11 +32,8 @@ impl Frame {
 
     /// Several frames as one piece.
     pub fn joined(frames: &[&Frame]) -> Self {
-        let mut bytes = Vec::with_capacity(frames.iter().map(|frame| frame.0.len()).sum());
-        for frame in frames {
-            bytes.extend_from_slice(&frame.0);
-        }
-        Frame(bytes.into())
+        let pieces: Vec<&[u8]> = frames.iter().map(|frame| frame.bytes()).collect();
+        Frame(pieces.concat().into())
     }
 
     /// The bytes on the wire.

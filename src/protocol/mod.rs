@@ -47,12 +47,8 @@ fn reference(value: &Value) -> Option<Ref> {
 /// JSON as the clients know it: slashes and non-ASCII characters are not escaped, except U+2028 and U+2029.
 fn text_of(value: &impl Serialize) -> String {
     let text = serde_json::to_string(value).unwrap_or_default();
-    if text.contains(['\u{2028}', '\u{2029}']) {
-        return text
-            .replace('\u{2028}', "\\u2028")
-            .replace('\u{2029}', "\\u2029");
-    }
-    text
+    text.replace('\u{2028}', "\\u2028")
+        .replace('\u{2029}', "\\u2029")
 }
 
 /// Adds the `ref` of an event, if it had one, to its answer as the last member.
@@ -66,276 +62,190 @@ pub fn with_ref(mut object: String, reference: Option<&Ref>) -> String {
     object
 }
 
+/// A JSON object, written member by member: clients see them in this order.
+struct Object(String);
+
+impl Object {
+    fn event(kind: &str) -> Self {
+        Object(String::new()).with("type", kind)
+    }
+
+    fn with(self, name: &str, value: impl Serialize) -> Self {
+        self.with_json(name, &text_of(&value))
+    }
+
+    fn with_json(mut self, name: &str, json: &str) -> Self {
+        self.0.push(if self.0.is_empty() { '{' } else { ',' });
+        self.0 += &format!("\"{name}\":{json}");
+        self
+    }
+
+    /// A conversation with its `scope`.
+    fn of(self, conversation: Conversation) -> Self {
+        self.with("scope", conversation.scope())
+            .with_ids(conversation)
+    }
+
+    fn with_ids(self, conversation: Conversation) -> Self {
+        self.with("channel_id", conversation.channel_id().map(|id| id.0))
+            .with("thread_id", conversation.thread_id().map(|id| id.0))
+    }
+
+    fn end(mut self) -> String {
+        self.0.push('}');
+        self.0
+    }
+}
+
+fn list(objects: impl Iterator<Item = String>) -> String {
+    format!("[{}]", objects.collect::<Vec<_>>().join(","))
+}
+
 /// `auth.ok`. `online` is a sorted list in JSON, from [`agent_ids`]; `last` is the newest message that was published.
 pub fn auth_ok(agent: &Agent, online: &str, last: MessageId) -> String {
-    #[derive(Serialize)]
-    struct Out<'a> {
-        r#type: &'static str,
-        agent_id: u64,
-        name: &'a str,
-        role: &'a str,
-    }
-    let mut text = text_of(&Out {
-        r#type: "auth.ok",
-        agent_id: agent.id.0,
-        name: &agent.name,
-        role: &agent.role,
-    });
-    text.pop();
-    text.push_str(",\"online_agent_ids\":");
-    text.push_str(online);
-    text.push_str(",\"last_id\":");
-    text.push_str(&last.to_string());
-    text.push('}');
-    text
+    Object::event("auth.ok")
+        .with("agent_id", agent.id.0)
+        .with("name", &agent.name)
+        .with("role", &agent.role)
+        .with_json("online_agent_ids", online)
+        .with("last_id", last.0)
+        .end()
 }
 
 /// A list of agents in JSON, for [`auth_ok`]: encoded once for all sockets that join together.
 pub fn agent_ids(agents: &[AgentId]) -> String {
-    let ids: Vec<u64> = agents.iter().map(|id| id.0).collect();
-    text_of(&ids)
+    list(agents.iter().map(AgentId::to_string))
 }
 
 /// `chat.resumed`, additive. Not `complete` if the messages since the client's last one were too many, or the database did
 /// not answer.
 pub fn resumed(last: MessageId, complete: bool) -> String {
-    format!("{{\"type\":\"chat.resumed\",\"last_id\":{last},\"complete\":{complete}}}")
+    Object::event("chat.resumed")
+        .with("last_id", last.0)
+        .with("complete", complete)
+        .end()
 }
 
 /// `chat.history`, additive: messages of one conversation, ascending by id.
 pub fn history(conversation: Conversation, messages: &[Message], has_more: bool) -> String {
-    #[derive(Serialize)]
-    struct Out<'a> {
-        r#type: &'static str,
-        scope: &'static str,
-        channel_id: Option<u64>,
-        thread_id: Option<u64>,
-        messages: Vec<MessageRow<'a>>,
-        has_more: bool,
-    }
-    text_of(&Out {
-        r#type: "chat.history",
-        scope: conversation.scope(),
-        channel_id: conversation.channel_id().map(|id| id.0),
-        thread_id: conversation.thread_id().map(|id| id.0),
-        messages: messages.iter().map(MessageRow::of).collect(),
-        has_more,
-    })
+    Object::event("chat.history")
+        .of(conversation)
+        .with_json("messages", &list(messages.iter().map(row)))
+        .with("has_more", has_more)
+        .end()
 }
 
 /// `chat.search`, additive: what was found, newest first. `messages` are ascending by id.
 pub fn found(messages: &[Message], next_before: Option<MessageId>) -> String {
-    #[derive(Serialize)]
-    struct Out<'a> {
-        r#type: &'static str,
-        messages: Vec<MessageRow<'a>>,
-        has_more: bool,
-        next_before_id: Option<u64>,
-    }
-    text_of(&Out {
-        r#type: "chat.search",
-        messages: messages.iter().rev().map(MessageRow::of).collect(),
-        has_more: next_before.is_some(),
-        next_before_id: next_before.map(|id| id.0),
-    })
+    Object::event("chat.search")
+        .with_json("messages", &list(messages.iter().rev().map(row)))
+        .with("has_more", next_before.is_some())
+        .with("next_before_id", next_before.map(|id| id.0))
+        .end()
 }
 
 /// `chat.unread`, additive: every conversation of an agent with its marker and unread count.
 pub fn unread(conversations: &[Unread]) -> String {
-    #[derive(Serialize)]
-    struct Out {
-        r#type: &'static str,
-        conversations: Vec<Row>,
-    }
-    #[derive(Serialize)]
-    struct Row {
-        scope: &'static str,
-        channel_id: Option<u64>,
-        thread_id: Option<u64>,
-        unread: u64,
-        last_read_message_id: u64,
-    }
-    text_of(&Out {
-        r#type: "chat.unread",
-        conversations: conversations
-            .iter()
-            .map(|one| Row {
-                scope: one.conversation.scope(),
-                channel_id: one.conversation.channel_id().map(|id| id.0),
-                thread_id: one.conversation.thread_id().map(|id| id.0),
-                unread: one.unread,
-                last_read_message_id: one.last_read.0,
-            })
-            .collect(),
-    })
+    let row = |one: &Unread| {
+        Object(String::new())
+            .of(one.conversation)
+            .with("unread", one.unread)
+            .with("last_read_message_id", one.last_read.0)
+            .end()
+    };
+    Object::event("chat.unread")
+        .with_json("conversations", &list(conversations.iter().map(row)))
+        .end()
 }
 
 /// `auth.failed`.
 pub fn auth_failed(failure: AuthFailure) -> String {
-    #[derive(Serialize)]
-    struct Out {
-        r#type: &'static str,
-        message: String,
-    }
-    text_of(&Out {
-        r#type: "auth.failed",
-        message: failure.to_string(),
-    })
+    Object::event("auth.failed")
+        .with("message", failure.to_string())
+        .end()
 }
 
 /// `error`.
 pub fn error(refusal: Refusal) -> String {
-    #[derive(Serialize)]
-    struct Out {
-        r#type: &'static str,
-        message: String,
-        code: &'static str,
-    }
-    text_of(&Out {
-        r#type: "error",
-        message: refusal.to_string(),
-        code: refusal.code(),
-    })
+    Object::event("error")
+        .with("message", refusal.to_string())
+        .with("code", refusal.code())
+        .end()
 }
 
 /// `pong`; `time` in seconds since 1970.
 pub fn pong(time: u64) -> String {
-    format!("{{\"type\":\"pong\",\"time\":{time}}}")
+    Object::event("pong").with("time", time).end()
 }
 
 /// `presence.updated`.
 pub fn presence_updated(agent: AgentId, online: bool) -> String {
-    format!("{{\"type\":\"presence.updated\",\"agent_id\":{agent},\"online\":{online}}}")
+    Object::event("presence.updated")
+        .with("agent_id", agent.0)
+        .with("online", online)
+        .end()
 }
 
 /// `chat.typing`.
 pub fn typing(conversation: Conversation, agent: &Agent) -> String {
-    #[derive(Serialize)]
-    struct Out<'a> {
-        r#type: &'static str,
-        scope: &'static str,
-        channel_id: Option<u64>,
-        thread_id: Option<u64>,
-        agent_id: u64,
-        agent_name: &'a str,
-    }
-    text_of(&Out {
-        r#type: "chat.typing",
-        scope: conversation.scope(),
-        channel_id: conversation.channel_id().map(|id| id.0),
-        thread_id: conversation.thread_id().map(|id| id.0),
-        agent_id: agent.id.0,
-        agent_name: &agent.name,
-    })
+    Object::event("chat.typing")
+        .of(conversation)
+        .with("agent_id", agent.id.0)
+        .with("agent_name", &agent.name)
+        .end()
 }
 
 /// `chat.read.updated`, with the marker as stored.
 pub fn read_updated(conversation: Conversation, agent: AgentId, last_read: MessageId) -> String {
-    #[derive(Serialize)]
-    struct Out {
-        r#type: &'static str,
-        scope: &'static str,
-        channel_id: Option<u64>,
-        thread_id: Option<u64>,
-        agent_id: u64,
-        last_read_message_id: u64,
-    }
-    text_of(&Out {
-        r#type: "chat.read.updated",
-        scope: conversation.scope(),
-        channel_id: conversation.channel_id().map(|id| id.0),
-        thread_id: conversation.thread_id().map(|id| id.0),
-        agent_id: agent.0,
-        last_read_message_id: last_read.0,
-    })
+    Object::event("chat.read.updated")
+        .of(conversation)
+        .with("agent_id", agent.0)
+        .with("last_read_message_id", last_read.0)
+        .end()
 }
 
 /// A row of `chat_messages` with two columns of its sender, as events carry them.
-#[derive(Serialize)]
-struct MessageRow<'a> {
-    id: u64,
-    message_scope: &'static str,
-    channel_id: Option<u64>,
-    thread_id: Option<u64>,
-    sender_agent_id: u64,
-    body_text: &'a str,
-    body_rendered_html: Option<&'a str>,
-    metadata_json: Option<&'a str>,
-    created_at: &'a str,
-    edited_at: Option<&'a str>,
-    deleted_at: Option<&'a str>,
-    deleted_by_agent_id: Option<u64>,
-    sender_name: &'a str,
-    sender_chat_handle: Option<&'a str>,
-}
-
-impl<'a> MessageRow<'a> {
-    fn of(message: &'a Message) -> Self {
-        MessageRow {
-            id: message.id.0,
-            message_scope: message.conversation.scope(),
-            channel_id: message.conversation.channel_id().map(|id| id.0),
-            thread_id: message.conversation.thread_id().map(|id| id.0),
-            sender_agent_id: message.sender.0,
-            body_text: &message.body_text,
-            body_rendered_html: message.body_rendered_html.as_deref(),
-            metadata_json: message.metadata_json.as_deref(),
-            created_at: &message.created_at,
-            edited_at: message.edited_at.as_deref(),
-            deleted_at: message.deleted_at.as_deref(),
-            deleted_by_agent_id: message.deleted_by.map(|id| id.0),
-            sender_name: &message.sender_name,
-            sender_chat_handle: message.sender_chat_handle.as_deref(),
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct MessageEvent<'a> {
-    r#type: &'static str,
-    message: MessageRow<'a>,
+fn row(message: &Message) -> String {
+    Object(String::new())
+        .with("id", message.id.0)
+        .with("message_scope", message.conversation.scope())
+        .with_ids(message.conversation)
+        .with("sender_agent_id", message.sender.0)
+        .with("body_text", &message.body_text)
+        .with("body_rendered_html", &message.body_rendered_html)
+        .with("metadata_json", &message.metadata_json)
+        .with("created_at", &message.created_at)
+        .with("edited_at", &message.edited_at)
+        .with("deleted_at", &message.deleted_at)
+        .with("deleted_by_agent_id", message.deleted_by.map(|id| id.0))
+        .with("sender_name", &message.sender_name)
+        .with("sender_chat_handle", &message.sender_chat_handle)
+        .end()
 }
 
 /// `chat.channel.message.created` or `chat.direct.message.created`.
 pub fn message_created(message: &Message) -> String {
-    text_of(&MessageEvent {
-        r#type: match message.conversation {
-            Conversation::Channel(_) => "chat.channel.message.created",
-            Conversation::Direct(_) => "chat.direct.message.created",
-        },
-        message: MessageRow::of(message),
-    })
+    let scope = message.conversation.scope();
+    Object::event(&format!("chat.{scope}.message.created"))
+        .with_json("message", &row(message))
+        .end()
 }
 
 /// `chat.message.updated`, additive: a message was edited by another process.
 pub fn message_updated(message: &Message) -> String {
-    text_of(&MessageEvent {
-        r#type: "chat.message.updated",
-        message: MessageRow::of(message),
-    })
+    Object::event("chat.message.updated")
+        .with_json("message", &row(message))
+        .end()
 }
 
 /// `chat.message.deleted`, additive: a message was marked deleted by another process. Its text is not repeated.
 pub fn message_deleted(message: &Message) -> String {
-    #[derive(Serialize)]
-    struct Out<'a> {
-        r#type: &'static str,
-        message_id: u64,
-        scope: &'static str,
-        channel_id: Option<u64>,
-        thread_id: Option<u64>,
-        deleted_at: Option<&'a str>,
-        deleted_by_agent_id: Option<u64>,
-    }
-    text_of(&Out {
-        r#type: "chat.message.deleted",
-        message_id: message.id.0,
-        scope: message.conversation.scope(),
-        channel_id: message.conversation.channel_id().map(|id| id.0),
-        thread_id: message.conversation.thread_id().map(|id| id.0),
-        deleted_at: message.deleted_at.as_deref(),
-        deleted_by_agent_id: message.deleted_by.map(|id| id.0),
-    })
+    Object::event("chat.message.deleted")
+        .with("message_id", message.id.0)
+        .of(message.conversation)
+        .with("deleted_at", &message.deleted_at)
+        .with("deleted_by_agent_id", message.deleted_by.map(|id| id.0))
+        .end()
 }
 
 #[cfg(test)]
