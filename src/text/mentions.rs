@@ -14,8 +14,7 @@ pub fn mentions(body: &str) -> Vec<String> {
     let mut at = 0;
     while let Some((handle, end)) = next_mention(body, at) {
         let handle = handle.to_ascii_lowercase();
-        if !seen.contains(&handle) {
-            seen.insert(handle.clone());
+        if seen.insert(handle.clone()) {
             handles.push(handle);
         }
         at = end;

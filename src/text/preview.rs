@@ -14,26 +14,10 @@ pub fn preview(body: &str) -> String {
 /// words may be one character shorter. Other white space, for example a no-break space, stays. Empty if the text is only
 /// ASCII white space.
 pub fn collapse(text: &str, most: usize) -> String {
-    let mut out = String::with_capacity(text.len().min(most));
-    let mut count = 0;
-    let mut space = false;
-    for c in text.chars() {
-        if c.is_ascii_whitespace() || c == '\x0b' {
-            space = count > 0;
-            continue;
-        }
-        if count + usize::from(space) >= most {
-            break;
-        }
-        if space {
-            out.push(' ');
-            count += 1;
-            space = false;
-        }
-        out.push(c);
-        count += 1;
-    }
-    out
+    let words = text.split(|c: char| c.is_ascii_whitespace() || c == '\x0b');
+    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+    let line: String = words.join(" ").chars().take(most).collect();
+    line.trim_end_matches(' ').to_owned()
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ pub fn render(body: &str, external_links: bool, tickets: &Tickets) -> String {
         match found.token {
             TextToken::Url(url) if external_links => push_external_link(&mut html, url),
             TextToken::Url(url) => push_text(&mut html, url),
-            TextToken::TicketNumber { number, .. } => match tickets.by_number(number) {
+            TextToken::TicketNumber { number } => match tickets.by_number(number) {
                 Some(ticket) => push_ticket_link(&mut html, ticket.id, &[typed]),
                 None => push_text(&mut html, typed),
             },
@@ -42,41 +42,23 @@ pub fn render(body: &str, external_links: bool, tickets: &Tickets) -> String {
 /// Escapes `text` and puts `<br>` before each line break. A break of two characters is never split between two calls: no
 /// token begins or ends with CR or LF.
 fn push_text(html: &mut String, text: &str) {
-    let bytes = text.as_bytes();
-    let mut copied = 0;
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let written = match byte {
-            b'&' => "&amp;",
-            b'<' => "&lt;",
-            b'>' => "&gt;",
-            b'"' => "&quot;",
-            b'\'' => "&#039;",
-            b'\r' | b'\n' => "<br>",
-            _ => {
-                at += 1;
-                continue;
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '&' => html.push_str("&amp;"),
+            '<' => html.push_str("&lt;"),
+            '>' => html.push_str("&gt;"),
+            '"' => html.push_str("&quot;"),
+            '\'' => html.push_str("&#039;"),
+            '\r' | '\n' => {
+                html.push_str("<br>");
+                html.push(c);
+                // Together they are one break; CR CR and LF LF are two.
+                html.extend(chars.next_if(|next| *next != c && matches!(next, '\r' | '\n')));
             }
-        };
-        html.push_str(&text[copied..at]);
-        html.push_str(written);
-        match (byte, bytes.get(at + 1)) {
-            // One break; CR CR and LF LF are two.
-            (b'\r', Some(b'\n')) | (b'\n', Some(b'\r')) => {
-                copied = at;
-                at += 2;
-            }
-            (b'\r' | b'\n', _) => {
-                copied = at;
-                at += 1;
-            }
-            _ => {
-                at += 1;
-                copied = at;
-            }
+            _ => html.push(c),
         }
     }
-    html.push_str(&text[copied..]);
 }
 
 fn push_external_link(html: &mut String, url: &str) {
@@ -88,32 +70,23 @@ fn push_external_link(html: &mut String, url: &str) {
 }
 
 fn push_ticket_link(html: &mut String, id: u64, text: &[&str]) {
-    html.push_str("<a href=\"#/tickets/");
-    html.push_str(&id.to_string());
-    html.push_str("\" class=\"chat-internal-link\">");
+    *html += &format!("<a href=\"#/tickets/{id}\" class=\"chat-internal-link\">");
     for piece in text {
         push_text(html, piece);
     }
     html.push_str("</a>");
 }
 
+/// A slug has no character that needs escaping.
 fn push_article_link(html: &mut String, slug: &str) {
-    html.push_str("<a href=\"#/kb/");
-    push_lower_case(html, slug);
-    html.push_str("\" class=\"chat-internal-link\">kb:");
-    push_lower_case(html, slug);
-    html.push_str("</a>");
+    let slug = slug.to_ascii_lowercase();
+    *html += &format!("<a href=\"#/kb/{slug}\" class=\"chat-internal-link\">kb:{slug}</a>");
 }
 
+/// A handle has no character that needs escaping.
 fn push_mention(html: &mut String, handle: &str) {
-    html.push_str("<span class=\"chat-mention\">@");
-    push_lower_case(html, handle);
-    html.push_str("</span>");
-}
-
-/// For slugs and handles, which have no character that needs escaping.
-fn push_lower_case(html: &mut String, name: &str) {
-    html.extend(name.chars().map(|c| c.to_ascii_lowercase()));
+    let handle = handle.to_ascii_lowercase();
+    *html += &format!("<span class=\"chat-mention\">@{handle}</span>");
 }
 
 #[cfg(test)]

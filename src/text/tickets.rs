@@ -1,7 +1,5 @@
 //! The ticket references of a body, and which of them were found. The caller looks tickets up.
 
-use std::collections::HashMap;
-
 use super::tokens::{TextToken, next_token};
 
 /// Most different references of one message that are looked up; the others stay text (rendering.md).
@@ -43,7 +41,7 @@ pub fn ticket_references(body: &str) -> TicketReferences {
             TextToken::TicketId { id, .. } if !references.ids.contains(&id) => {
                 references.ids.push(id)
             }
-            TextToken::TicketNumber { number, .. } => {
+            TextToken::TicketNumber { number } => {
                 let known = references
                     .numbers
                     .iter()
@@ -67,37 +65,25 @@ pub struct Ticket {
     pub number: String,
 }
 
-/// The tickets that were found for one message.
+/// The tickets that were found for one message; few, since few are looked up.
 #[derive(Clone, Debug, Default)]
-pub struct Tickets {
-    by_id: HashMap<u64, Ticket>,
-    id_by_lower_number: HashMap<String, u64>,
-}
+pub struct Tickets(Vec<Ticket>);
 
 impl Tickets {
     /// `found` in any order, perhaps with duplicates. Of two tickets with the same number, `by_number` finds the first.
     pub fn new(found: Vec<Ticket>) -> Self {
-        let mut tickets = Self::default();
-        for ticket in found {
-            let lower = ticket.number.to_ascii_lowercase();
-            tickets.id_by_lower_number.entry(lower).or_insert(ticket.id);
-            tickets.by_id.entry(ticket.id).or_insert(ticket);
-        }
-        tickets
+        Tickets(found)
     }
 
     /// The ticket with this id.
     pub fn by_id(&self, id: u64) -> Option<&Ticket> {
-        self.by_id.get(&id)
+        self.0.iter().find(|ticket| ticket.id == id)
     }
 
     /// The ticket with this number, ignoring ASCII case, as the database's collation does.
     pub fn by_number(&self, number: &str) -> Option<&Ticket> {
-        if self.id_by_lower_number.is_empty() {
-            return None;
-        }
-        let id = self.id_by_lower_number.get(&number.to_ascii_lowercase())?;
-        self.by_id(*id)
+        let mut tickets = self.0.iter();
+        tickets.find(|ticket| ticket.number.eq_ignore_ascii_case(number))
     }
 }
 

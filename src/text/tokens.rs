@@ -21,9 +21,9 @@ const DIGITS_MAX: usize = 10;
 pub(super) enum TextToken<'a> {
     /// `http://…` or `https://…`, without the punctuation that follows it.
     Url(&'a str),
-    /// `word` is the word `ticket` with the white space after it, or empty; `number` is without the `#`.
-    TicketNumber { word: &'a str, number: &'a str },
-    /// `word` as above.
+    /// `#number`, without the `#`, perhaps with the word `ticket` before it.
+    TicketNumber { number: &'a str },
+    /// `word` is the word `ticket` with the white space after it, or empty.
     TicketId { word: &'a str, id: u64 },
     /// `kb:slug`, without the `kb:`.
     Article { slug: &'a str },
@@ -163,15 +163,15 @@ fn ticket_at(body: &str, start: usize) -> Option<(usize, TextToken<'_>)> {
     if bytes.get(hash) != Some(&b'#') {
         return None;
     }
-    let word = &body[start..hash];
     let at = hash + 1;
     if let Some(end) = number_end(bytes, at) {
         let number = &body[at..end];
-        return Some((end, TextToken::TicketNumber { word, number }));
+        return Some((end, TextToken::TicketNumber { number }));
     }
     let end = digits_end(bytes, at)?;
     // At most ten digits, so this cannot fail.
     let id = body[at..end].parse().ok()?;
+    let word = &body[start..hash];
     Some((end, TextToken::TicketId { word, id }))
 }
 
@@ -287,10 +287,10 @@ mod tests {
     #[test]
     fn each_kind_is_found_as_typed() {
         assert_eq!(only("HtTps://X"), TextToken::Url("HtTps://X"));
-        let (word, number) = ("Ticket\r\n", "a_B-9-2026-06-30-0007");
+        let number = "a_B-9-2026-06-30-0007";
         assert_eq!(
             only("Ticket\r\n#a_B-9-2026-06-30-0007"),
-            TextToken::TicketNumber { word, number }
+            TextToken::TicketNumber { number }
         );
         let word = "tIcKeT \t\n\x0b\x0c\r";
         assert_eq!(
@@ -321,13 +321,10 @@ mod tests {
         let number = "A-2026-01-01-2026-01-01-1";
         assert_eq!(
             only("#A-2026-01-01-2026-01-01-1"),
-            TextToken::TicketNumber { word: "", number }
+            TextToken::TicketNumber { number }
         );
         let number = "1-2026-05-12-1";
-        assert_eq!(
-            only("#1-2026-05-12-1"),
-            TextToken::TicketNumber { word: "", number }
-        );
+        assert_eq!(only("#1-2026-05-12-1"), TextToken::TicketNumber { number });
         let prefix = "P".repeat(26);
         assert_eq!(next_token(&format!("#{prefix}-2026-05-12-1"), 0), None);
         let id = next_token("#1-2026-05-12-12345678901", 0).expect("an id");
