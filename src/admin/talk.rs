@@ -246,8 +246,7 @@ impl Talk<'_> {
         }
         let patient = stream.try_clone()?;
         let mut client = Client::new(stream, rest);
-        let token = token::signed(self.secret, self.agent, "agent", TOKEN_SECONDS)
-            .map_err(Trouble::Final)?;
+        let token = token::signed(self.secret, self.agent, "agent", TOKEN_SECONDS);
         client.send(&json!({ "type": "auth", "token": token }))?;
         loop {
             let event = client.next_event()?;
