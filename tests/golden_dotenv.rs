@@ -32,7 +32,6 @@ fn every_recorded_file_is_read_as_recorded() {
         let found: BTreeMap<&str, &str> =
             read.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
         assert_eq!(found, expected, "{file:?}");
-        assert_eq!(found.len(), read.len(), "{file:?}: each name once");
     }
 }
 
@@ -59,12 +58,7 @@ fn no_file_makes_it_panic_or_misplaces_an_error() {
         0..20_000,
         file,
         |_, file| match env_file::parse(file, &of_system) {
-            Ok(variables) => {
-                for (i, (name, _)) in variables.iter().enumerate() {
-                    assert!(!name.is_empty());
-                    assert!(variables[i + 1..].iter().all(|(other, _)| other != name));
-                }
-            }
+            Ok(variables) => assert!(!variables.contains_key("")),
             Err(error) => {
                 let lines = file.replace("\r\n", "\n").replace('\r', "\n");
                 let lines = lines.split('\n').count();
@@ -84,6 +78,6 @@ fn a_value_in_single_quotes_is_always_taken_as_it_is() {
         let file = format!("A=x\nB='{value}' # '");
         let read =
             env_file::parse(&file, &|_| None).unwrap_or_else(|error| panic!("{file:?}: {error}"));
-        assert_eq!(read[1], (String::from("B"), value.clone()));
+        assert_eq!(read["B"], *value);
     });
 }

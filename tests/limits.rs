@@ -306,7 +306,7 @@ fn defaults() -> Vec<(&'static str, String)> {
         metrics_hosts,
     } = Limits::default();
     assert!(metrics_hosts.is_empty());
-    assert_eq!("loopback".parse::<Peers>(), Ok(health_peers));
+    assert_eq!(Peers::default().with("loopback"), Some(health_peers));
     vec![
         ("TYPING_INTERVAL", typing_interval.as_millis().to_string()),
         ("PRESENCE_GRACE", presence_grace.as_secs().to_string()),

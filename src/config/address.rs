@@ -37,26 +37,20 @@ pub fn host_variable(variables: &Variables) -> Result<Option<String>, Error> {
 pub fn port_variable(variables: &Variables) -> Result<Option<u16>, Error> {
     const NAME: &str = "CHAT_WEBSOCKET_PORT";
     let from_option = variables.is_option(NAME);
-    match variables
-        .get(NAME)
-        .filter(|port| from_option || port != "0")
-    {
-        None => Ok(None),
-        Some(port) => port
-            .parse()
-            .ok()
-            .filter(|port| from_option || *port > 0)
-            .map(Some)
-            .ok_or_else(|| {
-                let least = match from_option {
-                    true => "0, which takes any that is free,",
-                    false => "1",
-                };
-                variables.wrong(
-                    NAME,
-                    format!("is {port:?}, which is no port; give a number from {least} to 65535"),
-                )
-            }),
+    let port = variables.get(NAME);
+    let Some(port) = port.filter(|port| from_option || port != "0") else {
+        return Ok(None);
+    };
+    match port.parse() {
+        Ok(number) if from_option || number > 0 => Ok(Some(number)),
+        _ => {
+            let least = match from_option {
+                true => "0, which takes any that is free,",
+                false => "1",
+            };
+            let range = format!("give a number from {least} to 65535");
+            Err(variables.wrong(NAME, format!("is {port:?}, which is no port; {range}")))
+        }
     }
 }
 

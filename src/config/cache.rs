@@ -12,41 +12,54 @@ const DEFAULT_HOST: &str = "127.0.0.1";
 const DEFAULT_PORT: u16 = 6379;
 const DEFAULT_HOME: &str = "cache";
 
-/// The variables about the cache; each wins over its row of the settings.
+/// What the variables about the cache say; each wins over its row of the settings.
 #[derive(Clone, Debug, Default)]
 pub struct CacheOverrides {
     root: PathBuf,
-    enabled: Option<String>,
-    home: Option<String>,
-    host: Option<String>,
-    port: Option<String>,
-    prefix: Option<String>,
-    database: Option<String>,
+    rows: Vec<(&'static str, String)>,
 }
 
 impl CacheOverrides {
     /// The cache is off, whatever the rows say.
     pub fn off() -> Self {
         CacheOverrides {
-            enabled: Some("off".to_owned()),
-            ..CacheOverrides::default()
+            root: PathBuf::new(),
+            rows: vec![("cache_enabled", "0".to_owned())],
         }
     }
 
     /// From the variables of an install at `root`.
     pub fn from_variables(root: &Path, variables: &Variables) -> Self {
+        let enabled = variables
+            .get("CACHE")
+            .map(|word| u8::from(is_yes(&word)).to_string());
+        let home = variables.get("CACHE_HOME");
+        let rows = [
+            ("cache_enabled", enabled),
+            ("cache_home", home.or_else(|| variables.get("CACHEHOME"))),
+            ("redis_host", variables.get("REDIS_HOST")),
+            // A container link sets it to a URL (tcp://172.17.0.3:6379), which is not a port: the row counts then.
+            (
+                "redis_port",
+                variables
+                    .get("REDIS_PORT")
+                    .filter(|port| self::port(leading_integer(port)).is_some()),
+            ),
+            ("redis_prefix", variables.get("REDIS_PREFIX")),
+            ("redis_database", variables.get("REDIS_DATABASE")),
+        ];
+        let rows = rows
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, value?)));
         CacheOverrides {
             root: root.to_owned(),
-            enabled: variables.get("CACHE"),
-            home: variables
-                .get("CACHE_HOME")
-                .or_else(|| variables.get("CACHEHOME")),
-            host: variables.get("REDIS_HOST"),
-            port: variables.get("REDIS_PORT"),
-            prefix: variables.get("REDIS_PREFIX"),
-            database: variables.get("REDIS_DATABASE"),
+            rows: rows.collect(),
         }
     }
+}
+
+fn port(number: i64) -> Option<u16> {
+    u16::try_from(number).ok().filter(|port| *port > 0)
 }
 
 /// Where the cache is, if it is on.
@@ -63,50 +76,31 @@ pub(crate) struct CacheTargets {
 impl CacheTargets {
     /// The targets; `None` if the cache is off.
     pub(crate) fn of(overrides: &CacheOverrides, rows: &Rows) -> Option<Self> {
-        let is_on = match &overrides.enabled {
-            Some(word) => is_yes(word),
-            None => rows.boolean("cache_enabled", false),
-        };
-        if !is_on {
+        let rows = rows.with(&overrides.rows);
+        if !rows.boolean("cache_enabled", false) {
             return None;
         }
-        let text = |variable: &Option<String>, key: &str, default: &str| {
-            let value = variable
-                .as_deref()
-                .unwrap_or(rows.text(key, default))
-                .trim();
-            match value {
-                "" => default.to_owned(),
-                value => value.to_owned(),
-            }
+        let text = |key: &str, default: &str| match rows.text(key, default).trim() {
+            "" => default.to_owned(),
+            value => value.to_owned(),
         };
-        // A container link sets REDIS_PORT to a URL (tcp://172.17.0.3:6379), which is not a port: the row counts then.
-        let port = [
-            overrides.port.as_deref().map_or(0, leading_integer),
-            rows.integer("redis_port", i64::from(DEFAULT_PORT)),
-        ]
-        .into_iter()
-        .find_map(|port| u16::try_from(port).ok().filter(|port| *port > 0));
-        let database = match &overrides.database {
-            Some(text) => leading_integer(text),
-            None => rows.integer("redis_database", 1),
-        };
-        let host = text(&overrides.host, "redis_host", DEFAULT_HOST);
-        let prefix = text(&overrides.prefix, "redis_prefix", DEFAULT_PREFIX);
+        let host = text("redis_host", DEFAULT_HOST);
+        let wanted = rows.integer("redis_port", i64::from(DEFAULT_PORT));
         Some(CacheTargets {
-            home: overrides
-                .root
-                .join(text(&overrides.home, "cache_home", DEFAULT_HOME)),
+            home: overrides.root.join(text("cache_home", DEFAULT_HOME)),
             redis: RedisAddress {
                 host: match host.contains(':') && !host.starts_with('[') {
                     true => format!("[{host}]"),
                     false => host,
                 },
-                port: port.unwrap_or(DEFAULT_PORT),
-                database: database.max(0),
+                port: port(wanted).unwrap_or(DEFAULT_PORT),
+                database: rows.integer("redis_database", 1).max(0),
                 ..RedisAddress::default()
             },
-            key: format!("{}:version", clean_prefix(&prefix)),
+            key: format!(
+                "{}:version",
+                clean_prefix(&text("redis_prefix", DEFAULT_PREFIX))
+            ),
         })
     }
 }
@@ -153,11 +147,8 @@ mod tests {
         }
     }
 
-    fn overrides() -> CacheOverrides {
-        CacheOverrides {
-            root: PathBuf::from("/srv/helpdesk"),
-            ..CacheOverrides::default()
-        }
+    fn overrides(variables: &[(&str, &str)]) -> CacheOverrides {
+        CacheOverrides::from_variables(Path::new("/srv/helpdesk"), &Variables::of_file(variables))
     }
 
     #[test]
@@ -176,12 +167,13 @@ mod tests {
 
     #[test]
     fn without_any_word_the_cache_is_off_and_with_one_its_places_are_the_usual_ones() {
-        assert_eq!(CacheTargets::of(&overrides(), &Rows::default()), None);
+        assert_eq!(CacheTargets::of(&overrides(&[]), &Rows::default()), None);
         assert_eq!(
-            CacheTargets::of(&overrides(), &rows(&[("cache_enabled", "0")])),
+            CacheTargets::of(&overrides(&[]), &rows(&[("cache_enabled", "0")])),
             None
         );
-        let places = CacheTargets::of(&overrides(), &rows(&[("cache_enabled", "1")])).expect("on");
+        let places =
+            CacheTargets::of(&overrides(&[]), &rows(&[("cache_enabled", "1")])).expect("on");
         let usual = CacheTargets {
             home: PathBuf::from("/srv/helpdesk/cache"),
             redis: redis("127.0.0.1", 6379, 1),
@@ -196,7 +188,7 @@ mod tests {
             ("redis_prefix", ""),
             ("redis_database", "1"),
         ]);
-        assert_eq!(CacheTargets::of(&overrides(), &empty), Some(usual));
+        assert_eq!(CacheTargets::of(&overrides(&[]), &empty), Some(usual));
     }
 
     #[test]
@@ -209,16 +201,14 @@ mod tests {
             ("redis_prefix", "a"),
             ("redis_database", "7"),
         ]);
-        let set = |text: &str| Some(text.to_owned());
-        let all = CacheOverrides {
-            enabled: set("true"),
-            home: set("b"),
-            host: set("[::1]"),
-            port: set("2"),
-            prefix: set("b b"),
-            database: set("3"),
-            ..overrides()
-        };
+        let all = overrides(&[
+            ("CACHE", "true"),
+            ("CACHE_HOME", "b"),
+            ("REDIS_HOST", "[::1]"),
+            ("REDIS_PORT", "2"),
+            ("REDIS_PREFIX", "b b"),
+            ("REDIS_DATABASE", "3"),
+        ]);
         assert_eq!(
             CacheTargets::of(&all, &rows),
             Some(CacheTargets {
@@ -227,11 +217,7 @@ mod tests {
                 key: "b_b:version".to_owned(),
             })
         );
-        let some = CacheOverrides {
-            enabled: set("1"),
-            port: set("tcp://172.17.0.3:6379"),
-            ..overrides()
-        };
+        let some = overrides(&[("CACHE", "1"), ("REDIS_PORT", "tcp://172.17.0.3:6379")]);
         let places = CacheTargets::of(&some, &rows).expect("on");
         assert_eq!((places.redis.port, places.redis.database), (1, 7));
         assert_eq!(places.home, Path::new("/a"));
@@ -242,10 +228,7 @@ mod tests {
             ("on", true),
             ("redis", true),
         ] {
-            let one = CacheOverrides {
-                enabled: set(word),
-                ..overrides()
-            };
+            let one = overrides(&[("CACHE", word)]);
             assert_eq!(CacheTargets::of(&one, &rows).is_some(), is_on, "{word}");
         }
     }

@@ -49,41 +49,27 @@ pub struct DotenvError {
     pub reason: DotenvReason,
 }
 
-/// What is wrong with a line. Holds no data, so that no part of the line can reach a log.
+/// What is wrong with a line. Words of this file alone, so that no part of the line can reach a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DotenvReason {
-    /// The part before the `=` is empty or has characters other than letters, digits, `_` and `.`.
-    BadName,
-    /// White space in an unquoted value, followed by something other than a comment.
-    UnquotedWhiteSpace,
-    /// Something other than white space or a comment after the closing quote.
-    TextAfterQuote,
-    /// A quote that is never closed; a single quote must be closed on its own line.
-    UnclosedQuote,
-    /// A backslash in double quotes, followed by none of `" \ $ f n r t v`.
-    UnknownEscape,
-    /// The values together are too long, for example because of variables within variables.
-    TooLong,
-}
+pub struct DotenvReason(&'static str);
+
+const BAD_NAME: DotenvReason =
+    DotenvReason("expected a name of letters, digits, `_` and `.`, perhaps followed by `=`");
+const UNQUOTED_WHITE_SPACE: DotenvReason =
+    DotenvReason("expected quotes around a value that contains white space");
+const TEXT_AFTER_QUOTE: DotenvReason =
+    DotenvReason("expected nothing but a comment after the closing quote");
+/// A single quote must be closed on its own line.
+const UNCLOSED_QUOTE: DotenvReason = DotenvReason("expected a quote to close the value");
+const UNKNOWN_ESCAPE: DotenvReason = DotenvReason(
+    "expected one of `\"`, `\\`, `$`, `f`, `n`, `r`, `t`, `v` after a backslash in double quotes",
+);
+/// For example because of variables within variables.
+const TOO_LONG: DotenvReason = DotenvReason("expected no more than 1 MiB of values in all");
 
 impl fmt::Display for DotenvReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            DotenvReason::BadName => {
-                "expected a name of letters, digits, `_` and `.`, perhaps followed by `=`"
-            }
-            DotenvReason::UnquotedWhiteSpace => {
-                "expected quotes around a value that contains white space"
-            }
-            DotenvReason::TextAfterQuote => {
-                "expected nothing but a comment after the closing quote"
-            }
-            DotenvReason::UnclosedQuote => "expected a quote to close the value",
-            DotenvReason::UnknownEscape => {
-                "expected one of `\"`, `\\`, `$`, `f`, `n`, `r`, `t`, `v` after a backslash in double quotes"
-            }
-            DotenvReason::TooLong => "expected no more than 1 MiB of values in all",
-        })
+        f.write_str(self.0)
     }
 }
 
@@ -122,7 +108,7 @@ pub fn decode(bytes: &[u8]) -> (String, Vec<usize>) {
     (text, bad_lines)
 }
 
-/// The variables of a `.env` file, each once, in the order in which they first appear.
+/// The variables of a `.env` file.
 ///
 /// The last line of a name wins; if that has no `=`, the variable is unset and left out. `${OTHER}` is replaced by the
 /// value of `OTHER` in `environment`, else in a line above; if neither has it, the text stays as it is, like any other
@@ -135,18 +121,17 @@ pub fn decode(bytes: &[u8]) -> (String, Vec<usize>) {
 pub fn parse(
     text: &str,
     environment: &dyn Fn(&str) -> Option<String>,
-) -> Result<Vec<(String, String)>, DotenvError> {
+) -> Result<HashMap<String, String>, DotenvError> {
     let mut lines = Lines {
         rest: text.strip_prefix('\u{feff}').unwrap_or(text),
         number: 0,
     };
-    let mut variables: Vec<(String, Option<String>)> = Vec::new();
-    let mut places: HashMap<String, usize> = HashMap::new();
+    let mut variables: HashMap<String, String> = HashMap::new();
     let mut bytes = 0;
     while let Some(line) = lines.next() {
-        let line_number = lines.number;
+        let number = lines.number;
         let failed = |reason| DotenvError {
-            line: line_number,
+            line: number,
             reason,
         };
         // The end is not trimmed: it may belong to a value that goes on in the next line.
@@ -154,39 +139,21 @@ pub fn parse(
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let (name, written) = match line.split_once('=') {
-            Some((name, written)) => (name, Some(written)),
-            None => (line, None),
+        let (name, written) = line.split_once('=').unzip();
+        let name = read_name(name.unwrap_or(line)).ok_or(failed(BAD_NAME))?;
+        let Some(written) = written else {
+            variables.remove(name);
+            continue;
         };
-        let name = read_name(name).ok_or(failed(DotenvReason::BadName))?;
-        let value = match written {
-            Some(written) => {
-                let lookup = |other: &str| {
-                    environment(other).or_else(|| {
-                        let place = *places.get(other)?;
-                        variables[place].1.clone()
-                    })
-                };
-                Some(read_value(written, &mut lines, &lookup).map_err(failed)?)
-            }
-            None => None,
-        };
-        bytes += value.as_ref().map_or(0, String::len);
+        let lookup = |other: &str| environment(other).or_else(|| variables.get(other).cloned());
+        let value = read_value(written, &mut lines, &lookup).map_err(failed)?;
+        bytes += value.len();
         if bytes > MAX_BYTES {
-            return Err(failed(DotenvReason::TooLong));
+            return Err(failed(TOO_LONG));
         }
-        match places.get(name) {
-            Some(place) => variables[*place].1 = value,
-            None => {
-                places.insert(name.to_owned(), variables.len());
-                variables.push((name.to_owned(), value));
-            }
-        }
+        variables.insert(name.to_owned(), value);
     }
-    let set = variables.into_iter();
-    Ok(set
-        .filter_map(|(name, value)| Some((name, value?)))
-        .collect())
+    Ok(variables)
 }
 
 /// The lines of a file, which end in LF, CR LF or CR, and the number of the last one returned.
@@ -242,7 +209,7 @@ fn read_value<'a>(
 ) -> Result<String, DotenvReason> {
     let written = written.trim_start_matches(is_margin);
     let (value, rest) = if let Some(inside) = written.strip_prefix('\'') {
-        let (value, rest) = inside.split_once('\'').ok_or(DotenvReason::UnclosedQuote)?;
+        let (value, rest) = inside.split_once('\'').ok_or(UNCLOSED_QUOTE)?;
         (value.to_owned(), rest)
     } else if let Some(inside) = written.strip_prefix('"') {
         read_double_quoted(inside, lines, lookup)?
@@ -253,14 +220,14 @@ fn read_value<'a>(
             .unwrap_or(written.len());
         let (value, rest) = written.split_at(end);
         if !is_end(rest) {
-            return Err(DotenvReason::UnquotedWhiteSpace);
+            return Err(UNQUOTED_WHITE_SPACE);
         }
         (expand(value, lookup)?, rest)
     };
     if is_end(rest) {
         Ok(value)
     } else {
-        Err(DotenvReason::TextAfterQuote)
+        Err(TEXT_AFTER_QUOTE)
     }
 }
 
@@ -293,11 +260,11 @@ fn read_double_quoted<'a>(
                 Some('r') => '\r',
                 Some('t') => '\t',
                 Some('v') => '\x0b',
-                _ => return Err(DotenvReason::UnknownEscape),
+                _ => return Err(UNKNOWN_ESCAPE),
             });
             rest = chars.as_str();
         } else if rest.is_empty() {
-            rest = lines.next().ok_or(DotenvReason::UnclosedQuote)?;
+            rest = lines.next().ok_or(UNCLOSED_QUOTE)?;
             value.push('\n');
         } else {
             rest = push_variable(&mut value, rest, lookup)?;
@@ -335,7 +302,7 @@ fn push_variable<'a>(
         value.push_str(&held);
         match value.len() <= MAX_BYTES {
             true => Ok(behind),
-            false => Err(DotenvReason::TooLong),
+            false => Err(TOO_LONG),
         }
     } else {
         value.push('$');
@@ -347,36 +314,27 @@ fn push_variable<'a>(
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Vec<(String, String)>, DotenvError> {
+    fn read(text: &str) -> Result<HashMap<String, String>, DotenvError> {
         parse(text, &|name| (name == "HOME").then(|| String::from("/$A")))
     }
 
     fn value(text: &str) -> String {
-        let variables = read(text).unwrap_or_else(|error| panic!("{text}: {error}"));
-        let (_, value) = variables
-            .into_iter()
-            .find(|(name, _)| name == "A")
-            .expect("A is set");
-        value
+        let mut variables = read(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        variables.remove("A").expect("A is set")
     }
 
     #[test]
     fn the_last_line_of_a_name_wins_also_if_it_unsets() {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        assert_eq!(
-            read("A=1\nB=2\nA=3"),
-            Ok(vec![pair("A", "3"), pair("B", "2")])
-        );
-        assert_eq!(read("A=1\nB=2\nA"), Ok(vec![pair("B", "2")]));
+        let both = HashMap::from([pair("A", "3"), pair("B", "2")]);
+        assert_eq!(read("A=1\nB=2\nA=3"), Ok(both));
+        assert_eq!(read("A=1\nB=2\nA"), Ok(HashMap::from([pair("B", "2")])));
     }
 
     #[test]
     fn the_environment_wins_over_a_line_above_within_a_value_only() {
         assert_eq!(value("A=1\nHOME=2\nA=${A}${HOME}${NONE}"), "1/$A${NONE}");
-        assert_eq!(
-            read("HOME=2"),
-            Ok(vec![(String::from("HOME"), String::from("2"))])
-        );
+        assert_eq!(read("HOME=2").expect("valid")["HOME"], "2");
         assert_eq!(value("A=${B}\nB=1"), "${B}");
         assert_eq!(value("b.c=1\nA=\"${b.c}${}${b-c}\""), "1${}${b-c}");
     }
@@ -405,7 +363,7 @@ mod tests {
         }
         assert_eq!(value("A=x\0y"), "x\0y");
         for text in ["'A\"=1", "''=1", "'A=1", "'A'B=1"] {
-            assert_eq!(read(text).expect_err(text).reason, DotenvReason::BadName);
+            assert_eq!(read(text).expect_err(text).reason, BAD_NAME);
         }
     }
 
@@ -439,20 +397,20 @@ mod tests {
         );
         for text in [doubled, format!("V0=0123456789\n{chained}"), wide] {
             let error = read(&text).expect_err("too long");
-            assert_eq!(error.reason, DotenvReason::TooLong);
+            assert_eq!(error.reason, TOO_LONG);
         }
     }
 
     #[test]
     fn an_error_names_the_line_and_never_what_stands_on_it() {
         let cases = [
-            ("A=1\n\nsecret x=1", 3, DotenvReason::BadName),
-            ("=secret", 1, DotenvReason::BadName),
-            ("\rA=secret x", 2, DotenvReason::UnquotedWhiteSpace),
-            ("A='secret'x", 1, DotenvReason::TextAfterQuote),
-            ("A='secret\n'", 1, DotenvReason::UnclosedQuote),
-            ("#\r\nA=\"secret\nB=1\n", 2, DotenvReason::UnclosedQuote),
-            ("A=\"\nsecret\\x\"", 1, DotenvReason::UnknownEscape),
+            ("A=1\n\nsecret x=1", 3, BAD_NAME),
+            ("=secret", 1, BAD_NAME),
+            ("\rA=secret x", 2, UNQUOTED_WHITE_SPACE),
+            ("A='secret'x", 1, TEXT_AFTER_QUOTE),
+            ("A='secret\n'", 1, UNCLOSED_QUOTE),
+            ("#\r\nA=\"secret\nB=1\n", 2, UNCLOSED_QUOTE),
+            ("A=\"\nsecret\\x\"", 1, UNKNOWN_ESCAPE),
         ];
         for (text, line, reason) in cases {
             let error = read(text).expect_err(text);

@@ -6,14 +6,13 @@ use std::path::PathBuf;
 
 use super::env_file::DotenvError;
 use crate::platform::exit_code;
-use crate::platform::paths::PathError;
 use crate::platform::problem::Problem;
 
 /// What cannot be read, or which value is wrong.
 #[derive(Debug)]
 pub enum Error {
-    /// `.env` cannot be read, and what to do about it.
-    Unreadable(PathError, &'static str),
+    /// This `.env` cannot be read, why, and what to do about it.
+    Unreadable(PathBuf, io::Error, &'static str),
     /// This `.env` is in UTF-16.
     Utf16(PathBuf),
     /// A line of this `.env` cannot be parsed.
@@ -56,7 +55,9 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Unreadable(error, remedy) => write!(f, "{error}; {remedy}"),
+            Error::Unreadable(file, error, remedy) => {
+                write!(f, "cannot read {}: {error}; {remedy}", file.display())
+            }
             Error::Utf16(file) => write!(
                 f,
                 "{} is in UTF-16, which the helpdesk cannot read either; save it as UTF-8",
@@ -95,7 +96,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Error::Unreadable(error, _) => Some(error),
+            Error::Unreadable(_, error, _) => Some(error),
             Error::Line(_, error) => Some(error),
             Error::File { source, .. } => Some(source),
             _ => None,

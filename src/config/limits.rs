@@ -130,13 +130,13 @@ impl Limits {
 fn health_peers(variables: &Variables) -> Result<Peers, Error> {
     const NAME: &str = "CHAT_WEBSOCKET_HEALTH_PEERS";
     let list = variables.get(NAME).unwrap_or_default();
-    let peers = list.parse().map_err(|error| {
-        variables.wrong(
-            NAME,
-            format!(
-                "has {error}; give loopback, any, or addresses and networks such as 10.0.0.5, 192.0.2.0/24"
-            ),
-        )
+    let mut words = list.split([',', ' ']).filter(|word| !word.is_empty());
+    let peers = words.try_fold(Peers::default(), |peers, word| {
+        peers.with(word).ok_or_else(|| {
+            let remedy =
+                "give loopback, any, or addresses and networks such as 10.0.0.5, 192.0.2.0/24";
+            variables.wrong(NAME, format!("has {word:?}, which is no address; {remedy}"))
+        })
     });
     variables.accept(peers, Peers::default())
 }
@@ -145,18 +145,18 @@ fn metrics_hosts(variables: &Variables) -> Result<Vec<String>, Error> {
     const NAME: &str = "CHAT_WEBSOCKET_METRICS_HOSTS";
     let list = variables.get(NAME).unwrap_or_default();
     let words = list.split([',', ' ']).filter(|word| !word.is_empty());
-    let host = |word: &str| {
-        match is_listen_host(word) {
-        true => Ok(word.to_owned()),
-        false => Err(variables.wrong(
-            NAME,
-            format!(
-                "has {word:?}, which is no host name; give names such as chat.example.org, without a port"
-            ),
-        )),
-    }
+    let hosts: Vec<String> = words.map(str::to_owned).collect();
+    let hosts = match hosts.iter().find(|host| !is_listen_host(host)) {
+        None => Ok(hosts),
+        Some(word) => {
+            let remedy = "give names such as chat.example.org, without a port";
+            Err(variables.wrong(
+                NAME,
+                format!("has {word:?}, which is no host name; {remedy}"),
+            ))
+        }
     };
-    variables.accept(words.map(host).collect(), Vec::new())
+    variables.accept(hosts, Vec::new())
 }
 
 impl Default for Limits {

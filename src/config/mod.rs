@@ -26,7 +26,7 @@ pub use address::{
 pub use app_url::{APP_URL_REMEDY, app_url_doubt, host_of_app_url};
 pub use error::Error;
 pub use push::PushOptions;
-pub use variables::{Variables, Warning};
+pub use variables::Variables;
 
 pub use tls::{TlsConfig, TlsMode};
 
@@ -38,8 +38,8 @@ use crate::platform::paths::Paths;
 /// Shortest secret that is accepted, in bytes: as long as a SHA-256 hash (RFC 7518 section 3.2).
 pub const MIN_SECRET_BYTES: usize = 32;
 
-/// Where the database server is, and the account to use.
-#[derive(Clone)]
+/// Where the database server is, and the account to use; empty while it is unknown.
+#[derive(Clone, Default)]
 pub struct DatabaseConfig {
     /// `DB_HOST`; `localhost` means the Unix socket.
     pub host: String,
@@ -77,24 +77,6 @@ pub enum Database {
     /// An SQLite file that only this program uses.
     #[cfg(feature = "embedded")]
     Sqlite(PathBuf),
-}
-
-impl Database {
-    /// Stands in for a wrongly configured database while errors are gathered.
-    fn unknown() -> Self {
-        Database::Mysql(Box::new(DatabaseConfig {
-            host: String::new(),
-            port: 0,
-            socket: None,
-            name: String::new(),
-            user: String::new(),
-            password: String::new(),
-            charset: String::new(),
-            collation: String::new(),
-            tls: TlsConfig::default(),
-            server_key: None,
-        }))
-    }
 }
 
 impl fmt::Debug for Database {
@@ -178,7 +160,8 @@ impl Config {
             storage: root.join(text("STORAGE_PATH", "storage")),
             host: variables.accept(host_variable(variables), None)?,
             port: variables.accept(port_variable(variables), None)?,
-            database: variables.accept(database(root, variables), Database::unknown())?,
+            database: variables
+                .accept(database(root, variables), Database::Mysql(Box::default()))?,
             bus_url: variables.get("CHAT_BUS_URL"),
             limits: Limits::from_variables(variables)?,
             log_stderr: variables.accept(log_stderr(variables), LogStderr::Auto)?,

@@ -8,6 +8,7 @@ use std::path::Path;
 use rustix::process::{Resource, getrlimit};
 
 use crate::config::limits::Limits;
+use crate::platform::problem::Problem;
 
 /// Descriptors other than clients' sockets: database, log, epoll, standard streams, and some to spare.
 pub const OTHER_FILES: u64 = 64;
@@ -83,24 +84,18 @@ impl fmt::Display for Demand {
     }
 }
 
-/// A bound of the system.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bound {
-    /// The number.
-    pub most: u64,
-    /// What sets it, in words.
-    pub by: &'static str,
-}
+/// A bound of the system: the number, and what sets it, in words.
+type Bound = (u64, &'static str);
 
-/// What the system allows; an empty list means no known bound.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The tightest bounds of the system, where any is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Room {
     /// Descriptors of this process.
-    pub files: Vec<Bound>,
+    pub files: Option<Bound>,
     /// Threads.
-    pub threads: Vec<Bound>,
+    pub threads: Option<Bound>,
     /// Bytes.
-    pub memory: Vec<Bound>,
+    pub memory: Option<Bound>,
 }
 
 impl Room {
@@ -109,15 +104,8 @@ impl Room {
         let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let number = |path| text(path).trim().parse::<u64>().ok();
         let groups = text("/proc/self/cgroup");
-        let group = |controller, newer, older| {
-            group_limit(
-                &groups,
-                Path::new("/sys/fs/cgroup"),
-                controller,
-                newer,
-                older,
-            )
-        };
+        let root = Path::new("/sys/fs/cgroup");
+        let group = |name, newer, older| group_limit(&groups, root, name, newer, older);
         let limit = |resource| getrlimit(resource).current;
         // RLIMIT_NPROC does not apply to root.
         let is_root = rustix::process::geteuid().is_root();
@@ -125,11 +113,11 @@ impl Room {
         let mappings = number("/proc/sys/vm/max_map_count").map(|most| most / 2);
         Room {
             // The hard limit, to which the service raises the soft one.
-            files: known([(
+            files: tightest([(
                 getrlimit(Resource::Nofile).maximum,
                 "the limit of open files (LimitNOFILE, ulimit -n)",
             )]),
-            threads: known([
+            threads: tightest([
                 (
                     group("pids", "pids.max", "pids.max"),
                     "the unit's task limit (TasksMax)",
@@ -144,7 +132,7 @@ impl Room {
                 ),
                 (mappings, "the kernel (vm.max_map_count)"),
             ]),
-            memory: known([
+            memory: tightest([
                 (
                     group("memory", "memory.max", "memory.limit_in_bytes"),
                     "the unit's memory limit (MemoryMax)",
@@ -160,70 +148,55 @@ impl Room {
             ]),
         }
     }
-
-    /// The tightest bound on threads, if there is any.
-    pub fn most_threads(&self) -> Option<u64> {
-        self.threads.iter().map(|bound| bound.most).min()
-    }
 }
 
-fn known<const N: usize>(bounds: [(Option<u64>, &'static str); N]) -> Vec<Bound> {
-    let bounds = bounds.into_iter();
-    bounds
-        .filter_map(|(most, by)| most.map(|most| Bound { most, by }))
-        .collect()
+fn tightest<const N: usize>(bounds: [(Option<u64>, &'static str); N]) -> Option<Bound> {
+    let known = bounds
+        .into_iter()
+        .filter_map(|(most, by)| Some((most?, by)));
+    known.min_by_key(|(most, _)| *most)
 }
 
-/// A limit that does not fit this machine, and the remedy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shortage {
-    /// Which bound is too small for what.
-    pub detail: String,
-    /// What to do.
-    pub remedy: &'static str,
-}
-
-impl fmt::Display for Shortage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; {}", self.detail, self.remedy)
-    }
-}
-
-/// Everything in `demand` that exceeds `room`; of several bounds the tightest is named.
-pub fn shortages(demand: &Demand, room: &Room) -> Vec<Shortage> {
-    let tightest = |bounds: &[Bound], wanted: u64| {
-        let least = bounds.iter().min_by_key(|bound| bound.most).copied();
-        least.filter(|bound| bound.most < wanted)
-    };
+/// Everything in `demand` that exceeds `room`, with its remedy.
+pub fn shortages(demand: &Demand, room: &Room) -> Vec<Problem> {
     let connections = demand.connections;
-    let files = tightest(&room.files, demand.files).map(|Bound { most, .. }| Shortage {
-        detail: format!(
-            "the limit of {most} open files allows {} connections, not {connections}",
-            connections_by_files(most)
-        ),
-        remedy: "raise it (LimitNOFILE, ulimit -n) or lower CHAT_WEBSOCKET_MAX_CONNECTIONS",
-    });
-    let threads = tightest(&room.threads, demand.threads + SPARE_THREADS);
-    let threads = threads.map(|Bound { most, by }| Shortage {
-        detail: format!(
-            "{connections} connections take up to {} threads, and {by} allows {most}, which is enough for {} connections",
-            demand.threads,
-            connections_by_threads(most)
-        ),
-        remedy: "raise it or lower CHAT_WEBSOCKET_MAX_CONNECTIONS",
-    });
-    let memory = tightest(&room.memory, demand.full_bytes).map(|Bound { most, by }| {
+    let problem = |what: String, remedy: &'static str| Problem::of_config(what).with_remedy(remedy);
+    let mut problems = Vec::new();
+    if let Some((most, _)) = room.files.filter(|(most, _)| *most < demand.files) {
+        let enough = connections_by_files(most);
+        problems.push(problem(
+            format!(
+                "the limit of {most} open files allows {enough} connections, not {connections}"
+            ),
+            "raise it (LimitNOFILE, ulimit -n) or lower CHAT_WEBSOCKET_MAX_CONNECTIONS",
+        ));
+    }
+    let threads = demand.threads;
+    if let Some((most, by)) = room
+        .threads
+        .filter(|(most, _)| *most < threads + SPARE_THREADS)
+    {
+        let enough = connections_by_threads(most);
+        problems.push(problem(
+            format!(
+                "{connections} connections take up to {threads} threads, and {by} allows {most}, which is enough for \
+                 {enough} connections"
+            ),
+            "raise it or lower CHAT_WEBSOCKET_MAX_CONNECTIONS",
+        ));
+    }
+    if let Some((most, by)) = room.memory.filter(|(most, _)| *most < demand.full_bytes) {
         let (bytes, when) = match most < demand.resting_bytes {
             true => (demand.resting_bytes, "take"),
             false => (demand.full_bytes, "that stop reading may take"),
         };
         let (bytes, most) = (megabytes(bytes), megabytes(most));
-        Shortage {
-            detail: format!("{connections} connections {when} up to {bytes} MB, and {by} allows {most} MB"),
-            remedy: "raise it, or lower CHAT_WEBSOCKET_MAX_CONNECTIONS or CHAT_WEBSOCKET_QUEUE_BYTES",
-        }
-    });
-    [files, threads, memory].into_iter().flatten().collect()
+        problems.push(problem(
+            format!("{connections} connections {when} up to {bytes} MB, and {by} allows {most} MB"),
+            "raise it, or lower CHAT_WEBSOCKET_MAX_CONNECTIONS or CHAT_WEBSOCKET_QUEUE_BYTES",
+        ));
+    }
+    problems
 }
 
 /// How many connections this number of threads allows, at least one.
@@ -295,11 +268,13 @@ mod tests {
         Demand::of(&Limits::default(), 64 << 10)
     }
 
-    fn bound(most: u64) -> Vec<Bound> {
-        vec![Bound {
-            most,
-            by: "a bound",
-        }]
+    fn bound(most: u64) -> Option<Bound> {
+        Some((most, "a bound"))
+    }
+
+    fn found(room: &Room) -> Vec<String> {
+        let found = shortages(&demand(), room);
+        found.iter().map(Problem::detail).collect()
     }
 
     #[test]
@@ -321,33 +296,24 @@ mod tests {
     #[test]
     fn what_cannot_hold_is_named_with_the_tightest_bound() {
         let demand = demand();
-        assert_eq!(shortages(&demand, &Room::default()), []);
+        assert_eq!(found(&Room::default()), [""; 0]);
         let wide = Room {
             files: bound(demand.files),
             threads: bound(demand.threads + SPARE_THREADS),
             memory: bound(demand.full_bytes),
         };
-        assert_eq!(shortages(&demand, &wide), []);
+        assert_eq!(found(&wide), [""; 0]);
         let narrow = Room {
             files: bound(demand.files - 1),
-            threads: vec![
-                Bound {
-                    most: 9999,
-                    by: "the kernel",
-                },
-                Bound {
-                    most: 512,
-                    by: "the unit",
-                },
-            ],
+            threads: tightest([
+                (Some(9999), "the kernel"),
+                (None, "the user"),
+                (Some(512), "the unit"),
+            ]),
             memory: bound(512 << 20),
         };
-        let found: Vec<String> = shortages(&demand, &narrow)
-            .iter()
-            .map(|one| one.detail.clone())
-            .collect();
         assert_eq!(
-            found,
+            found(&narrow),
             [
                 "the limit of 1087 open files allows 1023 connections, not 1024",
                 "1024 connections take up to 1048 threads, and the unit allows 512, which is enough for 480 connections",
@@ -358,12 +324,7 @@ mod tests {
             memory: bound(10 << 20),
             ..Room::default()
         };
-        let found = shortages(&demand, &tiny);
-        assert!(
-            found[0]
-                .detail
-                .starts_with("1024 connections take up to 42 MB")
-        );
+        assert!(found(&tiny)[0].starts_with("1024 connections take up to 42 MB"));
     }
 
     #[test]

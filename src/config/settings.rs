@@ -64,6 +64,16 @@ impl Rows {
         Rows(rows.into_iter().collect())
     }
 
+    /// These rows, some with other values.
+    #[must_use]
+    pub(super) fn with(&self, others: &[(&str, String)]) -> Self {
+        let mut rows = self.clone();
+        let others = others.iter();
+        rows.0
+            .extend(others.map(|(key, value)| ((*key).to_owned(), Some(value.clone()))));
+        rows
+    }
+
     /// Whether there is such a row.
     pub fn contains(&self, key: &str) -> bool {
         self.0.contains_key(key)
@@ -122,18 +132,13 @@ impl Settings {
 
     /// What differs from `new`, for the log: `chat_enabled 1 → 0, …`.
     pub fn changes(&self, new: &Settings) -> String {
+        let flag = |is_on| u8::from(is_on).to_string();
         let values = |one: &Settings| {
             [
-                (key::CHAT_ENABLED, u8::from(one.chat_enabled).to_string()),
-                (
-                    key::WEBSOCKET_ENABLED,
-                    u8::from(one.websocket_enabled).to_string(),
-                ),
+                (key::CHAT_ENABLED, flag(one.chat_enabled)),
+                (key::WEBSOCKET_ENABLED, flag(one.websocket_enabled)),
                 (key::MAX_MESSAGE_LENGTH, one.max_message_chars.to_string()),
-                (
-                    key::EXTERNAL_LINKS,
-                    u8::from(one.external_links).to_string(),
-                ),
+                (key::EXTERNAL_LINKS, flag(one.external_links)),
                 (key::APP_URL, without_password(&one.app_url)),
             ]
         };

@@ -49,21 +49,18 @@ impl TlsConfig {
             None if ca.is_some() => TlsMode::VerifyIdentity,
             None => TlsMode::Disabled,
             Some(word) => mode(&word).ok_or_else(|| {
-                let what = format!(
-                    "is {word:?}; use disabled, preferred, required, verify-ca or verify-identity"
-                );
-                variables.wrong(MODE, what)
+                let modes = "disabled, preferred, required, verify-ca or verify-identity";
+                variables.wrong(MODE, format!("is {word:?}; use {modes}"))
             })?,
         };
         if mode != TlsMode::Disabled && cfg!(not(feature = "db-tls")) {
-            let what = format!(
-                "asks for TLS, which this program was built without; build it with the feature db-tls, or set {MODE}=disabled"
-            );
-            return Err(variables.wrong(MODE, what));
+            let why = "asks for TLS, which this program was built without; build it with the feature db-tls, or set \
+                       DB_SSL_MODE=disabled";
+            return Err(variables.wrong(MODE, why));
         }
         if mode == TlsMode::VerifyCa && ca.is_none() {
-            let what = "is verify-ca, and DB_SSL_CA is not set; name the file with the certificate of the server's authority";
-            return Err(variables.wrong(MODE, what));
+            let why = "is verify-ca, and DB_SSL_CA is not set; name the file with the certificate of the server's authority";
+            return Err(variables.wrong(MODE, why));
         }
         let identity = match (certificate, key) {
             (Some(certificate), Some(key)) => Some((certificate, key)),

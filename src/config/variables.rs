@@ -3,9 +3,8 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::env;
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Read};
-use std::mem;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,24 +16,13 @@ use super::app_url::{APP_URL_REMEDY, app_url_doubt};
 use super::{Error, env_file};
 use crate::config::limits::Limits;
 use crate::config::options::{self, OPTIONS, Topic};
-use crate::platform::paths::PathError;
+use crate::platform::problem::Problem;
 
 /// Bounds what is read, because `.env` may be a link to anything.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// The service's own variables begin with this; an unknown name that does is taken for a mistake.
 const PREFIX: &str = "CHAT_";
-
-/// A doubtful value that does not keep the service from starting.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Warning {
-    /// What it is about, as `check` names it.
-    pub about: &'static str,
-    /// What it is.
-    pub detail: String,
-    /// What to do.
-    pub remedy: String,
-}
 
 /// The effective variables: an option of the command line wins over the environment, and that over `.env`.
 #[derive(Default)]
@@ -70,13 +58,13 @@ impl Variables {
             let value = env::var_os(name)?.into_string();
             value.map_err(|_| used.set(Some(name.to_owned()))).ok()
         };
-        let rows = env_file::parse(&text, &lookup);
-        let rows = rows.map_err(|error| Error::Line(source.clone(), error))?;
+        let file = env_file::parse(&text, &lookup);
+        let file = file.map_err(|error| Error::Line(source.clone(), error))?;
         if let Some(name) = used.take() {
             return Err(Error::NotUtf8(name));
         }
         Ok(Variables {
-            file: rows.into_iter().collect(),
+            file,
             environment: Some(|name| env::var(name).ok()),
             is_missing: bytes.is_none(),
             source,
@@ -219,26 +207,22 @@ impl Variables {
     /// # Errors
     /// The value is not a number within the range.
     pub fn number_or(&self, name: &str, default: u64) -> Result<u64, Error> {
+        let Some(text) = self.get(name) else {
+            return Ok(default);
+        };
         let range = options::spec(name).and_then(|spec| spec.range.clone());
         let range = range.unwrap_or(0..=u64::MAX);
-        let number = match self.get(name) {
-            None => Ok(default),
-            Some(text) => text
-                .trim()
-                .parse()
-                .ok()
-                .filter(|number| range.contains(number))
-                .ok_or_else(|| {
-                    self.wrong(
-                        name,
-                        format!(
-                            "must be a whole number from {} to {}; correct it or leave it out for {default}",
-                            range.start(),
-                            range.end()
-                        ),
-                    )
-                }),
-        };
+        let number = text.trim().parse().ok();
+        let number = number
+            .filter(|number| range.contains(number))
+            .ok_or_else(|| {
+                let (least, most) = (range.start(), range.end());
+                let remedy = format!("correct it or leave it out for {default}");
+                self.wrong(
+                    name,
+                    format!("must be a whole number from {least} to {most}; {remedy}"),
+                )
+            });
         self.accept(number, default)
     }
 
@@ -250,29 +234,22 @@ impl Variables {
         self.number(name).map(Duration::from_secs)
     }
 
-    /// Doubtful things: invalid UTF-8, retired and unknown names, an `APP_URL` that no page can have.
-    pub fn warnings(&self) -> Vec<Warning> {
+    /// Doubtful things, each under the name that `check` has for it: invalid UTF-8, retired and unknown names, an `APP_URL`
+    /// that no page can have.
+    pub fn warnings(&self) -> Vec<(&'static str, Problem)> {
         let mut warnings = Vec::new();
         let mut warn = |about, detail: String, remedy: &str| {
-            warnings.push(Warning {
-                about,
-                detail,
-                remedy: remedy.to_owned(),
-            });
+            let problem = Problem::of_config(detail).with_remedy(remedy.to_owned());
+            warnings.push((about, problem));
         };
         if let Some(first) = self.bad_lines.first() {
             let others = match self.bad_lines.len() - 1 {
                 0 => String::new(),
                 others => format!(" and on {others} more"),
             };
-            warn(
-                ".env",
-                format!(
-                    "{}, line {first}{others}: bytes that are no UTF-8, each read as ? as the helpdesk does",
-                    self.source.display()
-                ),
-                "save the file as UTF-8",
-            );
+            let place = format!("{}, line {first}{others}", self.source.display());
+            let what = "bytes that are no UTF-8, each read as ? as the helpdesk does";
+            warn(".env", format!("{place}: {what}"), "save the file as UTF-8");
         }
         let retired = OPTIONS.iter().filter(|spec| spec.topic == Topic::Retired);
         for spec in retired.filter(|spec| self.get(spec.name).is_some()) {
@@ -288,11 +265,8 @@ impl Variables {
             warn("configuration", detail, &remedy);
         }
         if let Some(doubt) = self.get("APP_URL").and_then(|url| app_url_doubt(&url)) {
-            warn(
-                "APP_URL",
-                format!("{} {doubt}", self.origin("APP_URL")),
-                APP_URL_REMEDY,
-            );
+            let detail = format!("{} {doubt}", self.origin("APP_URL"));
+            warn("APP_URL", detail, APP_URL_REMEDY);
         }
         warnings
     }
@@ -318,9 +292,6 @@ impl Variables {
 
 /// The bytes of `.env`; `None` if there is no such file.
 fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
-    let wrong = |why: io::Error, remedy: &'static str| {
-        Err(Error::Unreadable(PathError::of("read", path)(why), remedy))
-    };
     // Non-blocking, because it may be a pipe without a writer.
     let opened = OpenOptions::new()
         .read(true)
@@ -333,24 +304,23 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
         }
         file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)
     });
-    match read {
-        Ok(length) if length as u64 > MAX_FILE_BYTES => wrong(
+    let (why, remedy) = match read.map_err(|error| (error.kind(), error)) {
+        Ok(length) if length as u64 > MAX_FILE_BYTES => (
             io::Error::other("it is larger than 1 MiB"),
             "is it the helpdesk's file?",
         ),
-        Ok(_) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::read_link(path) {
-            Ok(_) => wrong(
-                io::Error::other("it is a link that leads nowhere"),
-                "correct the link",
-            ),
-            Err(_) => Ok(None),
-        },
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            wrong(error, "make it readable for the user the service runs as")
+        Ok(_) => return Ok(Some(bytes)),
+        Err((io::ErrorKind::NotFound, _)) if !path.is_symlink() => return Ok(None),
+        Err((io::ErrorKind::NotFound, _)) => (
+            io::Error::other("it is a link that leads nowhere"),
+            "correct the link",
+        ),
+        Err((io::ErrorKind::PermissionDenied, error)) => {
+            (error, "make it readable for the user the service runs as")
         }
-        Err(error) => wrong(error, "it must be a file of text"),
-    }
+        Err((_, error)) => (error, "it must be a file of text"),
+    };
+    Err(Error::Unreadable(path.to_owned(), why, remedy))
 }
 
 /// Recognises UTF-16 by its byte order mark, or by a zero byte beside the first letter.
@@ -381,27 +351,13 @@ fn suggestion(name: &str) -> Option<&'static str> {
         .filter(|known| known.starts_with(PREFIX))
         .map(|known| match known.ends_with(ending) && ending.len() > 3 {
             true => (1, known),
-            false => (distance(&name, known), known),
+            false => (strsim::levenshtein(&name, known), known),
         })
         .min();
     let is_near = |(far, known): &(usize, &str)| {
         *far <= (known.trim_start_matches("CHAT_WEBSOCKET_").len() / 2).min(4)
     };
     nearest.filter(is_near).map(|(_, known)| known)
-}
-
-/// Edit distance (Levenshtein): insertions, deletions and replacements, in bytes.
-fn distance(one: &str, other: &str) -> usize {
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, a) in one.bytes().enumerate() {
-        let mut diagonal = mem::replace(&mut row[0], i + 1);
-        for (j, b) in other.bytes().enumerate() {
-            let replaced = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[other.len()]
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! Where an install's service keeps its files, and the folders they lie in (contract: operations.md, "Files").
 
-use std::error::Error;
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 use crate::platform::owned_file;
+use crate::platform::problem::Problem;
 
 /// Mode of folders that are made, before the umask.
 const FOLDER_MODE: u32 = 0o775;
@@ -24,41 +25,6 @@ pub(crate) const SUPERVISOR_LOG: &str = "chat-supervisor.log";
 /// What to do if the file system has no locks.
 pub(crate) const LOCKS_REMEDY: &str = "pid file and supervisor need locks (flock): let the file system have them (on NFS: lockd runs, and it is \
                                 not mounted with nolock), or set STORAGE_PATH to a local folder";
-
-/// A file or folder that cannot be used.
-#[derive(Debug)]
-pub struct PathError {
-    /// What was to be done with it.
-    pub operation: &'static str,
-    /// The file or folder.
-    pub path: PathBuf,
-    /// Why it cannot be done.
-    pub source: io::Error,
-}
-
-impl PathError {
-    /// For `map_err`.
-    pub fn of<E: Into<io::Error>>(operation: &'static str, path: &Path) -> impl Fn(E) -> Self {
-        move |source| PathError {
-            operation,
-            path: path.to_owned(),
-            source: source.into(),
-        }
-    }
-}
-
-impl fmt::Display for PathError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (operation, path) = (self.operation, self.path.display());
-        write!(f, "cannot {operation} {path}: {}", self.source)
-    }
-}
-
-impl Error for PathError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.source)
-    }
-}
 
 /// The files under `STORAGE_PATH`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -100,11 +66,23 @@ impl Paths {
     ///
     /// # Errors
     /// One of them cannot be made.
-    pub fn make_folders(&self) -> Result<(), PathError> {
+    pub fn make_folders(&self) -> Result<(), Problem> {
         for folder in [&self.runtime, &self.logs] {
             owned_file::make_folder(folder, FOLDER_MODE, false)
-                .map_err(PathError::of("make the folder", folder))?;
+                .map_err(|error| cannot("make the folder", folder, error))?;
         }
         Ok(())
     }
+}
+
+/// The problem that something cannot be done with a file or folder of the storage.
+pub(crate) fn cannot(operation: &str, path: &Path, error: io::Error) -> Problem {
+    let remedy = match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP) => LOCKS_REMEDY,
+        Some(Errno::NOSPC | Errno::DQUOT) => "make room on that disk",
+        // Refused by `owned_file`, not by the system.
+        None if error.kind() == io::ErrorKind::PermissionDenied => "move it away",
+        _ => "let the user the service runs as write there, or set STORAGE_PATH",
+    };
+    Problem::of_path(operation, path, error).with_remedy(remedy)
 }

@@ -3,10 +3,10 @@
 
 use std::borrow::Cow;
 use std::error::Error;
+use std::path::Path;
 use std::{fmt, io};
 
 use crate::platform::exit_code;
-use crate::platform::paths::PathError;
 
 /// What cannot be done, why, and what to do about it: `WHAT: CAUSE; REMEDY`.
 #[derive(Debug)]
@@ -44,16 +44,10 @@ impl Problem {
         Problem::new(exit_code::FAILED, "cannot write to standard output").because(error)
     }
 
-    /// A file or folder cannot be used; its error says what was to be done.
-    pub fn of_path<E: Into<io::Error>>(
-        operation: &'static str,
-        path: &std::path::Path,
-        error: E,
-    ) -> Self {
-        Problem::of(
-            exit_code::CANNOT_CREATE,
-            PathError::of(operation, path)(error),
-        )
+    /// What was to be done with a file or folder cannot be done.
+    pub fn of_path(operation: &str, path: &Path, error: impl Into<io::Error>) -> Self {
+        let what = format!("cannot {operation} {}", path.display());
+        Problem::new(exit_code::CANNOT_CREATE, what).because(error.into())
     }
 
     /// The same with its cause.

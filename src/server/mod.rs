@@ -97,8 +97,8 @@ pub(crate) fn serve(
     };
     let push = push::prepare(&config.push)?;
     let places = startup::prepare_storage(&config, level)?;
-    for warning in variables.warnings() {
-        warn!("{}; {}", warning.detail, warning.remedy);
+    for (_, problem) in variables.warnings() {
+        warn!("{problem}");
     }
     if config.bus_url.is_some() && bus.is_none() {
         warn!("{}; {}", bus::NOT_IN_THIS_BUILD, bus::BUILD_WITH_IT);

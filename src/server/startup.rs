@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use listenfd::ListenFd;
 use log::{LevelFilter, debug, error, info, warn};
-use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::limits::{STORE_START_TIMEOUT, STORE_TIMEOUT};
@@ -22,7 +21,7 @@ use crate::platform::exit_code;
 use crate::platform::log_file;
 use crate::platform::net;
 use crate::platform::owned_file;
-use crate::platform::paths::{LOCKS_REMEDY, PathError, Paths};
+use crate::platform::paths::{Paths, cannot};
 use crate::platform::pid_file::{Occupied, PidFile, is_live_daemon};
 use crate::platform::printable::without_password;
 use crate::platform::problem::Problem;
@@ -52,15 +51,13 @@ pub(crate) struct Listener {
 /// Makes the folders and opens the log.
 pub(crate) fn prepare_storage(config: &Config, level: LevelFilter) -> Result<Paths, Problem> {
     let places = config.paths();
-    owned_file::become_owner(&config.storage)
-        .map_err(PathError::of("use", &config.storage))
-        .map_err(cannot_create)?;
-    places.make_folders().map_err(cannot_create)?;
+    let storage = &config.storage;
+    owned_file::become_owner(storage).map_err(|error| cannot("use", storage, error))?;
+    places.make_folders()?;
     let places = config.paths();
     let log = &places.log_file;
     log_file::install(log, level, config.clock.clone(), config.log_stderr)
-        .map_err(PathError::of("open the log file", log))
-        .map_err(cannot_create)?;
+        .map_err(|error| cannot("open the log file", log, error))?;
     std::panic::set_hook(Box::new(|panic| {
         let thread = thread::current();
         let name = thread.name().unwrap_or("unnamed");
@@ -98,18 +95,6 @@ pub(crate) fn describe(
         limits.max_per_agent,
         limits.max_unauthenticated
     )
-}
-
-fn cannot_create(error: PathError) -> Problem {
-    let source = &error.source;
-    let remedy = match source.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP) => LOCKS_REMEDY,
-        Some(Errno::NOSPC | Errno::DQUOT) => "make room on that disk",
-        // Refused by `owned_file`, not by the system.
-        None if source.kind() == io::ErrorKind::PermissionDenied => "move it away",
-        _ => "let the user the service runs as write there, or set STORAGE_PATH",
-    };
-    Problem::of(exit_code::CANNOT_CREATE, error).with_remedy(remedy)
 }
 
 /// Writes a problem to the log, and returns it.
@@ -196,21 +181,19 @@ pub(crate) fn claim(
         let (pid, is_locked) = match PidFile::lock(places) {
             Ok(pid_file) => return Ok(Some(pid_file)),
             Err(Occupied::ByError(error)) => {
-                return Err(cannot_create(PathError::of("lock the pid file", path)(
-                    error,
-                )));
+                return Err(cannot("lock the pid file", path, error));
             }
             Err(Occupied::ByDaemon { pid, is_locked }) => (pid, is_locked),
         };
         let waited = Instant::now() > deadline;
+        let age = config.clock.seconds_since(rows.text(key::LAST_SEEN_AT, ""));
         // A process that has just locked the file has not written its pid yet; the old pid would mislead.
-        if is_fresh(config, &rows) && (!is_locked || waited || is_live_daemon(pid)) {
+        if clock::is_fresh(age) && (!is_locked || waited || is_live_daemon(pid)) {
             eprintln!("A healthy chat websocket daemon is already running with PID {pid}.");
             return Ok(None);
         }
         if !is_locked {
-            let seen = config.clock.seconds_since(rows.text(key::LAST_SEEN_AT, ""));
-            let seen = seen.map_or("no heartbeat".to_owned(), |age| {
+            let seen = age.map_or("no heartbeat".to_owned(), |age| {
                 format!("last heartbeat {age} s ago")
             });
             warn!("ignoring the stale pid file of process {pid} ({seen})");
@@ -229,7 +212,9 @@ pub(crate) fn claim(
         }
         // The other daemon may just be starting.
         thread::sleep(Duration::from_millis(100));
-        rows = read_again(pool)?;
+        rows = pool
+            .run_until(Instant::now() + STORE_TIMEOUT, |store| store.settings())
+            .map_err(|failed| Problem::of(exit_code::UNAVAILABLE, failed))?;
     }
 }
 
@@ -239,10 +224,8 @@ pub(crate) fn announce(
     config: &Config,
     pool: &Pool,
 ) -> Result<PidFile, Problem> {
-    pid_file
-        .write()
-        .map_err(PathError::of("write the pid file", pid_file.path()))
-        .map_err(cannot_create)?;
+    let written = pid_file.write();
+    written.map_err(|error| cannot("write the pid file", pid_file.path(), error))?;
     let now = config.clock.now_text();
     let deadline = Instant::now() + STORE_START_TIMEOUT;
     let write =
@@ -274,15 +257,6 @@ pub(crate) fn announce(
         return Err(Problem::of(code, failed).with_remedy(remedy));
     }
     Ok(pid_file)
-}
-
-fn is_fresh(config: &Config, rows: &Rows) -> bool {
-    clock::is_fresh(config.clock.seconds_since(rows.text(key::LAST_SEEN_AT, "")))
-}
-
-fn read_again(pool: &Pool) -> Result<Rows, Problem> {
-    pool.run_until(Instant::now() + STORE_TIMEOUT, |store| store.settings())
-        .map_err(|failed| Problem::of(exit_code::UNAVAILABLE, failed))
 }
 
 /// Binds the address of option, environment or settings.
@@ -348,15 +322,12 @@ fn passed_socket() -> Result<Option<Listener>, Problem> {
     if count > 1 {
         warn!("the service manager has opened {count} sockets; the first one counts");
     }
-    let socket = match count {
-        0 => return Ok(None),
-        _ => passed.take_tcp_listener(0),
-    };
-    let ready = socket.and_then(|socket| match socket {
-        Some(socket) => ready(socket),
-        None => Err(io::Error::other("there is none")),
-    });
-    ready.map(Some).map_err(|error| {
+    if count == 0 {
+        return Ok(None);
+    }
+    let socket = passed.take_tcp_listener(0);
+    let socket = socket.and_then(|socket| socket.ok_or(io::Error::other("there is none")));
+    socket.and_then(ready).map(Some).map_err(|error| {
         logged(
             Problem::of_config("cannot use the socket that the service manager has opened")
                 .because(error)
@@ -392,8 +363,8 @@ pub(crate) fn make_room(config: &Config, settings: &Settings) -> usize {
     };
     let by_files = current.map(resource_limits::connections_by_files);
     let by_threads = room
-        .most_threads()
-        .map(resource_limits::connections_by_threads);
+        .threads
+        .map(|(most, _)| resource_limits::connections_by_threads(most));
     let by_space = getrlimit(Resource::As).current.map(|space| {
         resource_limits::connections_by_space(space, CONNECTION_STACK_BYTES, &config.limits)
     });

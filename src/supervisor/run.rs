@@ -23,6 +23,8 @@ use crate::platform::printable::printable;
 use crate::platform::problem::Problem;
 use crate::store::{Pool, Store, StoreError};
 
+/// What to do about a file or folder that cannot be used.
+const FOLDER_REMEDY: &str = "run the supervisor as the web server's user";
 /// How long a daemon may take to end; its own limit (`SHUTDOWN_LIMIT`) is below that.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a killed process may take to end.
@@ -47,9 +49,8 @@ pub fn run(config: &Config, store: Arc<dyn Store>, out: &mut dyn Write) -> u8 {
     })
 }
 
-fn cannot<E: Into<io::Error>>(operation: &'static str, path: &Path, error: E) -> Problem {
-    Problem::of_path(operation, path, error)
-        .with_remedy("run the supervisor as the web server's user")
+fn cannot(operation: &str, path: &Path, error: impl Into<io::Error>) -> Problem {
+    Problem::of_path(operation, path, error).with_remedy(FOLDER_REMEDY)
 }
 
 fn no_database(error: StoreError) -> Problem {
@@ -65,9 +66,8 @@ struct Supervisor<'a> {
 
 impl Supervisor<'_> {
     fn supervise(&mut self) -> Result<u8, Problem> {
-        self.places
-            .make_folders()
-            .map_err(|error| cannot(error.operation, &error.path, error.source))?;
+        let made = self.places.make_folders();
+        made.map_err(|problem| problem.with_remedy(FOLDER_REMEDY))?;
         self.places = self.config.paths();
         // The daemon does not inherit this lock, which would block every later run.
         let path = self.places.supervisor_lock.clone();

@@ -75,12 +75,8 @@ pub(super) fn variables(variables: &Variables, findings: &mut Vec<Finding>) {
     for error in wrong {
         push("limits", Err(error));
     }
-    for warning in variables.warnings() {
-        findings.push(Finding::warning(
-            warning.about,
-            warning.detail,
-            warning.remedy,
-        ));
+    for (about, problem) in variables.warnings() {
+        findings.push(Finding::doubt(about, &problem));
     }
     if variables.get("APP_TIMEZONE").is_none() {
         findings.push(Finding::warning(
@@ -169,7 +165,7 @@ pub(super) fn room(config: &Config, rows: &Rows, findings: &mut Vec<Finding>) {
         findings.push(Finding::ok("room", format!("for {demand}")));
     }
     for shortage in shortages {
-        findings.push(Finding::warning("room", shortage.detail, shortage.remedy));
+        findings.push(Finding::doubt("room", &shortage));
     }
 }
 

@@ -23,6 +23,7 @@ use super::style::{Style, Tone};
 use crate::config::{self, Config, Variables};
 use crate::platform::exit_code;
 use crate::platform::printable::printable;
+use crate::platform::problem::Problem;
 use crate::store::Store;
 
 pub use web_server::{Login, WebServerCheck};
@@ -82,6 +83,14 @@ impl Finding {
             detail: detail.into(),
             remedy: Some(remedy.into()),
         }
+    }
+
+    fn doubt(about: &'static str, problem: &Problem) -> Self {
+        Finding::warning(
+            about,
+            problem.detail(),
+            problem.remedy().unwrap_or_default(),
+        )
     }
 
     fn failed(about: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
