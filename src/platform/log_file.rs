@@ -19,9 +19,6 @@ use crate::platform::owned_file::append_log;
 use crate::platform::printable::printable;
 use crate::platform::threads::lock;
 
-/// Stands before a line that goes to standard error because the log file cannot be written.
-const FALLBACK_NOTE: &str = "(the log file cannot be written)";
-
 /// Levels as the logger writes them before a text, the word that stands for them in the file, and their priority in a
 /// journal (sd-daemon(3)).
 const LEVELS: [(&str, &str, u8); 5] = [
@@ -172,13 +169,10 @@ impl LogFile {
     fn write_line(&mut self) {
         let text = String::from_utf8_lossy(&self.line);
         let text = text.trim_end();
-        let levels = LEVELS.iter();
-        let (text, word, priority) = levels
-            .filter_map(|(level, word, priority)| {
-                Some((text.strip_prefix(level)?, *word, *priority))
-            })
-            .next()
-            .unwrap_or((text, "", 6));
+        let mut levels = LEVELS.into_iter();
+        let known = levels
+            .find_map(|(level, word, priority)| Some((text.strip_prefix(level)?, word, priority)));
+        let (text, word, priority) = known.unwrap_or((text, "", 6));
         let text = printable(text);
         let time = self.clock.now_text();
         let entry = format!("[{time}] {word}{text}\n");
@@ -187,19 +181,19 @@ impl LogFile {
             print(style, &time, word, &text, priority);
         }
         lock(&LAST).clone_from(&text);
+        if let Err(error) = self.write_entry(&entry) {
+            // Losing the line would be worse than a line in an unusual place.
+            tell(&format!(
+                "(the log file cannot be written) {error}: {entry}"
+            ));
+        }
+    }
+
+    fn write_entry(&mut self, entry: &str) -> io::Result<()> {
         if !self.is_current() {
-            match append_log(&self.path) {
-                Ok(file) => self.file = file,
-                Err(error) => {
-                    // Losing the line would be worse than a line in an unusual place.
-                    tell(&format!("{FALLBACK_NOTE} {error}: {entry}"));
-                    return;
-                }
-            }
+            self.file = append_log(&self.path)?;
         }
-        if let Err(error) = self.file.write_all(entry.as_bytes()) {
-            tell(&format!("{FALLBACK_NOTE} {error}: {entry}"));
-        }
+        self.file.write_all(entry.as_bytes())
     }
 
     fn is_current(&self) -> bool {

@@ -46,35 +46,14 @@ impl PidFile {
     /// Another live daemon, or a file that cannot be used. A process that only inspects the file ([`holder`]) also holds
     /// the lock for a moment; so if the pid is no [`is_live_daemon`], try again.
     pub fn lock(places: &Paths) -> Result<Self, Occupied> {
-        let path = &places.pid_file;
-        loop {
-            let mut file = owned_file::open(path, Use::Change).map_err(Occupied::ByError)?;
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => {}
-                Err(rustix::io::Errno::WOULDBLOCK) => {
-                    let pid = read_pid(&mut file).unwrap_or(0);
-                    return Err(Occupied::ByDaemon {
-                        pid,
-                        is_locked: true,
-                    });
-                }
-                Err(error) => return Err(Occupied::ByError(error.into())),
-            }
-            // The one that held the lock may have removed the file meanwhile; then this lock guards nothing.
-            if !is_named(&file, path) {
-                continue;
-            }
-            return match read_pid(&mut file) {
-                // Of any install: the caller checks the heartbeat, and only a process to be signalled must be ours.
-                Some(pid) if php_daemon(pid).is_some() => Err(Occupied::ByDaemon {
-                    pid,
-                    is_locked: false,
-                }),
-                _ => Ok(PidFile {
-                    path: path.to_owned(),
-                    file,
-                }),
-            };
+        let mut locked = PidFile::take_over(&places.pid_file)?;
+        match read_pid(&mut locked.file) {
+            // Of any install: the caller checks the heartbeat, and only a process to be signalled must be ours.
+            Some(pid) if is_php(pid) => Err(Occupied::ByDaemon {
+                pid,
+                is_locked: false,
+            }),
+            _ => Ok(locked),
         }
     }
 
@@ -83,20 +62,18 @@ impl PidFile {
     /// # Errors
     /// As [`PidFile::lock`], but for that process.
     pub fn take_over(path: &Path) -> Result<Self, Occupied> {
+        let path = path.to_owned();
         loop {
-            let file = owned_file::open(path, Use::Change).map_err(Occupied::ByError)?;
-            flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-                Occupied::ByDaemon {
-                    pid: 0,
-                    is_locked: true,
+            let mut file = owned_file::open(&path, Use::Change).map_err(Occupied::ByError)?;
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) if is_named(&file, &path) => return Ok(PidFile { path, file }),
+                // The one that held the lock has removed the file meanwhile; this lock guards nothing.
+                Ok(()) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    let (pid, is_locked) = (read_pid(&mut file).unwrap_or(0), true);
+                    return Err(Occupied::ByDaemon { pid, is_locked });
                 }
-            })?;
-            // As above: a file that was removed meanwhile guards nothing.
-            if is_named(&file, path) {
-                return Ok(PidFile {
-                    path: path.to_owned(),
-                    file,
-                });
+                Err(error) => return Err(Occupied::ByError(error.into())),
             }
         }
     }
@@ -200,17 +177,11 @@ fn is_own_daemon(pid: u32, places: &Paths) -> bool {
         return false;
     };
     let arguments = process.arguments();
-    let mut words = arguments.iter().map(String::as_str);
-    let given = words.find_map(|word| match word.split_once('=') {
-        Some(("--root" | "--data", folder)) => Some(Some(folder.to_owned())),
-        _ => ["--root", "--data"].contains(&word).then_some(None),
-    });
-    let folder = match given {
-        Some(Some(folder)) => folder,
-        Some(None) => words.next().unwrap_or_default().to_owned(),
-        None => ".".to_owned(),
-    };
-    may_be_at(&process, Path::new(&folder), places)
+    // `--root DIR` or `--root=DIR`.
+    let mut words = arguments.iter().flat_map(|word| word.splitn(2, '='));
+    let is_given = words.any(|word| ["--root", "--data"].contains(&word));
+    let folder = words.next().filter(|_| is_given).unwrap_or(".");
+    may_be_at(&process, Path::new(folder), places)
 }
 
 /// The process `pid`, if it is a PHP daemon, and its script.
@@ -228,19 +199,14 @@ pub fn is_php(pid: u32) -> bool {
 
 /// A PHP daemon of this install, whatever the pid file says. An editor with its script open does not count.
 pub fn php_daemon_of(paths: &Paths) -> Option<u32> {
-    let is_php = |pid: &u32| {
-        let words = Process::open(*pid).map(|process| process.arguments());
-        let program = words.and_then(|words| words.into_iter().next());
+    let is_known = |(process, script): &(Process, String)| {
+        let program = process.arguments().into_iter().next();
+        // If its working directory cannot be read, only an absolute path of its script tells the install.
         program.is_some_and(|program| file_name(&program).starts_with("php"))
-    };
-    // If its working directory cannot be read, only an absolute path of its script tells the install.
-    let is_known = |pid: &u32| {
-        php_daemon(*pid).is_some_and(|(process, script)| {
-            Path::new(&script).is_absolute() || process.folder().is_some()
-        })
+            && (Path::new(script).is_absolute() || process.folder().is_some())
     };
     crate::platform::process::all()
-        .find(|pid| is_php(pid) && is_known(pid) && is_php_daemon(*pid, paths))
+        .find(|pid| php_daemon(*pid).as_ref().is_some_and(is_known) && is_php_daemon(*pid, paths))
 }
 
 /// Whether `pid` is a live PHP daemon of this install: its script stands in `bin/` there.

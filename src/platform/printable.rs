@@ -3,13 +3,12 @@
 
 /// The text with every such character escaped, as Rust writes it; line feeds too.
 pub(crate) fn printable(text: &str) -> String {
-    let escaped = |c: char| (!is_plain(c)).then(|| c.escape_unicode());
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {
-        match (c, escaped(c)) {
-            ('\n' | '\r' | '\t', _) => plain.extend(c.escape_default()),
-            (_, Some(escape)) => plain.extend(escape),
-            (_, None) => plain.push(c),
+        match c {
+            '\n' | '\r' | '\t' => plain.extend(c.escape_default()),
+            _ if is_plain(c) => plain.push(c),
+            _ => plain.extend(c.escape_unicode()),
         }
     }
     plain

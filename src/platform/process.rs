@@ -10,12 +10,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::{
     Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal, test_kill_process,
 };
 
-/// Pause between two looks at a process that cannot be waited for.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Pause between two looks at a process that is to end.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A process that was alive when it was opened.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ impl Process {
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
         let handle = match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(handle) => Some(handle),
-            Err(rustix::io::Errno::SRCH) => return None,
+            Err(Errno::SRCH) => return None,
             // An old kernel, or a sandbox that does not know the call.
             Err(_) => None,
         };
@@ -40,7 +41,14 @@ impl Process {
 
     /// Whether it still runs.
     pub fn is_alive(&self) -> bool {
-        !self.has_ended_within(Duration::ZERO)
+        match &self.handle {
+            // It becomes readable at the end.
+            Some(handle) => {
+                let mut ready = [PollFd::new(handle, PollFlags::IN)];
+                poll(&mut ready, Some(&Timespec::default())) != Ok(1)
+            }
+            None => test_kill_process(self.pid) != Err(Errno::SRCH) && !self.is_zombie(),
+        }
     }
 
     /// Its command line, word by word; empty where it cannot be read.
@@ -77,36 +85,13 @@ impl Process {
     /// Waits for its end, for `timeout` at most.
     pub fn has_ended_within(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
-        let Some(handle) = &self.handle else {
-            return self.has_ended_before(deadline);
-        };
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let timeout = Timespec::try_from(left).unwrap_or_default();
-            let mut ready = [PollFd::new(handle, PollFlags::IN)];
-            match poll(&mut ready, Some(&timeout)) {
-                Ok(count) if count > 0 => return true,
-                Err(rustix::io::Errno::INTR) => {}
-                _ => {
-                    if Instant::now() >= deadline {
-                        return false;
-                    }
-                }
-            }
-        }
-    }
-
-    fn has_ended_before(&self, deadline: Instant) -> bool {
-        loop {
-            let gone = test_kill_process(self.pid) == Err(rustix::io::Errno::SRCH);
-            if gone || self.is_zombie() {
-                return true;
-            }
+        while self.is_alive() {
             if Instant::now() >= deadline {
                 return false;
             }
             thread::sleep(LOOK_AGAIN);
         }
+        true
     }
 
     fn is_zombie(&self) -> bool {

@@ -9,7 +9,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use log::{error, warn};
@@ -19,7 +19,7 @@ use crate::platform::threads::{Progress, Threads};
 
 /// How long a full socket is waited for.
 const SEND_TIMEOUT: Duration = Duration::from_secs(1);
-/// Between two lines of status.
+/// Longest time between two lines of status.
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 /// Pings within the time that the watchdog allows.
 const FEEDINGS: u32 = 3;
@@ -128,8 +128,6 @@ fn run(
     let interval = allowed.map_or(STATUS_INTERVAL, |allowed| {
         (allowed / FEEDINGS).min(STATUS_INTERVAL)
     });
-    let mut said = String::new();
-    let mut said_at = None;
     let mut was_hung = false;
     loop {
         failpoint::reach("watch");
@@ -142,15 +140,7 @@ fn run(
             _ => {}
         }
         was_hung = hung.is_some();
-        let is_due = said_at.is_none_or(|at: Instant| at.elapsed() >= STATUS_INTERVAL);
-        if is_due || was_hung {
-            let text = hung.unwrap_or_else(&describe);
-            if text != said {
-                notifier.status(&text);
-                said = text;
-            }
-            said_at = Some(Instant::now());
-        }
+        notifier.status(&hung.unwrap_or_else(&describe));
         if stopped.recv_timeout(interval) != Err(RecvTimeoutError::Timeout) {
             return;
         }

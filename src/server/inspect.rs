@@ -5,10 +5,9 @@ use std::io::{self, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
-use log::warn;
 use rustix::net::Shutdown;
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::geteuid;
@@ -27,7 +26,6 @@ const ERROR_PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Inspection {
     path: PathBuf,
     listener: Arc<UnixListener>,
-    thread: JoinHandle<()>,
 }
 
 impl Inspection {
@@ -38,26 +36,18 @@ impl Inspection {
     pub(super) fn start(path: PathBuf, server: Arc<Server>, clock: AppClock) -> io::Result<Self> {
         let listener = Arc::new(owned_file::listen(&path)?);
         let its_listener = Arc::clone(&listener);
-        let thread = thread::Builder::new()
+        // Never joined: where its wait cannot be ended, it ends with the process.
+        thread::Builder::new()
             .name("inspect".to_owned())
             .stack_size(STACK_BYTES)
             .spawn(move || run(&its_listener, &server, &clock))?;
-        Ok(Inspection {
-            path,
-            listener,
-            thread,
-        })
+        Ok(Inspection { path, listener })
     }
 
-    /// Removes the socket and ends the thread.
+    /// Removes the socket and ends the thread's wait in `accept`.
     pub(super) fn stop(self) {
         owned_file::remove_socket(&self.path);
-        // Ends the wait in `accept`; where it cannot, the thread ends with the process.
-        if rustix::net::shutdown(&self.listener, Shutdown::Both).is_ok()
-            && self.thread.join().is_err()
-        {
-            warn!("thread \"inspect\" panicked");
-        }
+        let _ = rustix::net::shutdown(&self.listener, Shutdown::Both);
     }
 }
 

@@ -19,9 +19,6 @@ use crate::platform::metrics::{Limit, METRICS};
 use crate::protocol::{self, ConversationName, Event, QUERY_CHARS, Ref, Request};
 use crate::text;
 
-/// Conversations whose last typing a socket remembers before it drops those that are older than the interval.
-const TYPING_MEMORY: usize = 64;
-
 /// What to do about one event.
 #[derive(Debug)]
 pub enum Action {
@@ -129,6 +126,7 @@ pub struct Session {
     rate: RateLimiter,
     control: RateLimiter,
     typing_interval: Duration,
+    /// Where this client has typed within the interval.
     typed: Vec<(Conversation, Instant)>,
 }
 
@@ -200,21 +198,18 @@ impl Session {
                 before,
                 limit,
             } => {
-                let search = |text, conversation| Search {
+                let (text, conversation) = match searchable(target, query, context.settings) {
+                    Ok(found) => found,
+                    Err(refusal) => return refuse(refusal, reference.as_ref()),
+                };
+                let search = Search {
                     agent: agent.id,
                     conversation,
                     text,
                     sender,
                     before,
                 };
-                match searchable(target, query, context.settings) {
-                    Ok((text, conversation)) => Action::Request(ChatRequest::Search(
-                        search(text, conversation),
-                        limit,
-                        reference,
-                    )),
-                    Err(refusal) => refuse(refusal, reference.as_ref()),
-                }
+                Action::Request(ChatRequest::Search(search, limit, reference))
             }
             Event::Unread => Action::Request(ChatRequest::Unread(Arc::clone(agent), reference)),
             Event::Read { target, last_read } => {
@@ -254,24 +249,13 @@ impl Session {
     }
 
     fn may_pass_typing(&mut self, conversation: Conversation, now: Instant) -> bool {
-        if self.typing_interval.is_zero() {
-            return true;
-        }
         let interval = self.typing_interval;
-        if self.typed.len() >= TYPING_MEMORY {
-            self.typed.retain(|(_, last)| now - *last < interval);
+        self.typed.retain(|(_, last)| now - *last < interval);
+        let is_new = self.typed.iter().all(|(one, _)| *one != conversation);
+        if is_new {
+            self.typed.push((conversation, now));
         }
-        match self.typed.iter_mut().find(|(one, _)| *one == conversation) {
-            Some((_, last)) if now - *last < interval => false,
-            Some((_, last)) => {
-                *last = now;
-                true
-            }
-            None => {
-                self.typed.push((conversation, now));
-                true
-            }
-        }
+        is_new
     }
 }
 

@@ -41,9 +41,8 @@ impl RateLimiter {
         if self.rate == 0.0 {
             return Admission::Granted;
         }
-        let elapsed = now.saturating_duration_since(self.refilled).as_secs_f64();
+        self.tokens = self.refilled_by(now).min(self.burst);
         self.refilled = now;
-        self.tokens = (self.tokens + elapsed * self.rate).min(self.burst);
         // Refused events cost as well: otherwise a client that never pauses would be served at the full rate for ever.
         self.tokens -= 1.0;
         if self.tokens >= 0.0 {
@@ -56,13 +55,15 @@ impl RateLimiter {
             Admission::Abuse
         }
     }
-}
 
-impl RateLimiter {
     /// Whether the bucket is full, so that a new one would do as well.
     pub fn is_full(&self, now: Instant) -> bool {
-        let elapsed = now.saturating_duration_since(self.refilled).as_secs_f64();
-        self.tokens + elapsed * self.rate >= self.burst
+        self.refilled_by(now) >= self.burst
+    }
+
+    fn refilled_by(&self, now: Instant) -> f64 {
+        let elapsed = now.saturating_duration_since(self.refilled);
+        self.tokens + elapsed.as_secs_f64() * self.rate
     }
 }
 
