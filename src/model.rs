@@ -3,8 +3,8 @@
 
 use std::fmt;
 
-macro_rules! id_type {
-    ($(#[$doc:meta])* $name:ident) => {
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident)*) => {$(
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(pub u64);
@@ -14,25 +14,19 @@ macro_rules! id_type {
                 self.0.fmt(f)
             }
         }
-    };
+    )*};
 }
 
-id_type!(
+ids! {
     /// Key of a row of `agents`.
     AgentId
-);
-id_type!(
     /// Key of a row of `chat_channels`.
     ChannelId
-);
-id_type!(
     /// Key of a row of `chat_threads`.
     ThreadId
-);
-id_type!(
     /// Key of a row of `chat_messages`; messages of one conversation are shown in this order.
     MessageId
-);
+}
 
 /// Where a message belongs: a channel with members, or a direct thread of two agents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -163,101 +157,75 @@ pub struct Search {
     pub before: Option<MessageId>,
 }
 
-/// Why an event is refused. Only the sender gets an `error` event, with this text and code (contract: protocol.md,
-/// "Events"). The connection stays, except at `auth` and after a flood of events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// The frame is no JSON object with a non-empty string `type`.
-    InvalidEvent,
-    /// The `type` is not one of ours.
-    UnsupportedType,
-    /// Setting `chat_enabled` is off.
-    ChatDisabled,
-    /// Channel inactive or unknown, sender no member, or a member who may only read.
-    CannotPost,
-    /// The body has nothing left after trimming, or is no string.
-    EmptyMessage,
-    /// More characters than `chat_max_message_length`, which is given here.
-    MessageTooLong(u64),
-    /// Body or HTML does not fit its column of 65,535 bytes.
-    MessageTooLarge,
-    /// Not a member of that (active) channel.
-    NoChannelAccess,
-    /// Not one of the two agents of that thread.
-    NoThreadAccess,
-    /// The other agent of a direct thread is inactive.
-    RecipientInactive,
-    /// An event about a channel, other than a message, without a usable `channel_id`.
-    ChannelIdRequired,
-    /// An event about a direct thread, other than a message, without a usable `thread_id`.
-    ThreadIdRequired,
-    /// `chat.search` whose `query` is too short, too long or no string.
-    InvalidQuery,
-    /// More events than the rate of the socket or of its agent allows.
-    RateLimited,
-    /// The agent has reached the limit of sockets.
-    TooManyConnections,
-    /// The database did not answer in time; nothing was stored.
-    Unavailable,
-    /// The database did not confirm the commit in time: the message may be stored or not.
-    OutcomeUnknown,
-    /// A fault of the service; the log says which.
-    Internal,
-}
-
-impl Refusal {
-    /// Stable machine-readable code of the `error` event.
-    pub fn code(self) -> &'static str {
-        match self {
-            Refusal::InvalidEvent => "invalid_event",
-            Refusal::UnsupportedType => "unsupported_type",
-            Refusal::ChatDisabled => "chat_disabled",
-            Refusal::CannotPost => "cannot_post",
-            Refusal::EmptyMessage => "message_empty",
-            Refusal::MessageTooLong(_) => "message_too_long",
-            Refusal::MessageTooLarge => "message_too_large",
-            Refusal::NoChannelAccess => "no_channel_access",
-            Refusal::NoThreadAccess => "no_thread_access",
-            Refusal::RecipientInactive => "recipient_inactive",
-            Refusal::ChannelIdRequired => "channel_id_required",
-            Refusal::ThreadIdRequired => "thread_id_required",
-            Refusal::InvalidQuery => "invalid_query",
-            Refusal::RateLimited => "rate_limited",
-            Refusal::TooManyConnections => "too_many_connections",
-            Refusal::Unavailable => "database_unavailable",
-            Refusal::OutcomeUnknown => "outcome_unknown",
-            Refusal::Internal => "internal",
+/// The table of refusals: variant, code of the `error` event, and its text.
+macro_rules! refusals {
+    ($($(#[$doc:meta])* $name:ident$(($limit:ident: $number:ty))? $code:literal $text:literal)*) => {
+        /// Why an event is refused. Only the sender gets an `error` event, with this text and code (contract: protocol.md,
+        /// "Events"). The connection stays, except at `auth` and after a flood of events.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Refusal {
+            $($(#[$doc])* $name$(($number))?,)*
         }
-    }
+
+        impl Refusal {
+            /// The codes of all of them, as the metrics list them; "other" is none of theirs, but known to dashboards.
+            pub(crate) const CODES: &[&str] = &[$($code,)* "other"];
+
+            /// Stable machine-readable code of the `error` event.
+            pub fn code(self) -> &'static str {
+                match self {
+                    $(Refusal::$name { .. } => $code,)*
+                }
+            }
+        }
+
+        impl fmt::Display for Refusal {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    $(Refusal::$name$(($limit))? => write!(f, $text),)*
+                }
+            }
+        }
+    };
 }
 
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Refusal::InvalidEvent => "Invalid websocket event",
-            Refusal::UnsupportedType => "Unsupported websocket event type",
-            Refusal::ChatDisabled => "Internal chat is disabled",
-            Refusal::CannotPost => "You cannot post in this chat channel",
-            Refusal::EmptyMessage => "Message cannot be empty",
-            Refusal::MessageTooLong(limit) => {
-                return write!(f, "Message cannot exceed {limit} characters");
-            }
-            Refusal::MessageTooLarge => "Message is too large to display",
-            Refusal::NoChannelAccess => "You do not have access to this chat channel",
-            Refusal::NoThreadAccess => "You do not have access to this direct message thread",
-            Refusal::RecipientInactive => "Disabled agents cannot receive new direct messages",
-            Refusal::ChannelIdRequired => "channel_id is required",
-            Refusal::ThreadIdRequired => "thread_id is required",
-            Refusal::InvalidQuery => "A search needs 2 to 100 characters",
-            Refusal::RateLimited => "You are sending too fast",
-            Refusal::TooManyConnections => "You have too many open chat connections",
-            Refusal::Unavailable => "The chat database is not available, nothing was saved",
-            Refusal::OutcomeUnknown => {
-                "The chat database went away, the message may or may not have been saved"
-            }
-            Refusal::Internal => "Internal error",
-        })
-    }
+refusals! {
+    /// The frame is no JSON object with a non-empty string `type`.
+    InvalidEvent "invalid_event" "Invalid websocket event"
+    /// The `type` is not one of ours.
+    UnsupportedType "unsupported_type" "Unsupported websocket event type"
+    /// Setting `chat_enabled` is off.
+    ChatDisabled "chat_disabled" "Internal chat is disabled"
+    /// Channel inactive or unknown, sender no member, or a member who may only read.
+    CannotPost "cannot_post" "You cannot post in this chat channel"
+    /// The body has nothing left after trimming, or is no string.
+    EmptyMessage "message_empty" "Message cannot be empty"
+    /// More characters than `chat_max_message_length`, which is given here.
+    MessageTooLong(limit: u64) "message_too_long" "Message cannot exceed {limit} characters"
+    /// Body or HTML does not fit its column of 65,535 bytes.
+    MessageTooLarge "message_too_large" "Message is too large to display"
+    /// Not a member of that (active) channel.
+    NoChannelAccess "no_channel_access" "You do not have access to this chat channel"
+    /// Not one of the two agents of that thread.
+    NoThreadAccess "no_thread_access" "You do not have access to this direct message thread"
+    /// The other agent of a direct thread is inactive.
+    RecipientInactive "recipient_inactive" "Disabled agents cannot receive new direct messages"
+    /// An event about a channel, other than a message, without a usable `channel_id`.
+    ChannelIdRequired "channel_id_required" "channel_id is required"
+    /// An event about a direct thread, other than a message, without a usable `thread_id`.
+    ThreadIdRequired "thread_id_required" "thread_id is required"
+    /// `chat.search` whose `query` is too short, too long or no string.
+    InvalidQuery "invalid_query" "A search needs 2 to 100 characters"
+    /// More events than the rate of the socket or of its agent allows.
+    RateLimited "rate_limited" "You are sending too fast"
+    /// The agent has reached the limit of sockets.
+    TooManyConnections "too_many_connections" "You have too many open chat connections"
+    /// The database did not answer in time; nothing was stored.
+    Unavailable "database_unavailable" "The chat database is not available, nothing was saved"
+    /// The database did not confirm the commit in time: the message may be stored or not.
+    OutcomeUnknown "outcome_unknown" "The chat database went away, the message may or may not have been saved"
+    /// A fault of the service; the log says which.
+    Internal "internal" "Internal error"
 }
 
 /// Why authentication failed: the text of `auth.failed` (contract: protocol.md, "auth").

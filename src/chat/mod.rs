@@ -173,7 +173,7 @@ impl Chat {
             Err(error) => {
                 // The socket is of no use while its agent is unknown; the client reconnects by itself.
                 let refusal = refusal(&error);
-                METRICS.refused(refusal);
+                METRICS.errors.count(refusal.code());
                 (protocol::error(refusal), CloseCode::TryAgainLater)
             }
         };
@@ -260,7 +260,7 @@ impl Chat {
     }
 
     fn say_refused(&self, to: &SubscriberRef, refusal: Refusal, reference: Option<&Ref>) {
-        METRICS.refused(refusal);
+        METRICS.errors.count(refusal.code());
         self.say(to, protocol::error(refusal), reference);
     }
 

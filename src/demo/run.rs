@@ -41,7 +41,7 @@ use crate::server::{
     Ending, Events, Prepared, Running, STORE_STACK, ServerEvent, broken, cannot_start, start_hub,
 };
 use crate::store::sqlite::SqliteStore;
-use crate::store::{self, Availability, DatabaseConnection, Pool, Pools, Store, StoreError};
+use crate::store::{self, DatabaseConnection, Pool, Pools, Store, StoreError};
 use crate::supervisor::{self, Decision, Observed};
 use crate::websocket::Server;
 
@@ -90,10 +90,8 @@ pub(crate) fn demo(
     let site = DemoSite::new(&store, config.jwt_secret.clone(), address.to_string())
         .map_err(|error| no_database(&store, error))?;
     let store: Arc<dyn Store> = Arc::new(store);
-    let availability = Arc::default();
     let demo = Demo {
-        pools: Pools::new(&store, config.limits.db_connections, &availability),
-        availability,
+        pools: Pools::new(&store, config.limits.db_connections),
         config,
         store,
         places,
@@ -102,9 +100,7 @@ pub(crate) fn demo(
         site,
         events: Events::new(),
     };
-    demo.events
-        .watch_signals(&demo.events.threads())
-        .map_err(cannot_start)?;
+    demo.events.watch_signals().map_err(cannot_start)?;
     demo.forget_requests()?;
     announce(&url, &data);
     demo.run()
@@ -113,7 +109,6 @@ pub(crate) fn demo(
 struct Demo {
     config: Config,
     store: Arc<dyn Store>,
-    availability: Arc<Availability>,
     pools: Pools,
     places: Paths,
     listener: TcpListener,
@@ -168,14 +163,11 @@ impl Demo {
         })?;
         let pid_file = startup::announce(claimed, &self.config, pool)?;
         let socket = self.listener.try_clone().map_err(cannot_start)?;
-        let threads = self.events.threads();
-        let supervisor = DemoSupervisor::start(Arc::clone(pool), &threads).map_err(cannot_start)?;
+        let supervisor = DemoSupervisor::start(Arc::clone(pool), &self.events.threads());
+        let supervisor = supervisor.map_err(cannot_start)?;
         let running = Running::begin(Prepared {
-            threads,
             config: self.config.clone(),
             rows,
-            store: Arc::clone(&self.store),
-            availability: Arc::clone(&self.availability),
             pools: self.pools.clone(),
             bus: None,
             push: None,

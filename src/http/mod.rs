@@ -183,15 +183,19 @@ pub(crate) fn page<'a>(
     answer.map(Some).ok_or(Refused::NotFound)
 }
 
-/// A complete response of one line of text, after which the connection ends. `extra` are further header lines, each with
-/// its end.
-pub(crate) fn text_response(status: &str, extra: &str, text: &str) -> Vec<u8> {
+/// A complete response, after which the connection ends. `extra` are further header lines, each with its end.
+pub(crate) fn response(status: &str, kind: &str, extra: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
     format!(
-        "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
-         Connection: close\r\n{extra}\r\n{text}\n",
-        text.len() + 1
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n{extra}\r\n{body}"
     )
     .into_bytes()
+}
+
+/// The same of one line of text.
+pub(crate) fn text_response(status: &str, extra: &str, text: &str) -> Vec<u8> {
+    let kind = "text/plain; charset=utf-8";
+    response(status, kind, extra, &format!("{text}\n"))
 }
 
 /// A refusal: its status, its headers and its text.
@@ -218,63 +222,49 @@ pub(crate) enum Refused {
 }
 
 impl Refused {
-    /// Its status, its own headers and its one line of text.
-    fn parts(self) -> (&'static str, &'static str, &'static str) {
+    fn status_line(self) -> &'static str {
         match self {
-            Refused::BadRequest(reason) => ("400 Bad Request", "", reason),
-            Refused::Origin => (
-                "403 Forbidden",
-                "",
-                "this Origin may not open a chat connection",
-            ),
-            Refused::NotFound => ("404 Not Found", "", "the chat WebSocket is at /ws/chat"),
-            Refused::Method => (
-                "405 Method Not Allowed",
-                "Allow: GET\r\n",
-                "only GET is allowed here",
-            ),
-            Refused::Timeout => (
-                "408 Request Timeout",
-                "",
-                "the request was not complete in time",
-            ),
-            Refused::UpgradeRequired => (
-                "426 Upgrade Required",
-                "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
-                "this is a WebSocket of version 13",
-            ),
-            Refused::HeadTooLarge => (
-                "431 Request Header Fields Too Large",
-                "",
-                "the request head is too large",
-            ),
-            Refused::Disabled => (
-                "503 Service Unavailable",
-                "Retry-After: 60\r\n",
-                "the chat WebSocket service is switched off",
-            ),
-            Refused::Full => (
-                "503 Service Unavailable",
-                "Retry-After: 5\r\n",
-                "too many chat connections",
-            ),
+            Refused::BadRequest(_) => "400 Bad Request",
+            Refused::Origin => "403 Forbidden",
+            Refused::NotFound => "404 Not Found",
+            Refused::Method => "405 Method Not Allowed",
+            Refused::Timeout => "408 Request Timeout",
+            Refused::UpgradeRequired => "426 Upgrade Required",
+            Refused::HeadTooLarge => "431 Request Header Fields Too Large",
+            Refused::Disabled | Refused::Full => "503 Service Unavailable",
         }
     }
 
     /// The number of its status.
-    pub(crate) fn status(self) -> u16 {
-        self.parts().0[..3].parse().unwrap_or_default()
+    pub(crate) fn status(self) -> &'static str {
+        &self.status_line()[..3]
     }
 
     /// Its line of text.
     pub(crate) fn text(self) -> &'static str {
-        self.parts().2
+        match self {
+            Refused::BadRequest(reason) => reason,
+            Refused::Origin => "this Origin may not open a chat connection",
+            Refused::NotFound => "the chat WebSocket is at /ws/chat",
+            Refused::Method => "only GET is allowed here",
+            Refused::Timeout => "the request was not complete in time",
+            Refused::UpgradeRequired => "this is a WebSocket of version 13",
+            Refused::HeadTooLarge => "the request head is too large",
+            Refused::Disabled => "the chat WebSocket service is switched off",
+            Refused::Full => "too many chat connections",
+        }
     }
 
     /// The complete HTTP response: one line of text, and the connection ends.
     pub(crate) fn response(self) -> Vec<u8> {
-        let (status, headers, text) = self.parts();
-        text_response(status, headers, text)
+        let headers = match self {
+            Refused::Method => "Allow: GET\r\n",
+            Refused::UpgradeRequired => "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
+            Refused::Disabled => "Retry-After: 60\r\n",
+            Refused::Full => "Retry-After: 5\r\n",
+            _ => "",
+        };
+        text_response(self.status_line(), headers, self.text())
     }
 }
 

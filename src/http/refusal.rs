@@ -115,15 +115,8 @@ pub(crate) fn forwarded_for(bytes: &[u8], peer: SocketAddr) -> Option<IpAddr> {
         .flat_map(|value| value.split(','))
         .filter_map(|word| {
             let word = word.trim();
-            let bare = word
-                .strip_prefix('[')
-                .and_then(|rest| rest.strip_suffix(']'));
-            let address = bare.unwrap_or(word).parse().ok();
-            address.or_else(|| {
-                word.parse()
-                    .ok()
-                    .map(|with_port: SocketAddr| with_port.ip())
-            })
+            let address = word.trim_matches(['[', ']']).parse().ok();
+            address.or_else(|| Some(word.parse::<SocketAddr>().ok()?.ip()))
         })
         .last()
 }

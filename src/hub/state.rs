@@ -289,8 +289,8 @@ impl HubState {
             .iter()
             .any(|one| one.subscriber.id() == subscriber);
         if !is_renewal && agent.open.len() >= self.config.max_per_agent {
-            METRICS.refused(Refusal::TooManyConnections);
-            METRICS.limits[Limit::PerAgent as usize].add(1);
+            METRICS.errors.count(Refusal::TooManyConnections.code());
+            METRICS.limits.count(Limit::PerAgent.name());
             self.per_agent_log.warn(|| {
                 format!(
                     "{}: closed, agent {} has as many connections as one may have ({}, \

@@ -96,18 +96,18 @@ impl LogThrottle {
 
 /// Limits that are hit: each hit is counted, and logged through a throttle of its kind.
 #[derive(Debug, Default)]
-pub struct LimitLog([LogThrottle; Limit::COUNT]);
+pub struct LimitLog([LogThrottle; Limit::NAMES.len()]);
 
 impl LimitLog {
     /// Counts a hit and logs `text`, throttled.
     pub fn hit(&self, limit: Limit, text: impl FnOnce() -> String) {
-        METRICS.limits[limit as usize].add(1);
+        METRICS.limits.count(limit.name());
         self.0[limit as usize].warn(text);
     }
 
     /// Says what was left out; see [`LogThrottle::settle`].
     pub fn settle(&self, now: Instant) {
-        for (name, throttle) in Limit::names().zip(&self.0) {
+        for (name, throttle) in Limit::NAMES.iter().zip(&self.0) {
             throttle.settle(&format!("times the limit {name} was hit"), now);
         }
     }

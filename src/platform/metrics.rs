@@ -15,31 +15,62 @@ pub(crate) const DURATION_BOUNDS: [u64; 13] = [
     2_500_000, 5_000_000,
 ];
 
-/// Codes of the `error` event; any other is counted as the last one.
-pub(crate) const ERROR_CODES: [&str; 19] = [
-    "invalid_event",
-    "unsupported_type",
-    "chat_disabled",
-    "cannot_post",
-    "message_empty",
-    "message_too_long",
-    "message_too_large",
-    "no_channel_access",
-    "no_thread_access",
-    "recipient_inactive",
-    "channel_id_required",
-    "thread_id_required",
-    "invalid_query",
-    "rate_limited",
-    "too_many_connections",
-    "database_unavailable",
-    "outcome_unknown",
-    "internal",
-    "other",
-];
+/// The table of limits that a client or the system can hit, and how the metrics and the log call them.
+macro_rules! limits {
+    ($($(#[$doc:meta])* $name:ident $label:literal)*) => {
+        /// A limit that a client or the system can hit.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Limit {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Limit {
+            /// The names of all, in the order of their numbers.
+            pub(crate) const NAMES: &[&str] = &[$($label),*];
+
+            /// Its name.
+            pub fn name(self) -> &'static str {
+                Limit::NAMES[self as usize]
+            }
+        }
+    };
+}
+
+limits! {
+    /// Sockets in all.
+    Connections "connections"
+    /// Sockets that have not authenticated.
+    Unauthenticated "unauthenticated"
+    /// Sockets of one agent.
+    PerAgent "per_agent"
+    /// Time for the request head.
+    HandshakeTime "handshake_time"
+    /// Bytes of the request head.
+    HandshakeBytes "handshake_bytes"
+    /// Time until an accepted `auth`.
+    AuthTime "auth_time"
+    /// Bytes of one message.
+    MessageBytes "message_bytes"
+    /// Pings and pongs a second.
+    Control "control"
+    /// Events a second: refused.
+    Rate "rate"
+    /// Events a second: so many that the socket was closed.
+    Flood "flood"
+    /// What may wait for one socket, in bytes or seconds.
+    Queue "queue"
+    /// Silence of a peer.
+    Idle "idle"
+    /// Descriptors that the system allows the process.
+    OpenFiles "open_files"
+    /// Threads that the system allows the process.
+    Threads "threads"
+    /// Anything else that keeps a connection from being accepted.
+    Accept "accept"
+}
 
 /// Kinds of failures of the database.
-pub(crate) const FAILURES: [&str; 7] = [
+const FAILURES: &[&str] = &[
     "lost",
     "stale",
     "took_too_long",
@@ -49,81 +80,19 @@ pub(crate) const FAILURES: [&str; 7] = [
     "denied",
 ];
 
-/// Limits that a client or the system can hit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(usize)]
-pub enum Limit {
-    /// Sockets in all.
-    Connections,
-    /// Sockets that have not authenticated.
-    Unauthenticated,
-    /// Sockets of one agent.
-    PerAgent,
-    /// Time for the request head.
-    HandshakeTime,
-    /// Bytes of the request head.
-    HandshakeBytes,
-    /// Time until an accepted `auth`.
-    AuthTime,
-    /// Bytes of one message.
-    MessageBytes,
-    /// Pings and pongs a second.
-    Control,
-    /// Events a second: refused.
-    Rate,
-    /// Events a second: so many that the socket was closed.
-    Flood,
-    /// What may wait for one socket, in bytes or seconds.
-    Queue,
-    /// Silence of a peer.
-    Idle,
-    /// Descriptors that the system allows the process.
-    OpenFiles,
-    /// Threads that the system allows the process.
-    Threads,
-    /// Anything else that keeps a connection from being accepted.
-    Accept,
-}
-
-impl Limit {
-    /// How many there are.
-    pub const COUNT: usize = LIMITS.len();
-
-    /// How the metrics and the log call them.
-    pub fn names() -> impl Iterator<Item = &'static str> {
-        LIMITS.into_iter().map(|(_, name)| name)
-    }
-}
-
-/// The limits, in the order of their numbers, and how the metrics call them.
-const LIMITS: [(Limit, &str); 15] = [
-    (Limit::Connections, "connections"),
-    (Limit::Unauthenticated, "unauthenticated"),
-    (Limit::PerAgent, "per_agent"),
-    (Limit::HandshakeTime, "handshake_time"),
-    (Limit::HandshakeBytes, "handshake_bytes"),
-    (Limit::AuthTime, "auth_time"),
-    (Limit::MessageBytes, "message_bytes"),
-    (Limit::Control, "control"),
-    (Limit::Rate, "rate"),
-    (Limit::Flood, "flood"),
-    (Limit::Queue, "queue"),
-    (Limit::Idle, "idle"),
-    (Limit::OpenFiles, "open_files"),
-    (Limit::Threads, "threads"),
-    (Limit::Accept, "accept"),
-];
-
 /// What becomes of a push: the push service has it, its subscription is gone, it will never work, it is tried again, it was
 /// dropped since too many wait.
-pub(crate) const PUSH_OUTCOMES: [&str; 5] = ["accepted", "gone", "failed", "retried", "dropped"];
+const PUSH_OUTCOMES: &[&str] = &["accepted", "gone", "failed", "retried", "dropped"];
 
 /// Status codes of refused requests.
-pub(crate) const REFUSED_STATUSES: [u16; 9] = [400, 403, 404, 405, 408, 421, 426, 431, 503];
+const REFUSED_STATUSES: &[&str] = &[
+    "400", "403", "404", "405", "408", "421", "426", "431", "503",
+];
 
-/// Close codes; any other is counted as the last one.
-pub(crate) const CLOSE_CODES: [u16; 13] = [
-    1000, 1001, 1002, 1003, 1007, 1008, 1009, 1011, 1013, 4401, 4403, 4408, 0,
+/// Close codes.
+const CLOSE_CODES: &[&str] = &[
+    "1000", "1001", "1002", "1003", "1007", "1008", "1009", "1011", "1013", "4401", "4403", "4408",
+    "other",
 ];
 
 /// Durations by class, not cumulated; the last class has no bound.
@@ -190,133 +159,95 @@ impl Count {
     }
 }
 
-/// What is counted.
+/// Numbers by label, out of a list of labels.
 #[derive(Debug)]
-pub(crate) struct Metrics {
-    /// WebSocket connections that are open.
-    pub open: Count,
-    /// WebSocket connections that were ever granted.
-    pub granted: Count,
-    /// Sockets for which there was no room.
-    pub full: Count,
-    /// Sockets that were dropped because they read too slowly.
-    pub slow: Count,
-    /// Events that clients have sent.
-    pub events: Count,
-    /// Messages that were committed.
-    pub messages: Count,
-    /// Frames that were handed to sockets.
-    pub deliveries: Count,
-    /// `auth.failed` events.
-    pub auth_failures: Count,
-    /// Last heartbeat, seconds since 1970; 0 before the first.
-    pub heartbeat: Count,
-    /// Calls to the database.
-    pub database: Histogram,
-    /// From a message's commit until it was written to the sockets of its members.
-    pub delivery: Histogram,
-    /// Connections to the database.
-    pub database_connections: Count,
-    /// Whether the bus is there, 1 or 0.
-    pub bus_up: Count,
-    /// Pushes that wait.
-    pub push_waiting: Count,
-    /// Pushes by what became of them, in the order of [`PUSH_OUTCOMES`].
-    pub pushes: [Count; PUSH_OUTCOMES.len()],
-    /// Limits that were hit, by their number.
-    pub limits: [Count; Limit::COUNT],
-    errors: [Count; ERROR_CODES.len()],
-    failures: [Count; FAILURES.len()],
-    refused: [Count; REFUSED_STATUSES.len()],
-    closes: [Count; CLOSE_CODES.len()],
+pub(crate) struct Counts<const N: usize> {
+    labels: &'static [&'static str],
+    counts: [Count; N],
 }
 
-impl Metrics {
-    const fn new() -> Self {
-        Metrics {
-            open: Count::new(),
-            granted: Count::new(),
-            full: Count::new(),
-            slow: Count::new(),
-            events: Count::new(),
-            messages: Count::new(),
-            deliveries: Count::new(),
-            auth_failures: Count::new(),
-            heartbeat: Count::new(),
-            database: Histogram::new(),
-            delivery: Histogram::new(),
-            database_connections: Count::new(),
-            bus_up: Count::new(),
-            push_waiting: Count::new(),
-            pushes: [const { Count::new() }; PUSH_OUTCOMES.len()],
-            limits: [const { Count::new() }; Limit::COUNT],
-            errors: [const { Count::new() }; ERROR_CODES.len()],
-            failures: [const { Count::new() }; FAILURES.len()],
-            refused: [const { Count::new() }; REFUSED_STATUSES.len()],
-            closes: [const { Count::new() }; CLOSE_CODES.len()],
+impl<const N: usize> Counts<N> {
+    const fn new(labels: &'static [&'static str]) -> Self {
+        Counts {
+            labels,
+            counts: [const { Count::new() }; N],
         }
     }
 
-    /// An `error` event was sent.
-    pub(crate) fn refused(&self, refusal: Refusal) {
-        let code = refusal.code();
-        let place = ERROR_CODES.iter().position(|one| *one == code);
-        self.errors[place.unwrap_or(ERROR_CODES.len() - 1)].add(1);
-    }
-
-    /// A request was refused with this status.
-    pub(crate) fn refused_request(&self, status: u16) {
-        if let Some(place) = REFUSED_STATUSES.iter().position(|one| *one == status) {
-            self.refused[place].add(1);
+    /// Counts one. A label that is not in the list is "other", where the list has that.
+    pub(crate) fn count(&self, label: impl ToString) {
+        let label = label.to_string();
+        let mut labels = self.labels.iter();
+        if let Some(place) = labels.position(|one| [label.as_str(), "other"].contains(one)) {
+            self.counts[place].add(1);
         }
     }
 
-    /// Refused requests by status.
-    pub(crate) fn refused_requests(&self) -> impl Iterator<Item = (u16, u64)> {
-        REFUSED_STATUSES
-            .into_iter()
-            .zip(self.refused.iter().map(Count::get))
+    /// Every label with its number.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let labels = self.labels.iter().copied();
+        labels.zip(self.counts.iter().map(Count::get))
     }
+}
 
-    /// A socket was closed with this code.
-    pub(crate) fn closed(&self, code: u16) {
-        let place = CLOSE_CODES.iter().position(|one| *one == code);
-        self.closes[place.unwrap_or(CLOSE_CODES.len() - 1)].add(1);
-    }
+/// The table of what is counted.
+macro_rules! metrics {
+    ($($(#[$doc:meta])* $name:ident: $kind:ty = $new:expr;)*) => {
+        /// What is counted.
+        #[derive(Debug)]
+        pub(crate) struct Metrics {
+            $($(#[$doc])* pub $name: $kind,)*
+        }
 
-    /// Closed sockets by code; 0 stands for all others.
-    pub(crate) fn closes(&self) -> impl Iterator<Item = (u16, u64)> {
-        CLOSE_CODES
-            .into_iter()
-            .zip(self.closes.iter().map(Count::get))
-    }
+        impl Metrics {
+            const fn new() -> Self {
+                Metrics { $($name: $new,)* }
+            }
+        }
+    };
+}
 
+metrics! {
+    /// WebSocket connections that are open.
+    open: Count = Count::new();
+    /// WebSocket connections that were ever granted.
+    granted: Count = Count::new();
+    /// Sockets for which there was no room.
+    full: Count = Count::new();
+    /// Sockets that were dropped because they read too slowly.
+    slow: Count = Count::new();
+    /// Events that clients have sent.
+    events: Count = Count::new();
+    /// Messages that were committed.
+    messages: Count = Count::new();
+    /// Frames that were handed to sockets.
+    deliveries: Count = Count::new();
+    /// `auth.failed` events.
+    auth_failures: Count = Count::new();
+    /// Last heartbeat, seconds since 1970; 0 before the first.
+    heartbeat: Count = Count::new();
+    /// Calls to the database.
+    database: Histogram = Histogram::new();
+    /// From a message's commit until it was written to the sockets of its members.
+    delivery: Histogram = Histogram::new();
+    /// Connections to the database.
+    database_connections: Count = Count::new();
+    /// Whether the bus is there, 1 or 0.
+    bus_up: Count = Count::new();
+    /// Pushes that wait.
+    push_waiting: Count = Count::new();
+    /// Pushes by what became of them.
+    pushes: Counts<{ PUSH_OUTCOMES.len() }> = Counts::new(PUSH_OUTCOMES);
+    /// Limits that were hit.
+    limits: Counts<{ Limit::NAMES.len() }> = Counts::new(Limit::NAMES);
     /// `error` events by code.
-    pub(crate) fn errors(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        ERROR_CODES
-            .into_iter()
-            .zip(self.errors.iter().map(Count::get))
-    }
-
-    /// Limits that were hit, by kind.
-    pub(crate) fn limits(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        Limit::names().zip(self.limits.iter().map(Count::get))
-    }
-
-    /// A call to the database has ended; `failure` is one of [`FAILURES`].
-    pub(crate) fn asked(&self, duration: Duration, failure: Option<&str>) {
-        self.database.add(duration);
-        if let Some(place) = FAILURES.iter().position(|one| Some(*one) == failure) {
-            self.failures[place].add(1);
-        }
-    }
-
+    errors: Counts<{ Refusal::CODES.len() }> = Counts::new(Refusal::CODES);
     /// Failures of the database by kind.
-    pub(crate) fn failures(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        FAILURES
-            .into_iter()
-            .zip(self.failures.iter().map(Count::get))
-    }
+    failures: Counts<{ FAILURES.len() }> = Counts::new(FAILURES);
+    /// Refused requests by status.
+    refused: Counts<{ REFUSED_STATUSES.len() }> = Counts::new(REFUSED_STATUSES);
+    /// Closed sockets by code.
+    closes: Counts<{ CLOSE_CODES.len() }> = Counts::new(CLOSE_CODES);
 }
 
 #[cfg(test)]
@@ -325,32 +256,28 @@ mod tests {
 
     #[test]
     fn a_duration_is_in_the_class_whose_bound_it_does_not_exceed() {
-        let metrics = Metrics::new();
+        let durations = Histogram::new();
         for micros in [0, 500, 501, 5_000_000, 5_000_001] {
-            metrics.asked(Duration::from_micros(micros), None);
+            durations.add(Duration::from_micros(micros));
         }
-        let counts: Vec<u64> = metrics.database.classes().collect();
+        let counts: Vec<u64> = durations.classes().collect();
         assert_eq!(counts[..2], [2, 1]);
         assert_eq!(counts[12..], [1, 1]);
-        assert!((metrics.database.seconds() - 10.001_002).abs() < 1e-9);
-        metrics.asked(Duration::ZERO, Some("conflict"));
-        let failures: Vec<_> = metrics.failures().collect();
-        assert!(failures.contains(&("conflict", 1)), "{failures:?}");
+        assert!((durations.seconds() - 10.001_002).abs() < 1e-9);
     }
 
     #[test]
-    fn limits_are_in_the_order_of_their_numbers() {
-        for (place, (limit, name)) in LIMITS.into_iter().enumerate() {
-            assert_eq!(limit as usize, place, "{name}");
-        }
-    }
-
-    #[test]
-    fn errors_are_counted_by_their_code() {
+    fn errors_and_close_codes_are_counted_by_their_code() {
         let metrics = Metrics::new();
-        metrics.refused(Refusal::MessageTooLong(9));
-        metrics.refused(Refusal::Internal);
-        let counted: Vec<_> = metrics.errors().filter(|(_, count)| *count > 0).collect();
+        for refusal in [Refusal::MessageTooLong(9), Refusal::Internal] {
+            metrics.errors.count(refusal.code());
+        }
+        let counted: Vec<_> = metrics.errors.all().filter(|(_, n)| *n > 0).collect();
         assert_eq!(counted, [("message_too_long", 1), ("internal", 1)]);
+        for code in [4401, 3000, 3001_u16] {
+            metrics.closes.count(code);
+        }
+        let counted: Vec<_> = metrics.closes.all().filter(|(_, n)| *n > 0).collect();
+        assert_eq!(counted, [("4401", 1), ("other", 2)]);
     }
 }

@@ -253,7 +253,7 @@ impl Pusher {
                 let endpoint = match Endpoint::parse(&subscription.endpoint, allow) {
                     Ok(endpoint) => endpoint,
                     Err(why) => {
-                        METRICS.pushes[2].add(1);
+                        METRICS.pushes.count("failed");
                         self.failed(&mut work, &format!("{subscription:?}"), why.why);
                         continue;
                     }
@@ -360,7 +360,12 @@ impl Pusher {
         let hash = delivery.subscription.endpoint_hash.clone();
         let mut work = lock(&self.work);
         let settled = work.schedule.settle(delivery, outcome, Instant::now());
-        METRICS.pushes[place(&settled)].add(1);
+        METRICS.pushes.count(match &settled {
+            Settled::Done => "accepted",
+            Settled::Forget => "gone",
+            Settled::Failed(_) => "failed",
+            Settled::Waits(_) => "retried",
+        });
         match settled {
             Settled::Done => {}
             Settled::Failed(why) => self.failed(&mut work, &who, why),
@@ -383,7 +388,7 @@ impl Pusher {
     }
 
     fn give_up(&self, work: &mut Work, delivery: &Delivery, why: &str) {
-        METRICS.pushes[4].add(1);
+        METRICS.pushes.count("dropped");
         let why = format!("{}: {why}", delivery.endpoint.authority());
         self.failed(work, &format!("{:?}", delivery.subscription), why);
     }
@@ -460,15 +465,5 @@ impl Pusher {
         if waiting > 0 {
             info!("stopping: discarded {waiting} queued notifications");
         }
-    }
-}
-
-/// Its index in `PUSH_OUTCOMES`.
-fn place(settled: &Settled) -> usize {
-    match settled {
-        Settled::Done => 0,
-        Settled::Forget => 1,
-        Settled::Failed(_) => 2,
-        Settled::Waits(_) => 3,
     }
 }

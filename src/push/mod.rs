@@ -113,7 +113,7 @@ impl Queue {
     pub fn offer(&self, notices: Vec<NewNotification>) {
         for notice in notices {
             if self.notices.try_send(Box::new(notice)).is_err() {
-                METRICS.pushes[4].add(1);
+                METRICS.pushes.count("dropped");
                 self.shared.dropped.fetch_add(1, Ordering::Relaxed);
             }
         }

@@ -27,7 +27,6 @@ use crate::config::settings::{Rows, Settings};
 use crate::config::{Config, Variables};
 use crate::http::Site;
 use crate::hub::{Hub, HubConfig};
-use crate::platform::clock::AppClock;
 use crate::platform::exit_code;
 use crate::platform::failpoint;
 use crate::platform::metrics::METRICS;
@@ -39,12 +38,11 @@ use crate::protocol;
 use crate::protocol::frame::Frame;
 use crate::push::{self, PushSettings};
 use crate::server::health::Health;
-use crate::store::{Availability, Pools, Store};
+use crate::store::Pools;
 use crate::websocket::Server;
 
-/// Names of the threads that ask the database on behalf of connections. There are at most as many as connections to
-/// borrow.
-const QUERY_THREADS: [&str; 2] = ["query-0", "query-1"];
+/// Threads that ask the database on behalf of connections, but at most as many as there are connections to borrow.
+const QUERY_THREADS: usize = 2;
 /// Stack of a thread that talks to the database, in bytes.
 pub(crate) const STORE_STACK: usize = 512 * 1024;
 
@@ -107,19 +105,17 @@ pub(crate) fn serve(
     let notifier = Notifier::from_environment();
     notifier.status("waiting for the database");
     let events = Events::new();
-    let threads = events.threads();
     let store = startup::open_store(&config);
-    let availability = Arc::default();
     let (rows, mut connection) = startup::wait_for_store(store.as_ref())?;
     let connections = startup::db_connections(&config, &mut connection);
-    let pools = Pools::new(&store, connections, &availability);
+    let pools = Pools::new(&store, connections);
     pools.shared.adopt(connection);
     let claimed = startup::claim(&places, &config, &pools.shared, &rows)?;
     let Some(pid_file) = claimed else {
         return Ok(());
     };
     // From here on a stop has to clean up, so signals become events.
-    events.watch_signals(&threads).map_err(cannot_start)?;
+    events.watch_signals().map_err(cannot_start)?;
     let pid_file = startup::announce(pid_file, &config, &pools.shared)?;
     let listener = match startup::listen(&config, &rows, &pools.shared) {
         Ok(listener) => listener,
@@ -129,11 +125,8 @@ pub(crate) fn serve(
         }
     };
     Running::begin(Prepared {
-        threads,
         config,
         rows,
-        store,
-        availability,
         pools,
         bus,
         push,
@@ -157,11 +150,8 @@ pub(crate) fn cannot_start(error: io::Error) -> Problem {
 
 /// What a start has brought together before the first thread.
 pub(crate) struct Prepared {
-    pub(crate) threads: Threads,
     pub(crate) config: Config,
     pub(crate) rows: Rows,
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) availability: Arc<Availability>,
     pub(crate) pools: Pools,
     pub(crate) bus: Option<(Bus, bus::Connector)>,
     pub(crate) push: Option<(push::Queue, push::Starter)>,
@@ -176,8 +166,6 @@ pub(crate) struct Prepared {
 /// A service that is up.
 pub(crate) struct Running {
     config: Config,
-    store: Arc<dyn Store>,
-    availability: Arc<Availability>,
     pools: Pools,
     chat: Arc<Chat>,
     pub(crate) server: Arc<Server>,
@@ -197,27 +185,6 @@ pub(crate) struct Running {
     inspection: Option<Inspection>,
 }
 
-fn start_timer(
-    chat: &Arc<Chat>,
-    pools: &Pools,
-    clock: &AppClock,
-    orders: Receiver<TimerOrder>,
-    stop_requested: Sender<()>,
-) -> io::Result<JoinHandle<()>> {
-    let (of_timer, clock, pools) = (Arc::clone(chat), clock.clone(), pools.clone());
-    let threads = &chat.threads;
-    threads.spawn_watched("timer", "timer", STORE_STACK, move |progress| {
-        timer::run(
-            &of_timer,
-            &pools,
-            &clock,
-            &orders,
-            &stop_requested,
-            progress,
-        );
-    })
-}
-
 /// Hands the settings of Web Push to the queue, or says that this build pushes nothing although they are set.
 fn configure_push(queue: Option<&push::Queue>, settings: &PushSettings) {
     match queue {
@@ -229,88 +196,68 @@ fn configure_push(queue: Option<&push::Queue>, settings: &PushSettings) {
     }
 }
 
-fn start_push(push: push::Starter, pools: &Pools, config: &Config) -> io::Result<push::Worker> {
-    let pool = Arc::clone(&pools.shared);
-    push.start(pool, config.clock.clone(), config.jwt_secret.clone())
-}
-
-fn start_bus(
-    chat: &Arc<Chat>,
-    connector: Option<bus::Connector>,
-    bus: Option<&Bus>,
-) -> io::Result<Option<BusThreads>> {
-    let (Some(connector), Some(bus)) = (connector, bus) else {
-        return Ok(None);
-    };
-    let of_bus = Arc::clone(chat);
-    let threads = connector.start(&chat.threads, &chat.hub, bus, move || {
-        of_bus.feed.look_now()
-    })?;
-    Ok(Some(threads))
-}
-
 impl Running {
     pub(crate) fn begin(prepared: Prepared) -> io::Result<Self> {
-        let Prepared {
-            threads,
-            config,
-            rows,
-            store,
-            availability,
-            pools,
-            bus,
-            push,
-            listener,
-            pid_file,
-            events,
-            end_wanted,
-            site,
-        } = prepared;
-        let max_connections = startup::make_room(&config, &Settings::from_rows(&rows));
-        let (bus, connector) = bus.unzip();
+        let (config, rows, pools) = (prepared.config, prepared.rows, prepared.pools);
+        let address = prepared.listener.address;
+        let (settings, threads) = (Settings::from_rows(&rows), prepared.events.threads());
+        let max_connections = startup::make_room(&config, &settings);
+        let (bus, connector) = prepared.bus.unzip();
         let (hub, hub_thread) = start_hub(&config.limits, bus.clone(), &threads)?;
-        let (push_queue, push_starter) = push.unzip();
+        let (push_queue, push_starter) = prepared.push.unzip();
         configure_push(push_queue.as_ref(), &PushSettings::from_rows(&rows));
         let (chat, channels) = Chat::new(
             threads,
             hub,
-            bus.clone(),
+            bus,
             push_queue,
             config.limits.clone(),
             TokenVerifier::new(&config.jwt_secret),
-            Settings::from_rows(&rows),
+            settings,
         );
         let chat = Arc::new(chat);
-        let bus_threads = start_bus(&chat, connector, bus.as_ref())?;
+        let of_bus = Arc::clone(&chat);
+        let bus_threads = connector.zip(chat.bus.as_ref()).map(|(connector, bus)| {
+            connector.start(&chat.threads, &chat.hub, bus, move || {
+                of_bus.feed.look_now()
+            })
+        });
+        let bus_threads = bus_threads.transpose()?;
         let (store_threads, store_done) = start_store_threads(&chat, channels, &pools)?;
-        let push = push_starter.map(|push| start_push(push, &pools, &config));
+        let push = push_starter.map(|starter| {
+            let (clock, secret) = (config.clock.clone(), config.jwt_secret.clone());
+            starter.start(Arc::clone(&pools.shared), clock, secret)
+        });
         let push = push.transpose()?;
         let (timer_orders, orders) = bounded(4);
-        let (stop_sender, stop_requested) = bounded(1);
-        let timer = start_timer(&chat, &pools, &config.clock, orders, stop_sender)?;
-        let health = Health::new(
-            Arc::clone(&chat),
-            Arc::clone(&availability),
-            listener.address.clone(),
-            site,
-        );
+        let (stop, stop_requested) = bounded(1);
+        let (of_timer, its_pools, clock) = (Arc::clone(&chat), pools.clone(), config.clock.clone());
+        let timer = move |progress: &Progress| {
+            timer::run(&of_timer, &its_pools, &clock, &orders, &stop, progress);
+        };
+        let critical = &chat.threads;
+        let timer = critical.spawn_watched("timer", "timer", STORE_STACK, timer)?;
+        let health = Health {
+            chat: Arc::clone(&chat),
+            pool: Arc::clone(&pools.shared),
+            address: address.clone(),
+            others: prepared.site,
+        };
         let (server, server_threads) = Server::start(
             Arc::clone(&chat),
             config.app_url.clone(),
             Some(Box::new(health)),
             max_connections,
-            listener.socket,
+            prepared.listener.socket,
         )?;
         let inspection = start_inspection(&config, &server);
         // Logged once all threads run.
-        info!("listening on {}", listener.address);
+        info!("listening on {address}");
         let sizes = [max_connections, pools.size()];
-        let about = startup::describe(&config, &rows, &listener.address, sizes);
+        let about = startup::describe(&config, &rows, &address, sizes);
         config.log_stderr.say(&config.clock, &about);
         Ok(Running {
             config,
-            store,
-            availability,
             pools,
             chat,
             server,
@@ -322,10 +269,10 @@ impl Running {
             store_done,
             timer,
             timer_orders,
-            events,
-            end_wanted,
+            events: prepared.events,
+            end_wanted: prepared.end_wanted,
             stop_requested,
-            pid_file,
+            pid_file: prepared.pid_file,
             watch: None,
             inspection,
         })
@@ -334,10 +281,10 @@ impl Running {
     /// Reports the state of the service to the service manager from now on.
     fn watched(mut self, notifier: Notifier) -> io::Result<Self> {
         let hub = self.chat.hub.clone();
-        let availability = Arc::clone(&self.availability);
+        let pool = Arc::clone(&self.pools.shared);
         let describe = move || {
             let (agents, connections) = (hub.local_agents().len(), METRICS.open.get());
-            let database = match availability.is_up() {
+            let database = match pool.availability().is_up() {
                 true => "",
                 false => "; the database does not answer",
             };
@@ -422,43 +369,37 @@ pub(crate) fn start_hub(
 }
 
 /// Starts the threads that store messages, look for those of other writers, and ask on behalf of connections. The
-/// receiver gets one item for each that ends.
+/// receiver is disconnected once all of them have ended.
 fn start_store_threads(
     chat: &Arc<Chat>,
     (posts, questions): Channels,
     pools: &Pools,
 ) -> io::Result<(Vec<JoinHandle<()>>, Receiver<()>)> {
-    /// Reports the end of a thread, a panic's included.
-    struct Report(Sender<()>);
-    impl Drop for Report {
-        fn drop(&mut self) {
-            let _ = self.0.try_send(());
-        }
-    }
-    let (done, ended) = bounded(QUERY_THREADS.len() + 2);
-    let report = || Report(done.clone());
-    let mut threads = Vec::new();
-    let (of_commit, its_pools, end) = (Arc::clone(chat), pools.clone(), report());
+    let (alive, ended) = bounded(0);
+    let critical = &chat.threads;
+    let (of_commit, its_pools, its_life) = (Arc::clone(chat), pools.clone(), alive.clone());
     let commit = move |progress: &Progress| {
-        let _end = end;
+        let _alive = its_life;
         chat::run_commit(&of_commit, &posts, &its_pools, progress);
     };
-    let critical = &chat.threads;
-    threads.push(critical.spawn_watched("commit", "commit path", STORE_STACK, commit)?);
-    let (of_poller, pool, end) = (Arc::clone(chat), Arc::clone(&pools.shared), report());
-    threads.push(critical.spawn("poller", STORE_STACK, move || {
-        let _end = end;
+    let commit = critical.spawn_watched("commit", "commit path", STORE_STACK, commit)?;
+    let (of_poller, pool, its_life) = (Arc::clone(chat), Arc::clone(&pools.shared), alive.clone());
+    let poller = critical.spawn("poller", STORE_STACK, move || {
+        let _alive = its_life;
         chat::run_poller(&of_poller, &pool);
-    })?);
+    })?;
+    let mut threads = vec![commit, poller];
     // Only the last one takes heavy questions.
-    let count = pools.shared.size().min(QUERY_THREADS.len());
-    for (place, name) in QUERY_THREADS.into_iter().take(count).enumerate() {
-        let takes_heavy = place + 1 == count;
-        let (questions, pool, end) = (questions.clone(), Arc::clone(&pools.shared), report());
-        threads.push(critical.spawn(name, STORE_STACK, move || {
-            let _end = end;
-            chat::run_queries(&questions, takes_heavy, &pool);
-        })?);
+    let count = pools.shared.size().min(QUERY_THREADS);
+    for place in 0..count {
+        let (questions, pool) = (questions.clone(), Arc::clone(&pools.shared));
+        let its_life = alive.clone();
+        threads.push(
+            critical.spawn(&format!("query-{place}"), STORE_STACK, move || {
+                let _alive = its_life;
+                chat::run_queries(&questions, place + 1 == count, &pool);
+            })?,
+        );
     }
     Ok((threads, ended))
 }
@@ -479,11 +420,11 @@ impl Events {
     }
 
     /// Takes over the signals until the process ends.
-    pub(crate) fn watch_signals(&self, threads: &Threads) -> io::Result<()> {
+    pub(crate) fn watch_signals(&self) -> io::Result<()> {
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
         let sender = self.sender.clone();
         // Never joined: the process does not wait for it.
-        threads.spawn("signals", 64 * 1024, move || {
+        self.threads().spawn("signals", 64 * 1024, move || {
             for signal in signals.forever() {
                 failpoint::reach("signals");
                 let sent = match signal {

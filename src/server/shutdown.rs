@@ -36,75 +36,49 @@ const CACHE_SHARE: Duration = Duration::from_millis(3900);
 /// Ends a running service; `code` is what the process ends with if that takes too long.
 pub(super) fn run(running: Running, code: u8) {
     let begun = Instant::now();
-    let Running {
-        config,
-        store,
-        availability: _,
-        pools,
-        chat,
-        server,
-        server_threads,
-        hub_thread,
-        bus_threads,
-        push,
-        store_threads,
-        store_done,
-        timer,
-        timer_orders,
-        events,
-        end_wanted,
-        stop_requested,
-        pid_file,
-        watch: told,
-        inspection,
-    } = running;
-    let pid_file = Arc::new(pid_file);
+    let pid_file = Arc::new(running.pid_file);
     let finished = limit_stop(Arc::clone(&pid_file), code);
-    if let Some(told) = told {
-        told.stop();
+    if let Some(watch) = running.watch {
+        watch.stop();
     }
-    if let Some(inspection) = inspection {
+    if let Some(inspection) = running.inspection {
         inspection.stop();
     }
+    let (chat, server, pools) = (running.chat, running.server, running.pools);
     server.stop_reading();
     let commit_until = begun + COMMIT_SHARE;
     chat.stop_commit(commit_until);
     chat.feed.stop();
-    let _ = timer_orders.try_send(TimerOrder::Stop);
+    let _ = running.timer_orders.try_send(TimerOrder::Stop);
     // Connections that wait for an answer of the database get it, or are told by then that it does not come.
     server.wait_until_idle(commit_until);
     chat.stop_questions();
-    let ended = store_threads
-        .iter()
-        .take_while(|_| store_done.recv_deadline(commit_until).is_ok())
-        .count();
-    if ended < store_threads.len() {
+    let ended = running.store_done.recv_deadline(commit_until);
+    if ended == Err(RecvTimeoutError::Timeout) {
         // They are inside a call to the database that does not come back; the process does not wait for it.
         warn!("the database does not answer; what it was asked last is given up");
     } else {
-        for thread in store_threads {
-            join(thread);
-        }
+        running.store_threads.into_iter().for_each(join);
     }
     let push_until = begun + PUSH_SHARE;
-    if let Some(push) = &push {
+    if let Some(push) = &running.push {
         push.finish_by(push_until);
     }
-    if let (Some(threads), Some(bus)) = (bus_threads, &chat.bus) {
+    if let (Some(threads), Some(bus)) = (running.bus_threads, &chat.bus) {
         threads.stop(bus);
     }
     server.refuse_pending_posts();
     server.wait_until_idle(Instant::now() + LAST_ANSWERS);
     chat.hub.send(Command::Stop);
-    join(hub_thread);
-    server.say_goodbye(server_threads, begun + GOODBYE_SHARE);
-    if let Some(push) = &push {
+    join(running.hub_thread);
+    server.say_goodbye(running.server_threads, begun + GOODBYE_SHARE);
+    if let Some(push) = &running.push {
         push.wait(push_until);
     }
-    write_last_rows(timer, pools.shared, config.clock, begun + ROWS_SHARE);
-    store.settle(begun + CACHE_SHARE);
+    let (pool, clock) = (Arc::clone(&pools.shared), running.config.clock);
+    write_last_rows(running.timer, pool, clock, begun + ROWS_SHARE);
+    pools.settle(begun + CACHE_SHARE);
     pid_file.remove();
-    drop((events, end_wanted, stop_requested));
     info!("stopped");
     drop(finished);
 }

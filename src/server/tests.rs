@@ -12,6 +12,7 @@ use crate::platform::clock::AppClock;
 use crate::platform::log_file::LogStderr;
 use crate::platform::metrics::Limit;
 use crate::platform::paths::Paths;
+use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
 
 /// A service on a database of its own, as `demo` starts it but for its pages.
@@ -45,17 +46,12 @@ fn start(name: &str) -> Service {
         cache: crate::config::cache::CacheOverrides::off(),
     };
     let events = Events::new();
-    let threads = events.threads();
     let store = startup::open_store(&config);
-    let availability = Arc::default();
     let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = socket.local_addr().expect("bound");
     let prepared = Prepared {
-        threads,
         rows: Rows::default(),
-        pools: Pools::new(&store, config.limits.db_connections, &availability),
-        store: Arc::clone(&store),
-        availability,
+        pools: Pools::new(&store, config.limits.db_connections),
         bus: None,
         push: None,
         listener: startup::Listener {

@@ -239,7 +239,7 @@ impl Session {
             ),
         };
         context.limit_log.hit(limit, || format!("{client}: {why}"));
-        METRICS.refused(Refusal::RateLimited);
+        METRICS.errors.count(Refusal::RateLimited.code());
         let text = protocol::error(Refusal::RateLimited);
         let text = protocol::with_ref(text, protocol::reference_of(frame).as_ref());
         Some(match limit {
@@ -261,7 +261,7 @@ impl Session {
 
 /// An `error` event, with the `ref` of what was asked.
 pub fn refuse(refusal: Refusal, reference: Option<&Ref>) -> Action {
-    METRICS.refused(refusal);
+    METRICS.errors.count(refusal.code());
     Action::Answer(protocol::with_ref(protocol::error(refusal), reference))
 }
 

@@ -308,7 +308,10 @@ impl Lent<'_> {
             }
         };
         let failure = result.as_ref().err().map(|error| error.failure);
-        METRICS.asked(begun.elapsed(), failure.map(Failure::name));
+        METRICS.database.add(begun.elapsed());
+        if let Some(failure) = failure {
+            METRICS.failures.count(failure.name());
+        }
         if let Some(Failure::Lost | Failure::Stale | Failure::Denied) = failure {
             self.held = None;
         }
@@ -387,12 +390,15 @@ pub struct Pools {
 
 impl Pools {
     /// Of up to `connections` in all, at least one.
-    pub fn new(
-        store: &Arc<dyn Store>,
-        connections: usize,
-        availability: &Arc<Availability>,
-    ) -> Self {
-        let pool = |size| Arc::new(Pool::new(Arc::clone(store), size, Arc::clone(availability)));
+    pub fn new(store: &Arc<dyn Store>, connections: usize) -> Self {
+        let availability = Arc::default();
+        let pool = |size| {
+            Arc::new(Pool::new(
+                Arc::clone(store),
+                size,
+                Arc::clone(&availability),
+            ))
+        };
         let shared = pool(match connections {
             0..=2 => connections,
             _ => connections - 1,

@@ -162,7 +162,7 @@ fn refuse(server: &Server, stream: &TcpStream, limit: Limit, why: impl FnOnce() 
         return;
     }
     METRICS.full.add(1);
-    METRICS.refused_request(Refused::Full.status());
+    METRICS.refused.count(Refused::Full.status());
     server.chat.limit_log.hit(limit, why);
     // Unread bytes would make the kernel reset the connection on close, and the response might be lost.
     let mut request = [0; 2048];

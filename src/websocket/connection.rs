@@ -186,9 +186,9 @@ impl Connection {
                 Head::Incomplete => {}
                 Head::Answered { response, refusal } => {
                     if let Some((status, why)) = refusal {
-                        METRICS.refused_request(status);
-                        if status == 431 {
-                            METRICS.limits[Limit::HandshakeBytes as usize].add(1);
+                        METRICS.refused.count(status);
+                        if status == "431" {
+                            METRICS.limits.count(Limit::HandshakeBytes.name());
                         }
                         let log = &server.chat.refusal_log;
                         log.warn(|| format!("{self}: refused with {status}: {why}"));
@@ -257,13 +257,13 @@ impl Connection {
             return self.say_close(code, closing);
         }
         // A frame would be no answer to a request.
-        METRICS.refused_request(refused.status());
+        METRICS.refused.count(refused.status());
         let _ = self.say_last(&refused.response(), closing);
     }
 
     fn say_close(&self, code: CloseCode, closing: Closing) {
         if self.say_last(Frame::close(code).bytes(), closing).is_ok() {
-            METRICS.closed(code.number());
+            METRICS.closes.count(code.number());
             let _ = self.closed.set(code);
         }
     }

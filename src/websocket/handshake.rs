@@ -33,7 +33,7 @@ pub enum Head {
         /// The response.
         response: Vec<u8>,
         /// For the log, if a handshake was refused: the status, the reason and the remedy. `None` for a page.
-        refusal: Option<(u16, String)>,
+        refusal: Option<(&'static str, String)>,
     },
     /// A request that is granted with this response. Frames begin behind its head.
     Granted {

@@ -20,7 +20,7 @@ use andrea_chat_websocket::protocol;
 use andrea_chat_websocket::protocol::frame::{Frame, Frames};
 use andrea_chat_websocket::session::{Action, Admission, ChatRequest, Session, SessionContext};
 use andrea_chat_websocket::store::sqlite::SqliteStore;
-use andrea_chat_websocket::store::{Availability, Pools, Store};
+use andrea_chat_websocket::store::{Pools, Store};
 use crossbeam_channel::Receiver;
 use serde_json::{Value, json};
 
@@ -87,7 +87,7 @@ impl Desk {
         let desk = Desk {
             chat: Arc::new(chat),
             sql: RefCell::new(Box::new(sql)),
-            pools: Pools::new(&store, 3, &Arc::new(Availability::default())),
+            pools: Pools::new(&store, 3),
             posts: RefCell::new(Some(posts)),
             threads: RefCell::default(),
             hub: Some(hub_thread),
