@@ -246,7 +246,8 @@ impl Talk<'_> {
         }
         let patient = stream.try_clone()?;
         let mut client = Client::new(stream, rest);
-        let token = token::signed(self.secret, self.agent, "agent", TOKEN_SECONDS);
+        let token = token::signed(self.secret, self.agent, "agent", TOKEN_SECONDS)
+            .map_err(Trouble::Final)?;
         client.send(&json!({ "type": "auth", "token": token }))?;
         loop {
             let event = client.next_event()?;

@@ -17,7 +17,7 @@ pub(crate) const MAX_TTL: u64 = 3600;
 /// Writes the token to `out`, and a description to `notes`. The exit code is 1 if there is no such active agent.
 ///
 /// # Errors
-/// The token cannot be written.
+/// The token cannot be signed or written.
 pub(crate) fn mint(
     secret: &str,
     agent: AgentId,
@@ -42,7 +42,7 @@ pub(crate) fn mint(
     };
     let found = found.ok().flatten();
     let role = found.as_ref().map_or("agent", |found| &found.role);
-    say(out, &(signed(secret, agent, role, ttl) + "\n"))?;
+    say(out, &(signed(secret, agent, role, ttl)? + "\n"))?;
     // Only a remark: the token is written already.
     let _ = writeln!(
         notes,
@@ -53,7 +53,15 @@ pub(crate) fn mint(
 }
 
 /// Signs a token that is valid for `ttl` seconds from now.
-pub(crate) fn signed(secret: &str, agent: AgentId, role: &str, ttl: u64) -> String {
+///
+/// # Errors
+/// It cannot be signed.
+pub(crate) fn signed(
+    secret: &str,
+    agent: AgentId,
+    role: &str,
+    ttl: u64,
+) -> Result<String, Problem> {
     let now = epoch_seconds();
     let claims = json!({
         "sub": agent.0,
@@ -62,5 +70,5 @@ pub(crate) fn signed(secret: &str, agent: AgentId, role: &str, ttl: u64) -> Stri
         "iat": now,
         "exp": now + ttl,
     });
-    sign(secret, &claims)
+    sign(secret, &claims).map_err(|error| Problem::of(exit_code::SOFTWARE, error))
 }

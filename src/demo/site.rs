@@ -172,9 +172,17 @@ impl DemoSite {
     /// A token for an agent, good for a minute.
     fn token(&self, body: &[u8]) -> PageResponse {
         self.for_agent(body, |_, agent| {
-            let token = token::signed(&self.secret, agent, "agent", TOKEN_SECONDS);
-            let answer = json!({ "token": token, "expires_in": TOKEN_SECONDS });
-            Ok(PageResponse::ok(&answer))
+            Ok(
+                match token::signed(&self.secret, agent, "agent", TOKEN_SECONDS) {
+                    Ok(token) => {
+                        PageResponse::ok(&json!({ "token": token, "expires_in": TOKEN_SECONDS }))
+                    }
+                    Err(reason) => {
+                        error!("{reason}");
+                        PageResponse::refusal("500 Internal Server Error", "no token could be made")
+                    }
+                },
+            )
         })
     }
 

@@ -458,6 +458,7 @@ mod tests {
                 SECRET,
                 &json!({"sub": agent, "type": "agent", "exp": 2000_u64}),
             )
+            .expect("signed")
         };
         let mut client = Client::new();
         assert!(matches!(

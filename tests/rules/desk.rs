@@ -183,7 +183,7 @@ fn spawn(run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
 /// A token of this agent that is good at the desk's time.
 pub fn token(agent: u64) -> String {
     let claims = json!({"sub": agent, "type": "agent", "iat": EPOCH - 60, "exp": EPOCH + 3600});
-    auth::sign(jwt::SECRET, &claims)
+    auth::sign(jwt::SECRET, &claims).expect("signed")
 }
 
 /// A client.

@@ -100,14 +100,16 @@ fn authenticate(
     open: &mut Open,
 ) -> Result<(), LoginError> {
     let secret = &config.jwt_secret;
+    let refused = |why: String| LoginError(&symptoms::TOKEN_REFUSED, why);
     let token = match login {
         Login::Agent(agent) => {
             let life = STEPS + config.limits.ping_interval + LATE;
             token::signed(secret, *agent, "agent", life.as_secs())
+                .map_err(|problem| refused(problem.to_string()))?
         }
         Login::File(file) => fs::read_to_string(file)
             .map(|text| text.trim().to_owned())
-            .map_err(|error| LoginError(&symptoms::TOKEN_REFUSED, error.to_string()))?,
+            .map_err(|error| refused(error.to_string()))?,
     };
     let answer = show(&token, open)?;
     let said = answer["message"].as_str().unwrap_or_default().to_owned();
