@@ -7,8 +7,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac};
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
-use jsonwebtoken::errors::{Error as JwtError, ErrorKind, Result as JwtResult};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, crypto};
+use jsonwebtoken::errors::{ErrorKind, Result as JwtResult};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, crypto};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -16,6 +16,8 @@ use sha2::Sha256;
 use signature::{Error as SignatureError, Signer, Verifier};
 
 use crate::model::{AgentId, AuthFailure};
+use crate::platform::exit_code;
+use crate::platform::problem::Problem;
 
 /// Checks tokens under one secret.
 pub struct TokenVerifier {
@@ -100,22 +102,6 @@ impl fmt::Display for TokenError {
 }
 
 impl std::error::Error for TokenError {}
-
-/// A token cannot be signed.
-#[derive(Debug)]
-pub struct SignError(JwtError);
-
-impl fmt::Display for SignError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot sign the token: {}", self.0)
-    }
-}
-
-impl std::error::Error for SignError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.0)
-    }
-}
 
 /// Like every derived `Deserialize`, this one refuses a doubled member: parsers differ in which one counts.
 #[derive(Deserialize)]
@@ -285,14 +271,14 @@ impl JwtVerifier for Hs256 {
 ///
 /// # Errors
 /// The secret or the claims cannot be used.
-pub fn sign(secret: &str, claims: &Value) -> Result<String, SignError> {
+pub fn sign(secret: &str, claims: &Value) -> Result<String, Problem> {
     let _ = PROVIDER.install_default();
-    jsonwebtoken::encode(
-        &jsonwebtoken::Header::new(Algorithm::HS256),
-        claims,
-        &EncodingKey::from_secret(secret.as_bytes()),
-    )
-    .map_err(SignError)
+    let (header, key) = (
+        Header::default(),
+        EncodingKey::from_secret(secret.as_bytes()),
+    );
+    jsonwebtoken::encode(&header, claims, &key)
+        .map_err(|error| Problem::new(exit_code::SOFTWARE, "cannot sign the token").because(error))
 }
 
 #[cfg(test)]

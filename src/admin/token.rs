@@ -70,5 +70,5 @@ pub(crate) fn signed(
         "iat": now,
         "exp": now + ttl,
     });
-    sign(secret, &claims).map_err(|error| Problem::of(exit_code::SOFTWARE, error))
+    sign(secret, &claims)
 }
