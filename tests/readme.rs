@@ -90,6 +90,7 @@ impl Reader {
 
     #[track_caller]
     fn installs(&mut self) {
+        self.machine.await_daemon(Kind::Php);
         let said = self.does(CHAPTER, 0);
         assert!(
             said.contains("this install's service's, process"),

@@ -92,6 +92,13 @@ fn of_version(version: &str) -> Finding {
 fn line(config: &Config, database: &mut Database) -> Result<Vec<Finding>, Problem> {
     const ABOUT: &str = "line";
     let line = database.run(|store| store.line())?;
+    #[cfg_attr(
+        not(feature = "embedded"),
+        expect(
+            clippy::infallible_destructuring_match,
+            reason = "with the embedded database there are two"
+        )
+    )]
     let mysql = match &config.database {
         ConfiguredDatabase::Mysql(mysql) => mysql,
         #[cfg(feature = "embedded")]
