@@ -46,9 +46,16 @@ fn reference(value: &Value) -> Option<Ref> {
 
 /// JSON as the clients know it: slashes and non-ASCII characters are not escaped, except U+2028 and U+2029.
 fn text_of(value: &impl Serialize) -> String {
-    let text = serde_json::to_string(value).unwrap_or_default();
-    text.replace('\u{2028}', "\\u2028")
-        .replace('\u{2029}', "\\u2029")
+    escaped(serde_json::to_string(value).unwrap_or_default())
+}
+
+fn escaped(json: String) -> String {
+    match json.contains('\u{2028}') || json.contains('\u{2029}') {
+        true => json
+            .replace('\u{2028}', "\\u2028")
+            .replace('\u{2029}', "\\u2029"),
+        false => json,
+    }
 }
 
 /// Adds the `ref` of an event, if it had one, to its answer as the last member.
@@ -63,20 +70,26 @@ pub fn with_ref(mut object: String, reference: Option<&Ref>) -> String {
 }
 
 /// A JSON object, written member by member: clients see them in this order.
-struct Object(String);
+#[derive(Default)]
+struct Object(Vec<u8>);
 
 impl Object {
     fn event(kind: &str) -> Self {
-        Object(String::new()).with("type", kind)
+        Object::default().with("type", kind)
     }
 
     fn with(self, name: &str, value: impl Serialize) -> Self {
-        self.with_json(name, &text_of(&value))
+        let mut object = self.with_json(name, "");
+        // Cannot fail: there is room, and no value here is a map.
+        let _ = serde_json::to_writer(&mut object.0, &value);
+        object
     }
 
     fn with_json(mut self, name: &str, json: &str) -> Self {
-        self.0.push(if self.0.is_empty() { '{' } else { ',' });
-        self.0 += &format!("\"{name}\":{json}");
+        let before: &[u8] = if self.0.is_empty() { b"{\"" } else { b",\"" };
+        for part in [before, name.as_bytes(), b"\":", json.as_bytes()] {
+            self.0.extend_from_slice(part);
+        }
         self
     }
 
@@ -92,8 +105,8 @@ impl Object {
     }
 
     fn end(mut self) -> String {
-        self.0.push('}');
-        self.0
+        self.0.push(b'}');
+        escaped(String::from_utf8(self.0).unwrap_or_default())
     }
 }
 
@@ -147,7 +160,7 @@ pub fn found(messages: &[Message], next_before: Option<MessageId>) -> String {
 /// `chat.unread`, additive: every conversation of an agent with its marker and unread count.
 pub fn unread(conversations: &[Unread]) -> String {
     let row = |one: &Unread| {
-        Object(String::new())
+        Object::default()
             .of(one.conversation)
             .with("unread", one.unread)
             .with("last_read_message_id", one.last_read.0)
@@ -206,7 +219,7 @@ pub fn read_updated(conversation: Conversation, agent: AgentId, last_read: Messa
 
 /// A row of `chat_messages` with two columns of its sender, as events carry them.
 fn row(message: &Message) -> String {
-    Object(String::new())
+    Object::default()
         .with("id", message.id.0)
         .with("message_scope", message.conversation.scope())
         .with_ids(message.conversation)
