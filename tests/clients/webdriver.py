@@ -58,9 +58,10 @@ class Browser:
 
     def __init__(self):
         self.folder = tempfile.mkdtemp(prefix="andrea-browser-")
-        self.driver = self.session = None
+        self.driver = self.session = self.address = None
 
-    def start(self):
+    def start_driver(self):
+        """Starts the driver; sets its address, or returns what it said before it ended."""
         # In a process group of its own, so that the driver and the browser can be ended together.
         self.driver = subprocess.Popen(
             [os.environ["ANDREA_TEST_CHROMEDRIVER"], "--port=0", f"--log-path={self.folder}/driver.log"],
@@ -77,8 +78,17 @@ class Browser:
             if "started successfully on port" in line:
                 self.address = f"http://127.0.0.1:{int(line.rsplit('port', 1)[1].strip(' .' + chr(10)))}"
                 break
-        else:
-            raise Failure(f"the WebDriver ended and said: {''.join(said)}")
+        return "".join(said)
+
+    def start(self):
+        # The driver looks for a port that is free for IPv6, and ends where another program has the same one for IPv4.
+        for _ in range(10):
+            said = self.start_driver()
+            if self.address or "port not available" not in said:
+                break
+            self.driver.wait()
+        if not self.address:
+            raise Failure(f"the WebDriver ended and said: {said}")
         profile = os.path.join(self.folder, "profile")
         options = {
             "binary": os.environ["ANDREA_TEST_CHROMIUM"],
