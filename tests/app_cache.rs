@@ -14,8 +14,12 @@ use crate::support::daemon::{Daemon, Install, Options};
 use crate::support::mariadb::{self, Database};
 use crate::support::needs::{self, Need};
 use crate::support::redis::Redis;
+use crate::support::stopwatch::Stopwatch;
 use crate::support::ws::Client;
 use crate::support::{reaper, seed, wait};
+
+/// The product's, whose rows tell the cache as well.
+const BETWEEN_HEARTBEATS: Duration = Duration::from_secs(10);
 
 /// As it is in the settings, and as it is cleaned.
 const PREFIX: (&str, &str) = ("_my shop's:", "my_shop_s");
@@ -67,10 +71,10 @@ impl Application {
 
     /// Waits until it shows this.
     fn await_showing(&mut self, query: &str, value: &str) {
-        // Shorter than the time between two heartbeats, which would show it as well.
-        let shown = wait::until(Duration::from_secs(8), || {
-            (self.shows(query) == value).then_some(())
-        });
+        let begun = Stopwatch::start();
+        let shown = wait::until(wait::LIMIT, || (self.shows(query) == value).then_some(()));
+        // The next heartbeat would show it as well.
+        assert!(begun.elapsed() < BETWEEN_HEARTBEATS);
         assert!(
             shown.is_some(),
             "{query}: {:?} instead of {value:?}",
@@ -332,8 +336,8 @@ fn an_invalidation_that_was_lost_is_made_up_for() {
     daemon.await_log(" in Redis at ");
     // Without anything in it, so what is there then was told after this.
     let redis = Redis::on(redis.port());
-    let told = wait::until(Duration::from_secs(8), || {
-        (version(&redis) > 0).then_some(())
-    });
+    let begun = Stopwatch::start();
+    let told = wait::until(wait::LIMIT, || (version(&redis) > 0).then_some(()));
     assert!(told.is_some(), "{}", daemon.log());
+    assert!(begun.elapsed() < BETWEEN_HEARTBEATS);
 }

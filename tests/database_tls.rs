@@ -4,16 +4,13 @@ use std::fs;
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use mysql::prelude::Queryable;
 
 use crate::support::daemon::{Daemon, Install, Options};
 use crate::support::fake_mysql::{FakeMysql, Reply};
 use crate::support::mariadb::{self, Database, Server};
-use crate::support::{reaper, seed};
-
-const AT_ONCE: Duration = Duration::from_secs(15);
+use crate::support::{reaper, seed, wait};
 
 /// A folder with an authority and what it has signed.
 struct Authority(PathBuf);
@@ -118,7 +115,7 @@ fn serves(database: &Database, options: &Options) -> String {
 
 fn refuses(database: &Database, options: &Options, words: &[&str]) {
     let mut daemon = Daemon::spawn(Install::new(database, options), options);
-    let status = daemon.wait_exit(AT_ONCE);
+    let status = daemon.wait_exit(wait::LIMIT);
     let said = daemon.stderr();
     assert_eq!(status.code(), Some(78), "{said}");
     assert!(

@@ -71,8 +71,7 @@ fn the_heartbeat_says_every_fifteen_seconds_that_the_daemon_runs() {
     let first = setting(&mut conn, LAST_SEEN).expect("a heartbeat");
     set(&mut conn, STATUS, "overwritten");
     set(&mut conn, PID, "overwritten");
-    let limit = Duration::from_secs(45);
-    wait::until(limit, || {
+    wait::until(wait::LIMIT, || {
         (setting(&mut conn, STATUS)? == "running").then_some(())
     })
     .expect("the next heartbeat");

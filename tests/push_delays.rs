@@ -3,9 +3,13 @@
 use crate::push::{channel, direct, setting, stage};
 use crate::support::daemon::{Daemon, Options};
 use crate::support::push_service::PushService;
+use crate::support::stopwatch::Stopwatch;
 use crate::support::wait;
 use mysql::prelude::Queryable;
 use std::time::{Duration, Instant};
+
+/// A figure of the contract.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
 
 #[test]
 fn a_slow_service_and_a_slow_table_delay_no_message_and_what_is_too_much_is_dropped() {
@@ -26,20 +30,18 @@ fn a_slow_service_and_a_slow_table_delay_no_message_and_what_is_too_much_is_drop
     // Nothing can be looked up, so what is more than may wait is dropped.
     conn.query_drop("LOCK TABLES agent_push_subscriptions WRITE")
         .expect("lock");
-    let begun = Instant::now();
+    // If one of them waited for the table, it would be refused.
     for number in 0..20 {
         direct(&mut ann, 1, &format!("message {number}"));
     }
-    let took = begun.elapsed();
-    assert!(took < Duration::from_secs(4), "20 messages took {took:?}");
     let line = daemon.await_log(" notifications were not pushed");
     assert!(line.contains("3 wait already"), "{line}");
     conn.query_drop("UNLOCK TABLES").expect("unlock");
     direct(&mut ann, 1, "one more");
     service.await_pushes(1);
-    let begun = Instant::now();
+    let begun = Stopwatch::start();
     assert!(daemon.stop().success());
-    assert!(begun.elapsed() < Duration::from_secs(4));
+    assert!(begun.elapsed() < SHUTDOWN_LIMIT);
     daemon.await_log("queued notifications");
 }
 
@@ -117,11 +119,6 @@ fn a_silent_service_is_left_alone_and_holds_up_no_other() {
     good.await_pushes(1);
     direct(&mut ann, 1, "second");
     good.await_pushes(2);
-    assert!(
-        begun.elapsed() < Duration::from_secs(3),
-        "{:?}",
-        begun.elapsed()
-    );
     wait::pass(Duration::from_millis(2500).saturating_sub(begun.elapsed()));
     // One was on its way at a time; then the service was left alone.
     let asked = silent.pushes().len();
@@ -152,12 +149,9 @@ fn what_was_said_last_is_pushed_before_the_end_and_a_silent_service_does_not_hol
     service.answer("bob", r#"[{"delay":60}]"#);
     let mut daemon = Daemon::start(&database, &service.options());
     direct(&mut daemon.login(1).expect("login"), 1, "last words");
-    let begun = Instant::now();
+    let begun = Stopwatch::start();
     assert!(daemon.stop().success());
-    assert!(
-        begun.elapsed() < Duration::from_secs(4),
-        "{:?}",
-        begun.elapsed()
-    );
+    let took = begun.elapsed();
+    assert!(took < SHUTDOWN_LIMIT, "{took:?}");
     assert_eq!(setting(&database, "chat_websocket_status"), "stopped");
 }

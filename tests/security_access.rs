@@ -2,7 +2,7 @@
 //! that only seems to work.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mysql::Conn;
 use mysql::prelude::Queryable;
@@ -10,6 +10,7 @@ use mysql::prelude::Queryable;
 use crate::support::daemon::{Daemon, Options};
 use crate::support::json::Json;
 use crate::support::ops::seeded;
+use crate::support::stopwatch::Stopwatch;
 use crate::support::ws::{Client, Frame};
 use crate::support::{seed, wait};
 
@@ -96,7 +97,7 @@ fn hear_all_kinds(conn: &mut Conn, ann: &mut Client, listeners: &mut [&mut Clien
 /// since `begun`.
 fn fall_silent(
     what: &str,
-    begun: Instant,
+    begun: Stopwatch,
     conn: &mut Conn,
     ann: &mut Client,
     gone: &mut [&mut Client],
@@ -195,7 +196,7 @@ fn who_is_removed_from_a_channel_hears_no_kind_of_event_of_it_and_keeps_the_sock
     let (_database, mut conn, daemon) = daemon();
     let [mut ann, mut bob, mut dee] = [1, 2, 4].map(|agent| daemon.login(agent).unwrap());
     hear_all_kinds(&mut conn, &mut ann, &mut [&mut bob, &mut dee], 1);
-    let begun = Instant::now();
+    let begun = Stopwatch::start();
     seed::run(
         &mut conn,
         "DELETE FROM chat_channel_members WHERE channel_id = 1 AND agent_id = 2",
@@ -239,7 +240,7 @@ fn a_channel_that_is_switched_off_falls_silent_for_all_and_they_keep_their_socke
     hear_all_kinds(&mut conn, &mut ann, &mut members, 1);
     // The same of a channel that stays shows what would have come of this one.
     hear_all_kinds(&mut conn, &mut ann, &mut [&mut bob_too], 2);
-    let begun = Instant::now();
+    let begun = Stopwatch::start();
     seed::run(
         &mut conn,
         "UPDATE chat_channels SET is_active = 0 WHERE id = 1",
@@ -282,7 +283,7 @@ fn nor_is_typing_heard_for_longer_where_nothing_else_happens() {
     }
     heard(&mut dee, 1);
     // One is put out of a channel, and another channel is switched off.
-    let begun = Instant::now();
+    let begun = Stopwatch::start();
     for statement in [
         "DELETE FROM chat_channel_members WHERE channel_id = 1 AND agent_id = 2",
         "UPDATE chat_channels SET is_active = 0 WHERE id = 2",
@@ -322,7 +323,7 @@ fn who_is_deactivated_is_closed_and_not_starved() {
     let (_database, mut conn, daemon) = daemon();
     let [mut ann, mut bob, mut dee] = [1, 2, 4].map(|agent| daemon.login(agent).unwrap());
     hear_all_kinds(&mut conn, &mut ann, &mut [&mut bob, &mut dee], 1);
-    let begun = Instant::now();
+    let begun = Stopwatch::start();
     seed::run(
         &mut conn,
         "UPDATE agents SET is_active = 0 WHERE id = 2",

@@ -18,8 +18,6 @@ use crate::support::seed;
 use crate::support::wait;
 use crate::support::ws::{Client, Outcome};
 
-const LIMIT: Duration = Duration::from_secs(60);
-
 fn options(redis: &Redis, port: u16) -> Options {
     Options::new()
         .port(port)
@@ -49,7 +47,7 @@ fn typing_presence_markers_and_messages_cross_machines() {
     let mut ann = daemons[0].login(1).expect("login");
     let mut bob = daemons[1].connect().expect("connect");
     // The bus of a daemon that has just started may still be connecting.
-    let welcome = wait::until(LIMIT, || {
+    let welcome = wait::until(wait::LIMIT, || {
         let mut bob = daemons[1].connect().ok()?;
         let welcome = bob.auth(2).ok()?;
         let online = welcome.need("online_agent_ids").items();
@@ -230,7 +228,7 @@ fn nothing_is_lost_or_doubled_while_daemons_bus_and_database_die() {
                 0 | 3 => {
                     let victim = round % 3;
                     daemons[victim].signal(Signal::KILL);
-                    daemons[victim].wait_exit(LIMIT);
+                    daemons[victim].wait_exit(wait::LIMIT);
                     daemons[victim] = Daemon::start(&database, &options(&redis, ports[victim]));
                 }
                 1 => {
@@ -253,7 +251,7 @@ fn nothing_is_lost_or_doubled_while_daemons_bus_and_database_die() {
             }
         }
         let sent = senders.into_iter().all(|sender| sender.join().is_ok());
-        let all = wait::until(LIMIT, || {
+        let all = wait::until(wait::LIMIT, || {
             readers
                 .iter()
                 .all(|reader| reader.is_finished())
@@ -305,7 +303,7 @@ fn two_machines(server: &Redis) -> TwoMachines {
     let other = Daemon::start(&database, &options(server, free_port()));
     let mut bob = other.login(2).expect("login");
     // Presence is told again until it is heard: both are connected then.
-    let mut ann = wait::until(LIMIT, || {
+    let mut ann = wait::until(wait::LIMIT, || {
         let mut ann = one.connect().ok()?;
         let welcome = ann.auth(1).ok()?;
         let online = welcome.need("online_agent_ids").items().iter();
@@ -437,7 +435,7 @@ fn s4_what_was_recorded_before_a_daemon_came_is_not_taken_after() {
     let alone = Daemon::start(database, &options(&redis, port));
     let mut bob = alone.login(2).expect("login");
     // The channel is listened to once what a daemon says to itself comes back.
-    wait::until(LIMIT, || {
+    wait::until(wait::LIMIT, || {
         let subscribers: Vec<(String, i64)> = redis::cmd("PUBSUB")
             .arg("NUMSUB")
             .arg(&machines.channel)

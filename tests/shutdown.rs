@@ -2,7 +2,7 @@
 //! behind, all within the supervisor's five seconds, even where the database or the clients hang.
 
 use std::os::unix::process::ExitStatusExt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mysql::Conn;
 use rustix::process::Signal;
@@ -12,6 +12,7 @@ use crate::support::daemon::{Daemon, Install, Options};
 use crate::support::json::Json;
 use crate::support::mariadb::{Database, Server};
 use crate::support::ops::{pid_file, seeded, set, setting};
+use crate::support::stopwatch::Stopwatch;
 use crate::support::ws::Client;
 use crate::support::{mariadb, seed, wait};
 
@@ -20,7 +21,7 @@ const SUPERVISOR_WAITS: Duration = Duration::from_secs(5);
 
 /// Stops the daemon; it must end as asked and in time, and leave no pid file.
 fn stop(daemon: &mut Daemon) {
-    let begun = Instant::now();
+    let begun = Stopwatch::start();
     let status = daemon.stop();
     let took = begun.elapsed();
     assert_eq!(status.code(), Some(0));
@@ -304,7 +305,7 @@ fn a_stop_ends_the_wait_for_a_database() {
     let install = Install::new(&database, &Options::new());
     let mut daemon = Daemon::spawn(install, &Options::new());
     daemon.await_log("waiting for the database");
-    let begun = Instant::now();
+    let begun = Stopwatch::start();
     let status = daemon.stop();
     // There is nothing to clean up yet, so the signal itself may end it.
     let fits = status.code() == Some(0) || status.signal() == Some(15);

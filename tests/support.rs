@@ -40,6 +40,7 @@ pub mod script;
 pub mod seed;
 pub mod signals;
 pub mod sql;
+pub mod stopwatch;
 pub mod tables;
 pub mod typescript;
 pub mod wait;

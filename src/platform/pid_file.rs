@@ -237,6 +237,7 @@ fn may_be_at(process: &Process, folder: &Path, places: &Paths) -> bool {
 mod tests {
     use super::*;
     use std::process::Command;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn path(name: &str) -> PathBuf {
         std::env::temp_dir().join(format!("andrea-pid-{}-{name}", std::process::id()))
@@ -266,6 +267,29 @@ mod tests {
             other => panic!("{other:?}"),
         }
         first.remove();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn of_those_that_start_while_others_stop_one_at_a_time_holds_it() {
+        let path = path("starts-and-stops");
+        let places = places(&path);
+        let holders = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..5_000 {
+                        let Ok(held) = PidFile::lock(&places) else {
+                            continue;
+                        };
+                        assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0);
+                        std::thread::yield_now();
+                        holders.fetch_sub(1, Ordering::SeqCst);
+                        held.remove();
+                    }
+                });
+            }
+        });
         assert!(!path.exists());
     }
 

@@ -116,14 +116,12 @@ pub(crate) fn serve(
     };
     // From here on a stop has to clean up, so signals become events.
     events.watch_signals().map_err(cannot_start)?;
+    // Before the rows: a daemon that cannot have its address is never shown as running.
+    let listener = startup::listen(&config, &rows).inspect_err(|_| {
+        startup::show_failed(&config, &pools.shared);
+        pid_file.remove();
+    })?;
     let pid_file = startup::announce(pid_file, &config, &pools.shared)?;
-    let listener = match startup::listen(&config, &rows, &pools.shared) {
-        Ok(listener) => listener,
-        Err(failure) => {
-            pid_file.remove();
-            return Err(failure);
-        }
-    };
     Running::begin(Prepared {
         config,
         rows,

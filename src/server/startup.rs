@@ -259,8 +259,22 @@ pub(crate) fn announce(
     Ok(pid_file)
 }
 
+/// Shows a daemon that cannot listen: the rows that a start leaves, but never as running.
+pub(crate) fn show_failed(config: &Config, pool: &Pool) {
+    let (pid, now) = (std::process::id().to_string(), config.clock.now_text());
+    let rows = [
+        (key::LAST_STARTED_AT, now.as_str()),
+        (key::STATUS, "failed"),
+        (key::PID, &pid),
+        (key::LAST_SEEN_AT, &now),
+    ];
+    if let Err(failed) = pool.run_anew(|store| store.update_settings(&rows)) {
+        error!("{failed}");
+    }
+}
+
 /// Binds the address of option, environment or settings.
-pub(crate) fn listen(config: &Config, rows: &Rows, pool: &Pool) -> Result<Listener, Problem> {
+pub(crate) fn listen(config: &Config, rows: &Rows) -> Result<Listener, Problem> {
     let (host, port, warnings) = listen_address(config, rows);
     for warning in warnings {
         warn!("{warning}");
@@ -292,9 +306,6 @@ pub(crate) fn listen(config: &Config, rows: &Rows, pool: &Pool) -> Result<Listen
         let problem = problem.because(error);
         // A recorded line (contract), which has no level before it.
         info!("{problem}");
-        if let Err(failed) = pool.run(|store| store.update_settings(&[(key::STATUS, "failed")])) {
-            error!("{failed}");
-        }
         problem.with_remedy(
             "free the address, or choose another with CHAT_WEBSOCKET_HOST, CHAT_WEBSOCKET_PORT or the settings",
         )

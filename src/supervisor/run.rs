@@ -1,6 +1,6 @@
 //! One run: takes the lock, observes the service, and carries out the decision.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -15,7 +15,7 @@ use crate::config::limits::STORE_TIMEOUT;
 use crate::config::settings::{Rows, key};
 use crate::config::{Config, listen_address};
 use crate::platform::exit_code;
-use crate::platform::net;
+use crate::platform::net::{self, Wire};
 use crate::platform::owned_file::{self, Use};
 use crate::platform::paths::Paths;
 use crate::platform::pid_file::{self, Holder};
@@ -33,7 +33,7 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 const START_TIMEOUT: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How long the address may take to answer.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Does one run for an install, prints to `out`, and returns the exit code.
 pub fn run(config: &Config, store: Arc<dyn Store>, out: &mut dyn Write) -> u8 {
@@ -121,10 +121,22 @@ impl Supervisor<'_> {
                 .clock
                 .seconds_since(rows.text(key::LAST_SEEN_AT, ""))
                 .is_some_and(|age| age.unsigned_abs() <= START_TIMEOUT.as_secs() + 1);
-        // The first heartbeat comes before the address is bound.
+        // Its rows show that it has the address; an answer, that its threads run.
         let (host, port, _) = listen_address(self.config, &rows);
-        Ok(shows && net::connect(&host, port, CONNECT_TIMEOUT).is_ok())
+        Ok(shows && answers(&host, port).is_ok())
     }
+}
+
+/// Whether the service at a listen address answers, whatever it says.
+fn answers(host: &str, port: u16) -> io::Result<()> {
+    let deadline = Instant::now() + ANSWER_TIMEOUT;
+    let socket = net::connect(host, port, ANSWER_TIMEOUT)?;
+    let mut wire = Wire { socket, deadline };
+    write!(
+        wire,
+        "GET /healthz HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n"
+    )?;
+    wire.read_exact(&mut [0])
 }
 
 impl Effects for Supervisor<'_> {
@@ -167,15 +179,11 @@ impl Effects for Supervisor<'_> {
             .map_err(|error| failed(format!("{error} (log file {})", log.display())))?;
         let pid = launched.child.id();
         let deadline = Instant::now() + START_TIMEOUT;
-        let mut seen_before = false;
         loop {
             thread::sleep(LOOK_AGAIN);
-            // Seen twice: if another program holds the address, the daemon ends between the two looks.
-            let seen = self.is_up(&mut launched)?;
-            if seen && seen_before {
+            if self.is_up(&mut launched)? {
                 return Ok(pid);
             }
-            seen_before = seen;
             if Instant::now() >= deadline {
                 return Err(failed(format!(
                     "process {pid} has shown no heartbeat within {} s; {} says more",

@@ -66,7 +66,7 @@ next();
 BACK = """
 const done = arguments[arguments.length - 1];
 const log = document.getElementById('log');
-const end = Date.now() + 38000;
+const end = Date.now() + 58000;
 let most = 0;
 const back = () => {
   most = Math.max(most, log.children.length);

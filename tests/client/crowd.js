@@ -2,7 +2,7 @@
 // in the order of the ids of its conversation, and is answered to its sender. Runs in Node.js and in Chromium.
 
 /** Patience with a service that is started again on a busy machine, in ms. */
-const LIMIT = 35000;
+const LIMIT = 55000;
 const FAST = {
   minDelay: 20, maxDelay: 300, connectTimeout: 5000, answerTimeout: 5000, pingInterval: 1000, pongTimeout: 1000,
 };

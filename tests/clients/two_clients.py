@@ -16,7 +16,7 @@ import time
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-EVENT_LIMIT_SECONDS = 20
+EVENT_LIMIT_SECONDS = 60
 STEP_LIMIT_SECONDS = 120
 SCRIPT_LIMIT_SECONDS = 240
 

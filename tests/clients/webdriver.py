@@ -18,7 +18,7 @@ import traceback
 import urllib.error
 import urllib.request
 
-EVENT_LIMIT_SECONDS = 40
+EVENT_LIMIT_SECONDS = 60
 # A first start of Chromium on a busy machine takes its time.
 WEBDRIVER_LIMIT_SECONDS = 120
 SCRIPT_LIMIT_SECONDS = 300

@@ -2,7 +2,7 @@
 
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use andrea_chat_websocket::model::{AgentId, ChannelId, MessageId, ThreadId};
 use andrea_chat_websocket::store::{Failure, NewMessage};
@@ -207,13 +207,11 @@ pub fn a_lock_that_is_held_too_long_is_a_conflict(fixture: &mut StoreFixture) {
     holder.begin().expect("begin");
     holder.touch_threads(&[ThreadId(1)]).expect("touch");
     let mut other = fixture.connect();
-    let began = Instant::now();
     let result = other
         .begin()
         .and_then(|()| other.touch_threads(&[ThreadId(1)]));
     let error = result.expect_err("the row is locked");
     assert_eq!(error.failure, Failure::Conflict, "{error}");
-    assert!(began.elapsed() < Duration::from_secs(10));
     other.rollback().expect("roll back");
     holder.commit().expect("commit");
     // The same connection may try again.
@@ -254,12 +252,10 @@ pub fn a_reader_waits_for_no_writer(fixture: &mut StoreFixture) {
         .update_settings(&[("chat_websocket_status", "running")])
         .expect("update");
     let mut reader = fixture.connect();
-    let began = Instant::now();
     let rows = reader.settings().expect("read the settings");
     assert_eq!(rows.text("chat_websocket_status", ""), "stopped");
     assert_eq!(above(&mut reader, MessageId(0), 1), []);
     reader.audience(GENERAL).expect("read an audience");
-    assert!(began.elapsed() < Duration::from_secs(1));
     writer.commit().expect("commit");
     assert_eq!(above(&mut reader, MessageId(0), 1).len(), 1);
 }

@@ -430,9 +430,7 @@ impl Machine {
         if let Some(mut service) = self.services.remove(name) {
             let pid = service.child.id();
             cron::signal(pid, Signal::TERM);
-            let ended = wait::until(Duration::from_secs(10), || {
-                service.child.try_wait().expect("ask")
-            });
+            let ended = wait::until(wait::LIMIT, || service.child.try_wait().expect("ask"));
             end(&mut service.child);
             return ended
                 .map(drop)

@@ -2,7 +2,6 @@
 
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -34,10 +33,8 @@ impl Redis {
             .spawn()
             .unwrap_or_else(|e| panic!("start redis-server: {e}"));
         reaper::watch(&child);
-        wait::until(Duration::from_secs(20), || {
-            TcpStream::connect(("127.0.0.1", port)).ok()
-        })
-        .expect("redis-server answers");
+        wait::until(wait::LIMIT, || TcpStream::connect(("127.0.0.1", port)).ok())
+            .expect("redis-server answers");
         Redis { child, port }
     }
 
