@@ -120,9 +120,13 @@ pub fn holder(places: &Paths) -> io::Result<Option<Holder>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    // Shared, so that two inspections do not take each other for a daemon; released when the file is closed.
+    // Shared, so that two inspections do not take each other for a daemon. Released at once: a process that another thread
+    // starts just now has the file open as well, until it runs its program.
     let is_locked = match flock(&file, FlockOperation::NonBlockingLockShared) {
-        Ok(()) => false,
+        Ok(()) => {
+            flock(&file, FlockOperation::Unlock)?;
+            false
+        }
         Err(rustix::io::Errno::WOULDBLOCK) => true,
         Err(error) => return Err(error.into()),
     };
@@ -320,7 +324,6 @@ mod tests {
             None,
             "two may look"
         );
-        // A process that another test starts just now has the file open as well, until it runs its program.
         flock(&looking, FlockOperation::Unlock).expect("unlock");
         PidFile::lock(&places(&path)).expect("free again").remove();
     }
