@@ -64,7 +64,7 @@ fn soak(
         let begun = Instant::now();
         let is_over = || {
             let at = begun.elapsed();
-            at >= time && (dropped(daemon) >= drops || at >= time + 3 * wait::LIMIT)
+            at >= time && (dropped(daemon) >= drops || at >= time + 10 * wait::LIMIT)
         };
         while !is_over() && !stop.load(Ordering::SeqCst) {
             wait::pass(BETWEEN_SAMPLES);

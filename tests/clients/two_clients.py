@@ -48,7 +48,7 @@ class Client:
     @classmethod
     async def open(cls, label, url, **options):
         # A proxy that the environment names has no business here.
-        socket = await connect(url, proxy=None, max_size=None, open_timeout=EVENT_LIMIT_SECONDS, **options)
+        socket = await connect(url, proxy=None, max_size=None, open_timeout=EVENT_LIMIT_SECONDS, ping_interval=None, **options)
         return cls(label, socket)
 
     async def _read(self):

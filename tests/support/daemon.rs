@@ -51,6 +51,14 @@ pub struct Options {
     arguments: Vec<String>,
 }
 
+/// Limits of time for clients, which here are threads of a test: on a busy machine they may be late, and a test is about
+/// such a limit only where it sets one.
+const PATIENCE: [(&str, &str); 3] = [
+    ("CHAT_WEBSOCKET_HANDSHAKE_TIMEOUT", "120"),
+    ("CHAT_WEBSOCKET_AUTH_TIMEOUT", "120"),
+    ("CHAT_WEBSOCKET_IDLE_TIMEOUT", "600"),
+];
+
 impl Options {
     pub fn new() -> Options {
         Options::default()
@@ -66,6 +74,12 @@ impl Options {
     pub fn env(mut self, name: &str, value: &str) -> Options {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Whether neither `.env` nor the environment has a variable.
+    fn leaves_open(&self, name: &str) -> bool {
+        let mut set = self.dotenv.iter().chain(&self.environment);
+        set.all(|(other, _)| other != name)
     }
 
     /// What the environment holds.
@@ -253,6 +267,11 @@ impl Daemon {
         let log_start = install.log().len();
         let (mut command, told_port) = serve(&install, options);
         command
+            .envs(
+                PATIENCE
+                    .into_iter()
+                    .filter(|(name, _)| options.leaves_open(name)),
+            )
             .envs(options.environment.iter().map(|(n, v)| (n, v)))
             .stdout(file("stdout"))
             .stderr(file("stderr"));
