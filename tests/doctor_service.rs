@@ -74,7 +74,7 @@ fn a_service_that_hangs_is_told_apart_from_a_wrong_port() {
         cron.port
     );
     let server = WebServer::nginx(&location(&pass));
-    signal(pid, Signal::STOP);
+    cron.freeze(pid);
     let said = check(&cron, &url(&server), &[]);
     signal(pid, Signal::CONT);
     said.has("failed", "address", &symptoms::HANGS);

@@ -11,7 +11,7 @@ use crate::support::json::Json;
 use crate::support::mariadb::{Database, Server};
 use crate::support::ops::seeded;
 use crate::support::ws::Client;
-use crate::support::{jwt, seed, wait};
+use crate::support::{jwt, seed};
 
 fn run(conn: &mut Conn, statement: &str) {
     conn.query_drop(statement)
@@ -165,15 +165,18 @@ fn s7_more_notifications_than_a_statement_has_places_are_read_at_once() {
     assert!(count(&mut conn, of_it) > 100_000);
     let daemon = Daemon::start(&database, &Options::new());
     let mut bob = daemon.login(2).expect("login");
-    bob.send(r#"{"type":"chat.read","channel_id":1,"last_read_message_id":1}"#);
-    bob.until_type("chat.read.updated").unwrap();
-    // What was not done in the time that there is is done the next time.
-    let all_are_read = wait::until(wait::LIMIT, || {
-        bob.send(r#"{"type":"chat.read","channel_id":1,"last_read_message_id":1}"#);
-        bob.until_type("chat.read.updated").unwrap();
-        (count(&mut conn, of_it) == 0).then_some(())
-    });
-    all_are_read.expect("none is left");
+    // What was not done in the time that there is is done the next time. On a busy machine a part may take longer than a
+    // client waits; that client is told so, and asks again.
+    let mut left = count(&mut conn, of_it);
+    let mut refusals = 0;
+    while left > 0 {
+        bob.send(r#"{"type":"chat.read","channel_id":1,"last_read_message_id":1,"ref":"1"}"#);
+        answer(&mut bob, "1");
+        let now = count(&mut conn, of_it);
+        refusals = if now < left { 0 } else { refusals + 1 };
+        assert!(refusals < 10, "{now} stay unread");
+        left = now;
+    }
 }
 
 #[test]

@@ -103,7 +103,7 @@ fn status_follows_the_service_through_its_life() {
     assert_eq!(report.need("restart_requested"), &Json::Bool(true));
     cron.set(RESTART_REQUESTED, "0");
 
-    signal(pid, Signal::STOP);
+    cron.freeze(pid);
     cron.set(LAST_SEEN, LONG_AGO);
     let (code, report) = status(&cron);
     assert_eq!((code, report.need("status").str()), (2, Some("stale")));

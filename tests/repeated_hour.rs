@@ -6,7 +6,7 @@ use std::process::Output;
 use jiff::Timestamp;
 
 use crate::rounds::clock::Clock;
-use crate::support::cron::{Cron, LAST_SEEN, signal};
+use crate::support::cron::{Cron, LAST_SEEN};
 use crate::support::daemon::Options;
 use crate::support::json::Json;
 use crate::support::mariadb::Database;
@@ -86,7 +86,7 @@ fn a01_a_hung_daemon_with_a_heartbeat_of_the_future_is_replaced() {
     assert_eq!(run(&cron, &clock, "supervise", &[]).status.code(), Some(0));
     cron.note_daemon();
     let hung = cron.pid().expect("a daemon");
-    signal(hung, rustix::process::Signal::STOP);
+    cron.freeze(hung);
     cron.set(LAST_SEEN, "2026-06-01 15:00:00");
     let replaced = run(&cron, &clock, "supervise", &[]);
     cron.note_daemon();

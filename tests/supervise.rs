@@ -13,7 +13,7 @@ use rustix::process::Signal;
 
 use crate::support::cron::{
     Cron, LAST_SEEN, LONG_AGO, Other, PROGRAM, RESTART_REQUESTED, STATUS, STOP_REQUESTED, is_alive,
-    said, signal, stat, state, write_pid_file,
+    said, signal, stat, write_pid_file,
 };
 use crate::support::daemon::is_stamp;
 use crate::support::mariadb::Server;
@@ -130,8 +130,7 @@ fn a_hung_daemon_is_killed_and_another_started() {
     needs!(MariaDb);
     let mut cron = Cron::new();
     let hung = cron.started();
-    signal(hung, Signal::STOP);
-    wait::until(wait::LIMIT, || (state(hung)? == "T").then_some(())).expect("it is stopped");
+    cron.freeze(hung);
     cron.set(LAST_SEEN, LONG_AGO);
     let begun = Instant::now();
     let (code, lines) = cron.run();
@@ -159,7 +158,7 @@ fn a_daemon_that_hangs_but_may_still_come_back_is_not_killed() {
     needs!(MariaDb);
     let mut cron = Cron::new();
     let hung = cron.started();
-    signal(hung, Signal::STOP);
+    cron.freeze(hung);
     cron.set(RESTART_REQUESTED, "1");
     let line = format!("restart delayed; existing chat websocket daemon still alive pid={hung}");
     assert_eq!(cron.run(), (1, vec![line]));
@@ -302,7 +301,7 @@ fn in_external_mode_processes_are_left_alone() {
     assert_eq!(cron.run(), (0, line.clone()));
     assert_eq!(cron.setting(STATUS), "running");
     cron.set(LAST_SEEN, LONG_AGO);
-    signal(pid, Signal::STOP);
+    cron.freeze(pid);
     cron.set(LAST_SEEN, LONG_AGO);
     assert_eq!(cron.run(), (0, line.clone()));
     assert_eq!(cron.setting(STATUS), "stale");

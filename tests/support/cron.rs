@@ -114,6 +114,21 @@ impl Cron {
         pid
     }
 
+    /// Stops the daemon; returns once the database has carried out what it was asked last, so that a heartbeat that was
+    /// under way is followed by none.
+    pub fn freeze(&mut self, pid: u32) {
+        freeze(pid);
+        let is_quiet = format!(
+            "SELECT COUNT(*) = 0 FROM {} WHERE db = DATABASE() AND id <> CONNECTION_ID() AND command <> 'Sleep'",
+            mariadb::processlist()
+        );
+        let quiet = wait::until(wait::LIMIT, || {
+            let quiet: Option<bool> = self.conn.query_first(&is_quiet).expect("ask");
+            quiet.filter(|quiet| *quiet)
+        });
+        quiet.expect("the daemon asks nothing more");
+    }
+
     pub fn serves(&self) {
         let mut client = ws::Client::login(self.port, 1).unwrap();
         client.ping_barrier().unwrap();
@@ -149,6 +164,24 @@ pub fn said(output: &Output) -> (i32, Vec<String>) {
 pub fn signal(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let _ = kill_process(pid.expect("a pid"), signal);
+}
+
+/// Stops a process; returns once each of its threads has stopped.
+pub fn freeze(pid: u32) {
+    signal(pid, Signal::STOP);
+    let tasks = format!("/proc/{pid}/task");
+    let is_stopped = |task: &fs::DirEntry| {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        // The state stands behind the name, which may hold anything.
+        stat.rsplit(") ")
+            .next()
+            .is_some_and(|rest| rest.starts_with('T'))
+    };
+    wait::until(wait::LIMIT, || {
+        let mut tasks = fs::read_dir(&tasks).expect("list the threads").flatten();
+        tasks.all(|task| is_stopped(&task)).then_some(())
+    })
+    .expect("every thread stops");
 }
 
 /// Whether a process runs, or is stopped: until its last thread has ended and its files are closed, which is later than

@@ -13,9 +13,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::jwt;
 use super::mariadb::{self, Database};
-use super::reaper;
-use super::wait;
 use super::ws::{Client, Outcome};
+use super::{cron, reaper, wait};
 
 pub const APP_URL: &str = "https://helpdesk.example.test";
 pub const TIMEZONE: &str = "Pacific/Auckland";
@@ -376,20 +375,7 @@ impl Daemon {
 
     /// Stops all its threads where they are, until `thaw`.
     pub fn freeze(&self) {
-        self.signal(Signal::STOP);
-        let tasks = format!("/proc/{}/task", self.pid());
-        let is_stopped = |task: &fs::DirEntry| {
-            let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
-            // The state stands behind the name, which may hold anything.
-            stat.rsplit(") ")
-                .next()
-                .is_some_and(|rest| rest.starts_with('T'))
-        };
-        wait::until(wait::LIMIT, || {
-            let mut tasks = fs::read_dir(&tasks).expect("list the threads").flatten();
-            tasks.all(|task| is_stopped(&task)).then_some(())
-        })
-        .expect("every thread stops");
+        cron::freeze(self.pid());
     }
 
     pub fn thaw(&self) {
