@@ -35,8 +35,9 @@ pub fn handshake(bytes: &[u8]) {
                 head.starts_with("HTTP/1.1 4") || head.starts_with("HTTP/1.1 503 "),
                 "{head}"
             );
-            // A HEAD has no body, and the length of the one that a GET would have.
-            let is_head = bytes.starts_with(b"HEAD ") && body.is_empty();
+            // A HEAD, which may follow an empty line (RFC 9112 section 2.2), has no body, and the length of the one that a GET
+            // would have.
+            let is_head = bytes.trim_ascii_start().starts_with(b"HEAD ") && body.is_empty();
             assert!(
                 is_head || head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())),
                 "{head}"
@@ -63,7 +64,8 @@ pub fn handshake(bytes: &[u8]) {
             ] {
                 assert!(head.contains(line), "{line} is not in {head:?}");
             }
-            // No stranger's page. A page of the host that the request itself names is none.
+            // No stranger's page. A page of the host that the request itself names is none: that of an absolute target (RFC
+            // 9112 section 3.2.2), or of `Host`.
             let values = |name: &str| {
                 let lines = head.lines();
                 let of_name = lines.filter_map(|line| line.strip_prefix(name));
@@ -73,11 +75,18 @@ pub fn handshake(bytes: &[u8]) {
                     .collect::<Vec<_>>()
             };
             let without_port = |host: &str| host.split(':').next().map(str::to_owned);
-            let own = values("host:").first().and_then(|host| without_port(host));
+            let target = head.lines().next().and_then(|line| line.split(' ').nth(1));
+            let authority_of = |url: &str| {
+                let rest = url.split("://").nth(1)?;
+                rest.split(['/', '?', '#']).next().map(str::to_owned)
+            };
+            let authority = target.and_then(authority_of);
+            let host = values("host:").into_iter().next();
+            let own = authority.or(host).and_then(|host| without_port(&host));
             for origin in values("origin:") {
-                let host = origin.split("://").nth(1).expect("a scheme");
+                let host = authority_of(&origin).expect("a scheme");
                 assert!(
-                    !host.contains("evil") || without_port(host) == own,
+                    !host.contains("evil") || without_port(&host) == own,
                     "{origin:?} came in, own host {own:?}"
                 );
             }
