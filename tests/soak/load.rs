@@ -175,7 +175,7 @@ fn slow_readers(port: u16, stop: &AtomicBool, done: &Done) {
             continue;
         };
         participant.client.shrink_receive_buffer();
-        let until = Instant::now() + Duration::from_secs(300);
+        let until = Instant::now() + Duration::from_secs(60);
         while goes_on(stop) && Instant::now() < until {}
     }
 }
