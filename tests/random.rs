@@ -96,8 +96,8 @@ fn a_new_seed_that_fails_says_how_to_keep_it() {
         each_seed("none", 0..3, |seed| seed, |seed, _| assert!(seed < 3));
     });
     assert!(failed.is_err(), "a new one is tried");
-    assert_eq!(
-        known_seeds("handshake"),
-        [898_000_655_401_962_404, 898_000_901_266_311_623]
+    assert!(
+        known_seeds("handshake").starts_with(&[898_000_655_401_962_404, 898_000_901_266_311_623]),
+        "the first that were kept"
     );
 }
